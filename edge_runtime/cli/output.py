@@ -1,0 +1,92 @@
+"""What a verb prints: tables for people, JSON for programs, progress and logs on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sys
+from typing import Any, Iterator, Sequence
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+
+class Output:
+    """Where a verb's results go; `is_json` sends one document to stdout and everything else to stderr."""
+
+    def __init__(self, is_json: bool) -> None:
+        self.is_json = is_json
+        self._out = Console(soft_wrap=False)
+        self._err = Console(stderr=True)
+
+    def document(self, content: Any) -> None:
+        """Prints one line of JSON, at once."""
+        sys.stdout.write(json.dumps(content, allow_nan=False) + "\n")
+        sys.stdout.flush()
+
+    def say(self, text: str) -> None:
+        """A line for a person: stdout, or stderr when stdout is JSON."""
+        (self._err if self.is_json else self._out).print(escape(text), highlight=False)
+
+    def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """A table for a person; numbers are aligned by the caller's text."""
+        table = Table(title=escape(title), title_justify="left", header_style="bold")
+        for column in header:
+            table.add_column(escape(column), overflow="fold")
+        for row in rows:
+            table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
+        (self._err if self.is_json else self._out).print(table)
+
+    @contextlib.contextmanager
+    def progress(self) -> Iterator[StageProgress]:
+        """A progress display on stderr for the length of the block."""
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self._err, disable=not self._err.is_terminal) as bars:
+            yield StageProgress(bars, self)
+
+
+class StageProgress:
+    """Stages of a long job, one bar each; on a pipe, one line each."""
+
+    def __init__(self, bars: Progress, output: Output) -> None:
+        self._bars = bars
+        self._output = output
+        self._task: Any = None
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        """Begins a stage of `total` steps (None: unknown)."""
+        if self._task is not None:
+            self._bars.update(self._task, total=self._bars.tasks[-1].completed or 1, completed=1 << 62)
+        if self._bars.disable:
+            sys.stderr.write(f"{name}\n")
+            sys.stderr.flush()
+        self._task = self._bars.add_task(escape(name), total=total)
+
+    def advance(self, steps: int = 1) -> None:
+        """Counts steps of the stage under way."""
+        if self._task is not None:
+            self._bars.advance(self._task, steps)
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        self._output.say(text)
+
+
+def configure_logging(level: str = "WARNING") -> None:
+    """Logs go to stderr."""
+    logging.basicConfig(
+        level=level,
+        format="%(name)s: %(message)s",
+        handlers=[RichHandler(console=Console(stderr=True), show_path=False, markup=False)],
+        force=True,
+    )

@@ -1,0 +1,137 @@
+"""An engine: a signature, a pool of slots, and one way to run."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Iterator, Mapping, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_runtime.errors import BackendError, InvalidRequestError
+from edge_runtime.tensors import DType, Feeds, Shape, Signature
+
+Array = npt.NDArray[Any]
+
+
+class Slot(Protocol):
+    """One preallocated set of inputs and outputs; used by one thread at a time."""
+
+    def bind(self, name: str, shape: Shape) -> Array:
+        """A writable view of the slot's own memory for an input of a checked shape."""
+
+    def run(self) -> Dict[str, Array]:
+        """Runs what is bound; the outputs are views that hold until the slot runs again or is released."""
+
+    def close(self) -> None:
+        """Gives the memory back; idempotent."""
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What an engine is: said in metadata, metrics, health and reports."""
+
+    name: str
+    version: int
+    backend: str
+    platform: str
+    precision: str
+    device: str
+
+
+class Engine:
+    """A loaded plan. Any thread may call `infer`; as many run at once as there are slots."""
+
+    def __init__(self, info: EngineInfo, signature: Signature, make_slot: Callable[[], Slot], slots: int) -> None:
+        self.info = info
+        self.signature = signature
+        self._slots: list[Slot] = []
+        self._idle: queue.SimpleQueue[Slot | None] = queue.SimpleQueue()
+        self._closing = threading.Lock()
+        with contextlib.ExitStack() as undo:
+            for _ in range(slots):
+                self._slots.append(make_slot())
+                undo.callback(self._slots[-1].close)
+            undo.pop_all()
+        for slot in self._slots:
+            self._idle.put(slot)
+
+    @property
+    def slot_count(self) -> int:
+        """How many runs can be under way at once."""
+        return len(self._slots)
+
+    def infer(self, feeds: Feeds) -> Dict[str, Array]:
+        """The outputs for one set of inputs, as arrays that the caller owns.
+
+        Waits for a free slot.
+
+        Raises:
+            InvalidRequestError: a name, data type or shape that the plan wasn't built for.
+            BackendError: the engine library failed, or the engine is closed.
+        """
+        self.check(feeds)
+        with self.slot() as slot:
+            for name, value in feeds.items():
+                np.copyto(slot.bind(name, value.shape), value)
+            return {name: value.copy() for name, value in slot.run().items()}
+
+    def check(self, feeds: Feeds) -> None:
+        """Raises InvalidRequestError unless `feeds` are arrays that the plan was built for."""
+        for name, value in feeds.items():
+            if not isinstance(value, np.ndarray):
+                raise InvalidRequestError(f"input {name!r}: expected a NumPy array, got {type(value).__name__}")
+            self.signature.check_input(name, DType.from_numpy(value.dtype), value.shape)
+        self.signature.check_shapes({name: value.shape for name, value in feeds.items()})
+
+    @contextlib.contextmanager
+    def slot(self) -> Iterator[Slot]:
+        """A slot for the length of the block; waits until one is free.
+
+        Raises:
+            BackendError: the engine is closed.
+        """
+        slot = self._idle.get()
+        if slot is None:
+            self._idle.put(None)
+            raise BackendError(f"engine {self.info.name!r} is closed; load the plan again")
+        try:
+            yield slot
+        finally:
+            self._idle.put(slot)
+
+    def warm_up(self, runs: int = 1) -> None:
+        """Runs every slot at its profile's smallest, most usual and largest shapes, on zeros."""
+        shapes = [
+            {name: getattr(limits, size) for name, limits in self.signature.profile.items()}
+            for size in ("maximum", "minimum", "optimum")
+        ]
+        with self._closing, contextlib.ExitStack() as stack:
+            for slot in [stack.enter_context(self.slot()) for _ in self._slots]:
+                for chosen in shapes * runs:
+                    self._run_zeros(slot, chosen)
+
+    @staticmethod
+    def _run_zeros(slot: Slot, shapes: Mapping[str, Shape]) -> None:
+        for name, shape in shapes.items():
+            slot.bind(name, shape).fill(0)
+        slot.run()
+
+    def close(self) -> None:
+        """Waits for running inferences, then gives the slots back; idempotent."""
+        with self._closing:
+            while self._slots:
+                slot = self._idle.get()
+                if slot is not None:
+                    slot.close()
+                    self._slots.remove(slot)
+            self._idle.put(None)
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,134 @@
+"""Every error that edge_runtime raises on purpose.
+
+EdgeRuntimeError                 exit 1
+├── UsageError                   exit 2: the command line itself is wrong
+├── ConfigError                  exit 78: a recipe, a setting or the environment is wrong
+├── ModelError                   an ONNX file that is broken or can't be used
+│   └── UnsupportedModelError    a sound model with something that we don't handle
+├── DataError                    calibration or held-out samples that don't fit the model
+├── CalibrationError             activations from which no scale can be had
+├── GateError                    no candidate passed: nothing was published
+├── PlanError                    a plan on disk that can't be used
+│   ├── PlanNotFoundError
+│   ├── PlanCorruptError         its digest differs from its manifest's
+│   └── PlanTargetError          built for another backend, board or schema
+├── BackendError                 the engine library failed
+│   └── BackendUnavailableError  it isn't installed, or there is no device for it
+├── RequestError                 the client's mistake, never ours
+│   ├── InvalidRequestError
+│   ├── UnknownNameError         no such model, version or route
+│   └── TooLargeError            over a limit of the server
+├── ServerUnavailableError       queue full, draining or not ready: try again later
+└── RemoteError                  what a server answered to our client
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import ClassVar, Iterable
+
+
+class EdgeRuntimeError(Exception):
+    """Base of all. `exit_code` is what a command ends with when this reaches it."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(EdgeRuntimeError):
+    """The command line itself is wrong."""
+
+    exit_code = 2
+
+
+class ConfigError(EdgeRuntimeError):
+    """A recipe, a setting or the environment is wrong; nothing was done."""
+
+    exit_code = 78
+
+
+class ModelError(EdgeRuntimeError):
+    """An ONNX model that is broken or can't be used."""
+
+
+class UnsupportedModelError(ModelError):
+    """A sound model with something in it that isn't handled."""
+
+
+class DataError(EdgeRuntimeError):
+    """Calibration or held-out samples that don't fit the model."""
+
+
+class CalibrationError(EdgeRuntimeError):
+    """Activations from which no scale can be had (NaN, infinity, nothing seen)."""
+
+
+class GateError(EdgeRuntimeError):
+    """No candidate passed the gate, so nothing was published."""
+
+
+class PlanError(EdgeRuntimeError):
+    """A plan on disk that can't be used."""
+
+
+class PlanNotFoundError(PlanError):
+    """No plan of that name or version in the store."""
+
+
+class PlanCorruptError(PlanError):
+    """The bytes of a plan are not those that its manifest names."""
+
+
+class PlanTargetError(PlanError):
+    """A plan for another backend, board or manifest schema."""
+
+    exit_code = 78
+
+
+class BackendError(EdgeRuntimeError):
+    """The engine library failed; its own text is in the message."""
+
+
+class BackendUnavailableError(BackendError):
+    """The engine library isn't installed, or there is no device for it."""
+
+    exit_code = 78
+
+
+class RequestError(EdgeRuntimeError):
+    """A request that can't be served because of what is in it."""
+
+
+class InvalidRequestError(RequestError):
+    """Wrong name, data type, shape, byte count or syntax."""
+
+
+class UnknownNameError(RequestError):
+    """No model, version or route of that name."""
+
+
+class TooLargeError(RequestError):
+    """The request is over a limit of the server."""
+
+
+class ServerUnavailableError(EdgeRuntimeError):
+    """The queue is full, or the server drains or isn't ready: try again later."""
+
+
+class RemoteError(EdgeRuntimeError):
+    """A server's refusal, as our client received it.
+
+    `status` is the HTTP status, or the name of the gRPC status code.
+    """
+
+    def __init__(self, message: str, status: int | str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """The tail of a message about an unknown name: the closest valid one, or all of them."""
+    names = sorted(set(valid))
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return "valid: " + (", ".join(names) if names else "none")

@@ -1,0 +1,75 @@
+"""The only import of ONNX Runtime: sessions from bytes, and its errors in our words."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, Iterator, Tuple, Type
+
+from edge_runtime.errors import BackendError, BackendUnavailableError, UnsupportedModelError
+
+_DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """How a session runs: threads inside one run, and whether idle ones spin."""
+
+    intra_op_threads: int = 1
+    allow_spinning: bool = False
+
+
+def version() -> str | None:
+    """The installed version, without importing the library; None where there is none."""
+    for name in _DISTRIBUTIONS:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            return metadata.version(name)
+    return "unknown" if importlib.util.find_spec("onnxruntime") else None
+
+
+def load_session(model: bytes, options: SessionOptions, what: str) -> Any:
+    """A CPU `InferenceSession` over the ONNX bytes of `what` (a name for messages).
+
+    Raises:
+        BackendUnavailableError: ONNX Runtime isn't installed.
+        UnsupportedModelError: it has no kernel for a node of the model.
+        BackendError: any other refusal, with its text.
+    """
+    runtime = _library()
+    settings = runtime.SessionOptions()
+    settings.intra_op_num_threads = options.intra_op_threads
+    settings.inter_op_num_threads = 1
+    settings.log_severity_level = 4
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.allow_spinning else "0")
+    with translated(f"{what}: ONNX Runtime can't load it"):
+        return runtime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+
+
+@contextlib.contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turns an ONNX Runtime failure inside the block into ours, `what` first."""
+    try:
+        yield
+    except _failures() as error:
+        text = " ".join(str(error).split())
+        kind = UnsupportedModelError if type(error).__name__ == "NotImplemented" else BackendError
+        raise kind(f"{what}: {text[:500]}") from error
+
+
+def _library() -> Any:
+    try:
+        import onnxruntime  # noqa: PLC0415  (loading it takes 100 ms and 50 MB)
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f"backend onnxruntime: the package can't be imported ({error}); pip install onnxruntime"
+        ) from error
+    return onnxruntime
+
+
+def _failures() -> Tuple[Type[BaseException], ...]:
+    from onnxruntime.capi import onnxruntime_pybind11_state as state  # noqa: PLC0415
+
+    named = [value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception)]
+    return (*named, RuntimeError, ValueError)

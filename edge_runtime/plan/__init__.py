@@ -1,0 +1,1 @@
+"""Plans as files: what they were built from and for, and where they are kept."""

@@ -1,0 +1,166 @@
+"""`manifest.json`: what a plan was built from and for, and what the gate said."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, List, Optional, Tuple, Type
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edge_runtime.errors import PlanCorruptError, PlanTargetError
+from edge_runtime.tensors import DType, ShapeRange, Signature, TensorSpec
+
+SCHEMA = 1
+
+
+class Record(BaseModel):
+    """Base of a manifest's parts: unknown keys are kept, for a manifest may be newer than we are."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
+
+
+class TensorRecord(Record):
+    """One input or output."""
+
+    name: str
+    dtype: DType
+    shape: Tuple[int, ...]
+    axes: Tuple[str, ...] = ()
+
+
+class RangeRecord(Record):
+    """One input's row of the optimization profile."""
+
+    minimum: Tuple[int, ...] = Field(alias="min")
+    optimum: Tuple[int, ...] = Field(alias="opt")
+    maximum: Tuple[int, ...] = Field(alias="max")
+
+
+class PlanRecord(Record):
+    """The plan file beside the manifest."""
+
+    file: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    nbytes: int = Field(ge=0)
+
+
+class BackendRecord(Record):
+    """The engine library that the plan was built with, and the device it was built for."""
+
+    name: str
+    version: str
+    platform: str
+    device: str
+
+
+class SourceRecord(Record):
+    """The ONNX model that the plan was made from: its files (relative names) and their digests."""
+
+    source: str
+    digest: str
+    files: Dict[str, str]
+
+
+class DataRecord(Record):
+    """Identity of the calibration and held-out data, and digest of the calibration table used."""
+
+    calibration: Optional[Dict[str, Any]] = None
+    held_out: Optional[Dict[str, Any]] = None
+    table_sha256: Optional[str] = None
+
+
+class CandidateRecord(Record):
+    """One candidate and its verdict: `chosen`, `passed`, `refused`, `forced` or `unavailable`."""
+
+    precision: str
+    verdict: str
+    reason: str
+    nbytes: Optional[int] = None
+    metric: Optional[Dict[str, Any]] = None
+    agreement: Optional[Dict[str, Any]] = None
+    latency: Optional[Dict[str, Any]] = None
+
+
+class Manifest(Record):
+    """All of `manifest.json`."""
+
+    schema_version: int = Field(SCHEMA, alias="schema")
+    name: str
+    version: int = Field(ge=1)
+    created: str
+    edge_runtime: str
+    build_key: str
+    precision: str
+    forced: bool = False
+    plan: PlanRecord
+    source: SourceRecord
+    data: DataRecord
+    backend: BackendRecord
+    device: Dict[str, Any]
+    inputs: List[TensorRecord]
+    outputs: List[TensorRecord]
+    profile: Dict[str, RangeRecord]
+    max_batch_size: int
+    candidates: List[CandidateRecord]
+
+    @property
+    def signature(self) -> Signature:
+        """Inputs, outputs and profile as the rest of the program uses them."""
+        return Signature(
+            tuple(_spec(record) for record in self.inputs),
+            tuple(_spec(record) for record in self.outputs),
+            {name: ShapeRange(row.minimum, row.optimum, row.maximum) for name, row in self.profile.items()},
+        )
+
+
+def _spec(record: TensorRecord) -> TensorSpec:
+    return TensorSpec(record.name, record.dtype, record.shape, record.axes)
+
+
+def tensor_record(spec: TensorSpec) -> TensorRecord:
+    """A spec as the manifest writes it."""
+    return TensorRecord(name=spec.name, dtype=spec.dtype, shape=spec.shape, axes=spec.axes)
+
+
+def range_record(limits: ShapeRange) -> RangeRecord:
+    """A shape range as the manifest writes it."""
+    return RangeRecord(minimum=limits.minimum, optimum=limits.optimum, maximum=limits.maximum)
+
+
+def manifest_text(manifest: Manifest) -> str:
+    """The JSON text of a manifest, keys of unknown origin included."""
+    return json.dumps(manifest.model_dump(mode="json", by_alias=True), indent=2) + "\n"
+
+
+def manifest_from_text(text: str, source: str) -> Manifest:
+    """The manifest in `text`; `source` names it in messages.
+
+    Raises:
+        PlanTargetError: its schema is newer than ours.
+        PlanCorruptError: it isn't JSON, or lacks something.
+    """
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise PlanCorruptError(f"{source}: not valid JSON ({error}); build the plan again") from None
+    if not isinstance(content, dict):
+        raise PlanCorruptError(f"{source}: expected a JSON object; build the plan again")
+    schema = content.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise PlanTargetError(
+            f"{source}: expected schema {SCHEMA} or older, got {schema}; upgrade edge_runtime or build the plan again"
+        )
+    return _parsed(Manifest, content, source)
+
+
+def _parsed(kind: Type[Manifest], content: Dict[str, Any], source: str) -> Manifest:
+    try:
+        manifest = kind.model_validate(content)
+        names = {record.name for record in manifest.inputs}
+        if names != set(manifest.profile):
+            raise PlanCorruptError(f"{source}: profile covers {sorted(manifest.profile)}, inputs are {sorted(names)}")
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise PlanCorruptError(f"{source}: {where}: {first['msg']}; build the plan again") from None
+    return manifest

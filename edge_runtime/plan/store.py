@@ -1,0 +1,250 @@
+"""The engine store: `<root>/<model>/<version>/` with a plan and its manifest, made visible by one rename.
+
+A version is a positive integer that is never reused or edited. What `<model>/current` names is served; without
+that file, the highest version is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Iterator, Mapping
+
+from edge_runtime.errors import ConfigError, PlanCorruptError, PlanError, PlanNotFoundError, nearest
+from edge_runtime.plan.files import sync_folder, write_atomically, write_synced
+from edge_runtime.plan.manifest import Manifest, manifest_from_text, manifest_text
+
+MANIFEST = "manifest.json"
+CURRENT = "current"
+_HIGHEST = ".highest"
+_STAGE = ".stage-"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+@dataclass(frozen=True)
+class StoredPlan:
+    """One version in a store."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def plan_path(self) -> Path:
+        """The plan file."""
+        return self.folder / self.manifest.plan.file
+
+    def read_plan(self) -> bytes:
+        """The plan's bytes, read once and equal to what the manifest names.
+
+        Raises:
+            PlanCorruptError: the file is missing, or its size or digest differs.
+        """
+        expected = self.manifest.plan
+        data = _read(self.plan_path)
+        digest = hashlib.sha256(data).hexdigest()
+        if len(data) != expected.nbytes or digest != expected.sha256:
+            raise PlanCorruptError(
+                f"{self.plan_path}: expected {expected.nbytes} bytes with sha256 {expected.sha256[:12]}…, "
+                f"got {len(data)} with {digest[:12]}…; build the plan again"
+            )
+        return data
+
+
+def check_model_name(name: str) -> str:
+    """`name`, if a model may be called that.
+
+    Raises:
+        ConfigError: it isn't 1 to 128 of letters, digits, `_`, `.` and `-`, the first no `.` or `-`.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"model name {name[:128]!r}: expected 1 to 128 letters, digits, '_', '.' or '-', "
+            "beginning with a letter, a digit or '_'"
+        )
+    return name
+
+
+def open_plan(folder: Path) -> StoredPlan:
+    """The plan in a version's folder, or the served one of a model's folder.
+
+    Raises:
+        PlanError: there is none, or its manifest is broken.
+    """
+    if (folder / MANIFEST).exists():
+        text = _read(folder / MANIFEST)
+        try:
+            return StoredPlan(folder, manifest_from_text(text.decode(), str(folder / MANIFEST)))
+        except UnicodeDecodeError:
+            raise PlanCorruptError(f"{folder / MANIFEST}: not UTF-8; build the plan again") from None
+    if not folder.is_dir():
+        raise PlanNotFoundError(f"{folder}: no such folder; name a folder of a plan or model, or build it first")
+    resolved = folder.resolve()
+    return PlanStore(resolved.parent).open(resolved.name)
+
+
+class PlanStore:
+    """The plans below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def models(self) -> list[str]:
+        """Names of the models that have at least one version, sorted."""
+        if not self.root.is_dir():
+            return []
+        return sorted(p.name for p in self.root.iterdir() if _NAME.fullmatch(p.name) and self.versions(p.name))
+
+    def versions(self, name: str) -> list[int]:
+        """Versions of a model, ascending; empty if there is none."""
+        folder = self._folder(name)
+        if not folder.is_dir():
+            return []
+        numbers = [_version_number(entry.name) for entry in folder.iterdir() if (entry / MANIFEST).is_file()]
+        return sorted(number for number in numbers if number)
+
+    def served(self, name: str) -> int:
+        """The version that is served: what `current` names, else the highest.
+
+        Raises:
+            PlanNotFoundError: the model has no version, or `current` names one that isn't there.
+        """
+        versions = self.versions(name)
+        if not versions:
+            known = nearest(name, self.models())
+            raise PlanNotFoundError(f"no plan of model {name!r} in {self.root} ({known}); build it: edge-runtime build")
+        pointer = self._folder(name) / CURRENT
+        if not pointer.exists():
+            return versions[-1]
+        number = _version_number(_read(pointer).decode(errors="replace").strip())
+        if number not in versions:
+            raise PlanNotFoundError(f"{pointer}: expected one of {versions}, got {number}; write one of them there")
+        return number
+
+    def open(self, name: str, version: int | None = None) -> StoredPlan:
+        """A version of a model (None: the served one), its plan not read yet.
+
+        Raises:
+            PlanNotFoundError: there is none.
+            PlanError: its manifest is broken, or names another model or version.
+        """
+        number = self.served(name) if version is None else version
+        if number not in self.versions(name):
+            raise PlanNotFoundError(f"model {name!r} has no version {number}; versions: {self.versions(name)}")
+        stored = open_plan(self._folder(name) / str(number))
+        found = stored.manifest
+        if (found.name, found.version) != (name, number):
+            raise PlanCorruptError(
+                f"{stored.folder / MANIFEST}: expected {name!r} version {number}, "
+                f"got {found.name!r} version {found.version}; build the plan again"
+            )
+        return stored
+
+    def find(self, name: str, build_key: str) -> StoredPlan | None:
+        """The newest sound version with this build key, or None."""
+        for version in reversed(self.versions(name)):
+            with contextlib.suppress(PlanError):
+                stored = self.open(name, version)
+                if stored.manifest.build_key == build_key:
+                    stored.read_plan()
+                    return stored
+        return None
+
+    def publish(self, name: str, make_manifest: Callable[[int], Manifest], files: Mapping[str, bytes]) -> StoredPlan:
+        """Writes a new version and makes it the served one; at any moment there is all of it or nothing.
+
+        Args:
+            name: the model.
+            make_manifest: the manifest, given the version number.
+            files: contents by file name, the plan among them.
+
+        Raises:
+            PlanError: the store can't be written (full, read-only, no permission); nothing was published.
+        """
+        folder = self._folder(name)
+        try:
+            with self._locked(folder):
+                version = self._next_version(folder)
+                stage = folder / f"{_STAGE}{secrets.token_hex(8)}"
+                manifest = make_manifest(version)
+                try:
+                    stage.mkdir()
+                    for file, data in {**files, MANIFEST: manifest_text(manifest).encode()}.items():
+                        write_synced(stage / file, data)
+                    sync_folder(stage)
+                    write_atomically(folder / _HIGHEST, f"{version}\n".encode())
+                    stage.rename(folder / str(version))
+                finally:
+                    shutil.rmtree(stage, ignore_errors=True)
+                sync_folder(folder)
+                if (folder / CURRENT).exists():
+                    write_atomically(folder / CURRENT, f"{version}\n".encode())
+        except OSError as error:
+            raise PlanError(f"{folder}: can't publish the plan ({error.strerror}); nothing was published") from error
+        return StoredPlan(folder / str(version), manifest)
+
+    def serve(self, name: str, version: int) -> None:
+        """Makes a version that is there the served one.
+
+        Raises:
+            PlanError: the store can't be written, or there is no such version.
+        """
+        if self.served(name) == version:
+            return
+        self.open(name, version)
+        folder = self._folder(name)
+        try:
+            with self._locked(folder):
+                write_atomically(folder / CURRENT, f"{version}\n".encode())
+        except OSError as error:
+            raise PlanError(f"{folder / CURRENT}: can't be written ({error.strerror})") from error
+
+    def _folder(self, name: str) -> Path:
+        return self.root / check_model_name(name)
+
+    def _next_version(self, folder: Path) -> int:
+        highest = folder / _HIGHEST
+        seen = _version_number(_read(highest).decode(errors="replace").strip()) if highest.exists() else 0
+        numbers = [_version_number(entry.name) for entry in folder.iterdir()]
+        return max([seen, *numbers]) + 1
+
+    @contextlib.contextmanager
+    def _locked(self, folder: Path) -> Iterator[None]:
+        """Holds the model's folder against other writers, and clears what a killed one left."""
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            for stray in (*folder.glob(f"{_STAGE}*"), *folder.glob(".*.tmp")):
+                if stray.is_dir():
+                    shutil.rmtree(stray, ignore_errors=True)
+                else:
+                    stray.unlink()
+            yield
+        finally:
+            os.close(handle)
+
+
+def _version_number(text: str) -> int:
+    """The version that a name stands for; 0 if it is none."""
+    return int(text) if re.fullmatch(r"[1-9][0-9]{0,8}", text) else 0
+
+
+def _read(path: Path) -> bytes:
+    """A regular file's bytes, no link followed.
+
+    Raises:
+        PlanCorruptError: it can't be read.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(handle, "rb") as file:  # noqa: PTH123  (a descriptor, opened without following links)
+            return file.read()
+    except OSError as error:
+        raise PlanCorruptError(f"{path}: can't be read ({error.strerror}); build the plan again") from error
