@@ -13,12 +13,20 @@ from edge_runtime.errors import UsageError
 Layer = Mapping[str, Any]
 
 
-def flag(settings: Type[BaseModel], field: str, *names: str, metavar: str | None = None) -> Any:
+def flag(
+    settings: Type[BaseModel],
+    field: str,
+    name: str,
+    metavar: str | None = None,
+    minimum: int | None = None,
+    callback: Callable[[Optional[str]], Optional[str]] | None = None,
+) -> Any:
     """An option that sets `field` of a settings object; None means that it wasn't given."""
     info = settings.model_fields[field]
     default = None if info.default is None or info.is_required() else _text(info.default)
     text = info.description or ""
-    return typer.Option(None, *names, help=text if default is None else f"{text} [default: {default}]", metavar=metavar)
+    described = text if default is None else f"{text} [default: {default}]"
+    return typer.Option(None, name, help=described, metavar=metavar, min=minimum, callback=callback)
 
 
 def _text(value: object) -> str:

@@ -50,7 +50,7 @@ def _text(path: Path) -> str:
 
 
 def _cpu_model(root: Path) -> str:
-    fields = {}
+    fields: Dict[str, str] = {}
     for line in _text(root / "proc/cpuinfo").splitlines():
         name, _, value = line.partition(":")
         fields.setdefault(name.strip(), value.strip())

@@ -17,10 +17,14 @@ from edge_runtime.tensors import Signature
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How many runs at once (`slots`), and how many threads each may use (None: the cores, shared out)."""
+    """How many runs at once (`slots`), and how many threads each may use (None: the cores, shared out).
+
+    `warm_up_runs` is how often every slot runs before the engine is handed out; 0 shows a cold start.
+    """
 
     slots: int = 1
     threads_per_run: int | None = None
+    warm_up_runs: int = 1
 
     def __post_init__(self) -> None:
         if self.slots < 1 or (self.threads_per_run is not None and self.threads_per_run < 1):
@@ -57,12 +61,16 @@ def load(plan: str | os.PathLike[str] | StoredPlan, options: EngineOptions | Non
 
 def engine_from_bytes(model: bytes, info: EngineInfo, signature: Signature, options: EngineOptions) -> Engine:
     """A warmed engine over plan bytes that were checked already (or were never stored)."""
-    settings = SessionOptions(intra_op_threads=options.resolved_threads)
-    make_slot = slot_maker(model, signature, settings, f"model {info.name!r}")
-    engine = Engine(info, signature, make_slot, options.slots)
+    engine = cold_engine(model, info, signature, options)
     try:
-        engine.warm_up()
+        engine.warm_up(options.warm_up_runs)
     except BaseException:
         engine.close()
         raise
     return engine
+
+
+def cold_engine(model: bytes, info: EngineInfo, signature: Signature, options: EngineOptions) -> Engine:
+    """An engine that hasn't run yet, so that memory for its largest shapes isn't touched."""
+    settings = SessionOptions(intra_op_threads=options.resolved_threads)
+    return Engine(info, signature, slot_maker(model, signature, settings, f"model {info.name!r}"), options.slots)

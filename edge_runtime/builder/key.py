@@ -1,0 +1,42 @@
+"""The build key: equal keys mean that building again would make the same plan."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Mapping
+
+from edge_runtime import __version__
+from edge_runtime.builder.backend import Backend
+from edge_runtime.builder.recipe import RecipeTables
+from edge_runtime.device.identity import DeviceInfo
+
+
+def build_key(
+    tables: RecipeTables, model_digest: str, data_keys: Mapping[str, Any], backend: Backend, device: DeviceInfo
+) -> str:
+    """SHA-256 over what decides a plan: recipe, model, data, backend, device and this program's version.
+
+    Where files lie doesn't count, their digests do; nor does whether a failed plan would be published.
+    """
+    settings = tables.model_dump(mode="json", by_alias=True)
+    settings["model"] = {"max_batch": tables.model.max_batch}
+    for section in ("calibration", "held_out"):
+        for key in ("data", "arguments", "data_version"):
+            settings[section].pop(key)
+    settings["gate"].pop("publish_failed")
+    return digest_of(
+        {
+            "edge_runtime": __version__,
+            "recipe": settings,
+            "model": model_digest,
+            "data": data_keys,
+            "backend": [backend.name, backend.version, backend.device],
+            "device": device.record(),
+        }
+    )
+
+
+def digest_of(content: Any) -> str:
+    """SHA-256 of a JSON-able value, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,212 @@
+"""A recipe: all that decides what a build makes, validated and with nothing unknown in it."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+from pydantic import Field, field_validator, model_validator
+
+from edge_runtime.config import RECIPE_SECTIONS, Layer, Settings, environment_layer, merged, read_toml, validated
+from edge_runtime.errors import ConfigError
+from edge_runtime.plan.store import check_model_name
+
+PRECISIONS = ("auto", "fp32", "fp16", "int8")
+METRICS = ("accuracy", "cosine", "mse", "max-abs")
+FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+Dims = Tuple[int, ...]
+
+
+class ModelTable(Settings):
+    """`[model]`: where the ONNX file is."""
+
+    name: Optional[str] = Field(None, description="Name of the model in the engine store (default: the recipe's name).")
+    path: Optional[str] = Field(None, description="The ONNX file; relative to the recipe.")
+    package: Optional[str] = Field(None, description="An installed distribution that carries the ONNX file.")
+    file: Optional[str] = Field(None, description="The ONNX file inside that distribution.")
+    max_batch: int = Field(
+        8, ge=1, description="Largest batch of inputs without shapes of their own whose only dynamic axis is axis 0."
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ModelTable:
+        if (self.path is None) == (self.package is None) or (self.package is None) != (self.file is None):
+            raise ValueError("give either `path`, or `package` with `file`")
+        return self
+
+
+class InputTable(Settings):
+    """`[input.NAME]`: the shapes that the plan is built for."""
+
+    axes: Optional[List[str]] = Field(None, description="Names of the axes; equal names mean equal sizes.")
+    shape: Optional[Dims] = Field(None, description="The one shape of a fixed input.")
+    minimum: Optional[Dims] = Field(None, alias="min", description="Smallest shape.")
+    optimum: Optional[Dims] = Field(None, alias="opt", description="Most usual shape, the one that is timed.")
+    maximum: Optional[Dims] = Field(None, alias="max", description="Largest shape.")
+
+    @model_validator(mode="after")
+    def _shapes(self) -> InputTable:
+        given = [value is not None for value in (self.minimum, self.optimum, self.maximum)]
+        if any(given) == (self.shape is not None) or (any(given) and not all(given)):
+            raise ValueError("give either `shape`, or all of `min`, `opt` and `max`")
+        ranks = {len(dims) for dims in (self.shape, self.minimum, self.optimum, self.maximum) if dims is not None}
+        if len(ranks) != 1 or (self.axes is not None and ranks != {len(self.axes)}):
+            raise ValueError("`axes` and the shapes need one entry for each dimension, the same number in all")
+        return self
+
+
+class DataTable(Settings):
+    """`[held_out]`, and the common part of `[calibration]`: where samples come from."""
+
+    data: Optional[str] = Field(None, description="Samples: an .npz file, or module:function that yields them.")
+    arguments: Dict[str, Any] = Field({}, description="Keyword arguments of the function.")
+    data_version: Optional[str] = Field(None, description="Change it when the function reads other data than before.")
+
+    @model_validator(mode="after")
+    def _kind(self) -> DataTable:
+        if self.data is not None and not self.is_function:
+            if not self.data.endswith(".npz"):
+                raise ValueError("`data` is neither an .npz file nor module:function")
+            if self.arguments or self.data_version is not None:
+                raise ValueError("`arguments` and `data_version` belong to module:function, not to an .npz file")
+        return self
+
+    @property
+    def is_function(self) -> bool:
+        """Whether `data` names a function."""
+        return self.data is not None and FUNCTION.fullmatch(self.data) is not None
+
+
+class CalibrationTable(DataTable):
+    """`[calibration]`."""
+
+    algorithm: str = Field("entropy", pattern="^entropy$", description="How thresholds are chosen: entropy.")
+    max_clipped: float = Field(1e-3, ge=0, lt=1, description="Largest share of an activation's values to clip.")
+    batch_size: int = Field(4, ge=1, description="Samples a run while calibrating; doesn't change the result.")
+
+
+class MetricTable(Settings):
+    """`[metric]`: how answers are scored."""
+
+    name: Optional[str] = Field(
+        None, description="accuracy, cosine, mse, max-abs or module:function (with labels accuracy, else cosine)."
+    )
+    output: Optional[str] = Field(None, description="The output that accuracy looks at (default: the first float one).")
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, value: Optional[str]) -> Optional[str]:
+        if value is not None and value not in METRICS and not FUNCTION.fullmatch(value):
+            raise ValueError(f"expected {', '.join(METRICS)} or module:function")
+        return value
+
+
+class PrecisionTable(Settings):
+    """`[precision]`."""
+
+    policy: str = Field("auto", description="auto, fp32, fp16 or int8; an explicit one is that or nothing.")
+    keep_float: List[str] = Field([], description="Nodes that are not quantised, by name.")
+
+    @field_validator("policy")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in PRECISIONS:
+            raise ValueError(f"expected one of {', '.join(PRECISIONS)}")
+        return value
+
+
+class GateTable(Settings):
+    """`[gate]`: what a narrower precision must keep."""
+
+    max_drop: Optional[float] = Field(
+        None,
+        ge=0,
+        description="Largest loss against float: absolute; for mse and max-abs a share of the target's magnitude.",
+    )
+    max_latency_ratio: float = Field(
+        1.0, gt=0, description="Under auto: largest latency against the next-wider precision."
+    )
+    latency_budget_s: float = Field(5.0, gt=0, le=600, description="Time for one latency comparison, seconds.")
+    publish_failed: bool = Field(False, description="Publish an explicit precision that failed, marked `forced`.")
+
+
+class BackendTable(Settings):
+    """`[backend]`: what the plan is built with and for."""
+
+    name: str = Field("auto", pattern="^(auto|onnxruntime|tensorrt)$", description="auto, onnxruntime or tensorrt.")
+    device: Optional[str] = Field(
+        None, pattern=r"^(cpu|gpu:\d{1,2}|dla:\d{1,2})$", description="cpu, gpu:N or dla:N (default: the backend's)."
+    )
+    fallback: Optional[str] = Field(
+        None, pattern="^onnxruntime$", description="Backend to use where `auto` finds a GPU that can't be used."
+    )
+
+
+class RecipeTables(Settings):
+    """All tables of a recipe file."""
+
+    model: ModelTable
+    input: Dict[str, InputTable] = Field({})
+    calibration: CalibrationTable = CalibrationTable()
+    held_out: DataTable = DataTable()
+    metric: MetricTable = MetricTable()
+    precision: PrecisionTable = PrecisionTable()
+    gate: GateTable = GateTable()
+    backend: BackendTable = BackendTable()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Validated tables, and the folder that their relative paths and modules start from."""
+
+    name: str
+    tables: RecipeTables
+    folder: Path
+
+    def path(self, relative: str) -> Path:
+        """A path of the recipe as the file system knows it."""
+        return self.folder / Path(relative).expanduser()
+
+
+def load_recipe(path: Path, flags: Layer | None = None, environ: Mapping[str, str] = os.environ) -> Recipe:
+    """The recipe in a TOML file, with environment variables and then `flags` on top.
+
+    Raises:
+        ConfigError: the file, a variable or a flag is wrong.
+    """
+    return make_recipe(read_toml(path), path.stem, path.parent.resolve(), flags, environ)
+
+
+def make_recipe(
+    tables: Layer, name: str, folder: Path, flags: Layer | None = None, environ: Mapping[str, str] = os.environ
+) -> Recipe:
+    """A recipe from tables; `name` is the model's unless they name it, `folder` is where relative paths start.
+
+    Raises:
+        ConfigError: a table, a variable or a flag is wrong.
+    """
+    layers = _overridden(_overridden(tables, environment_layer(environ, RECIPE_SECTIONS)), flags or {})
+    parsed = validated(RecipeTables, layers, f"recipe {name!r}")
+    model_name = parsed.model.name or name
+    try:
+        return Recipe(check_model_name(model_name), parsed, folder)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; set [model] name") from None
+
+
+def _overridden(lower: Layer, higher: Layer) -> Dict[str, Any]:
+    """`merged`, but other data doesn't inherit the old data's arguments, nor a fixed shape the old range."""
+    base = dict(lower)
+    for section in ("calibration", "held_out"):
+        if "data" in higher.get(section, {}) and isinstance(base.get(section), Mapping):
+            base[section] = {k: v for k, v in base[section].items() if k not in ("arguments", "data_version")}
+    shapes = {"shape", "min", "opt", "max"}
+    for name, table in higher.get("input", {}).items():
+        old = base.get("input", {}).get(name)
+        if isinstance(old, Mapping) and ("shape" in table or "shape" in old):
+            base["input"] = {**base["input"], name: {k: v for k, v in old.items() if k not in shapes}}
+    return merged(base, higher)

@@ -1,0 +1,100 @@
+"""`edge-runtime infer`."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+import numpy as np
+import typer
+
+from edge_runtime.cli.flags import engines_option, json_option
+from edge_runtime.cli.output import Output, configure_logging
+from edge_runtime.client import Client
+from edge_runtime.engine.loading import load
+from edge_runtime.errors import DataError
+from edge_runtime.plan.files import write_atomically
+from edge_runtime.plan.store import PlanStore
+
+Arrays = Dict[str, "np.ndarray[Any, Any]"]
+
+_MAX_PRINTED = 10_000
+
+
+def command(
+    model: str = typer.Argument(..., metavar="MODEL", help="Name of the model."),
+    inputs: Path = typer.Option(
+        ..., "--input", metavar="I.npz", help="One array per input, under its name, as one feed."
+    ),
+    save: Optional[Path] = typer.Option(None, "--output", metavar="O.npz", help="Where to write the outputs."),
+    url: Optional[str] = typer.Option(
+        None, "--url", help="Ask a server, http://HOST:PORT or grpc://HOST:PORT, instead of running the plan here."
+    ),
+    version: Optional[int] = typer.Option(
+        None, "--version", min=1, help="Version of the plan (default: the served one)."
+    ),
+    engines: Path = engines_option(),
+    is_json: bool = json_option(),
+) -> None:
+    """Run a plan once, in this process or on a server."""
+    configure_logging()
+    feeds = _read(inputs)
+    if url is not None:
+        with Client(url) as client:
+            outputs = client.infer(model, feeds, version=None if version is None else str(version))
+        backend = f"server at {url}"
+    else:
+        with load(PlanStore(engines).open(model, version)) as engine:
+            outputs = engine.infer(feeds)
+            backend = engine.info.backend
+    if save is not None:
+        _write(save, outputs)
+    _print(model, backend, outputs, Output(is_json))
+
+
+def _read(path: Path) -> Arrays:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise DataError(f"{path}: expected an .npz file with one array per input, got a single array")
+            return {name: file[name] for name in file.files}
+    except OSError as error:
+        raise DataError(f"{path}: can't be read ({error.strerror or error})") from error
+    except (ValueError, EOFError, KeyError) as error:
+        raise DataError(f"{path}: not an .npz file of plain arrays: {error}") from error
+
+
+def _write(path: Path, outputs: Arrays) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, **outputs)
+    try:
+        write_atomically(path, buffer.getvalue())
+    except OSError as error:
+        raise DataError(f"{path}: can't be written ({error.strerror})") from error
+
+
+def _print(model: str, backend: str, outputs: Arrays, output: Output) -> None:
+    if output.is_json:
+        described = {name: _described(value) for name, value in outputs.items()}
+        output.document({"model": model, "backend": backend, "outputs": described})
+        return
+    rows = [(name, value.dtype, "x".join(map(str, value.shape)), _preview(value)) for name, value in outputs.items()]
+    output.table(f"{model} on {backend}", ("output", "type", "shape", "values"), rows)
+
+
+def _described(value: np.ndarray[Any, Any]) -> Dict[str, Any]:
+    """Shape, type and values; no values where there are too many, or where JSON has no word for one."""
+    is_small = value.size <= _MAX_PRINTED
+    is_printable = is_small and (value.dtype.kind != "f" or bool(np.isfinite(value).all()))
+    reason = None if is_printable else ("not finite" if is_small else f"over {_MAX_PRINTED} values")
+    described = {
+        "shape": list(value.shape),
+        "dtype": str(value.dtype),
+        "data": value.tolist() if is_printable else None,
+    }
+    return described if reason is None else {**described, "omitted": f"{reason}; use --output"}
+
+
+def _preview(value: np.ndarray[Any, Any]) -> str:
+    return np.array2string(value.ravel()[:8], precision=4, separator=", ") + (" …" if value.size > 8 else "")

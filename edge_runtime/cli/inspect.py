@@ -1,0 +1,81 @@
+"""`edge-runtime inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, List
+
+import typer
+
+from edge_runtime.calibration.table import CalibrationTable
+from edge_runtime.cli.flags import engines_option, json_option
+from edge_runtime.cli.output import Output, configure_logging
+from edge_runtime.graph.model import OnnxModel, load_model
+from edge_runtime.plan.store import PlanStore, StoredPlan, open_plan
+from edge_runtime.tensors import TensorSpec
+
+
+def command(
+    target: str = typer.Argument(
+        ...,
+        metavar="MODEL|PATH",
+        help="A model's name, a folder of a plan, an .onnx file or a calibration .cache file.",
+    ),
+    engines: Path = engines_option(),
+    is_json: bool = json_option(),
+) -> None:
+    """Show what a plan, an ONNX model or a calibration cache holds."""
+    configure_logging()
+    output = Output(is_json)
+    path = Path(target)
+    if path.suffix == ".onnx":
+        _show_model(load_model(path), output)
+    elif path.suffix == ".cache":
+        _show_table(path, CalibrationTable.read(path), output)
+    else:
+        _show_plan(open_plan(path) if path.is_dir() else PlanStore(engines).open(target), output)
+
+
+def _show_plan(stored: StoredPlan, output: Output) -> None:
+    """A plan; its bytes are checked against the manifest on the way."""
+    stored.read_plan()
+    manifest = stored.manifest
+    if output.is_json:
+        document = manifest.model_dump(mode="json", by_alias=True)
+        output.document({"plan": str(stored.plan_path), "digest": "ok", "manifest": document})
+        return
+    signature = manifest.signature
+    rows: List[List[str]] = [
+        ["plan", f"{stored.plan_path} ({manifest.plan.nbytes:,} bytes, digest ok)"],
+        ["precision", manifest.precision + (" (forced: it failed the gate)" if manifest.forced else "")],
+        ["backend", f"{manifest.backend.name} {manifest.backend.version} on {manifest.backend.device}"],
+        ["built", f"{manifest.created} from {manifest.source.source}"],
+        ["largest batch", str(manifest.max_batch_size or "not batched")],
+        *([f"input {spec.name}", f"{spec.dtype.value} {signature.profile[spec.name]}"] for spec in signature.inputs),
+        *([f"output {spec.name}", f"{spec.dtype.value} {list(spec.shape)}"] for spec in signature.outputs),
+        *([f"candidate {c.precision}", f"{c.verdict}: {c.reason}"] for c in manifest.candidates),
+    ]
+    output.table(f"{manifest.name} version {manifest.version}", ("", ""), rows)
+
+
+def _show_model(model: OnnxModel, output: Output) -> None:
+    if output.is_json:
+        tensors = {"inputs": _specs(model.inputs), "outputs": _specs(model.outputs)}
+        output.document({"model": model.name, "opset": model.opset, "digest": model.digest, **tensors})
+        return
+    rows = [["opset", str(model.opset)], ["sha256", model.digest]]
+    for kind, specs in (("input", model.inputs), ("output", model.outputs)):
+        rows += [[f"{kind} {spec.name}", f"{spec.dtype.value} {list(spec.shape)}"] for spec in specs]
+    output.table(model.name, ("", ""), rows)
+
+
+def _specs(specs: tuple[TensorSpec, ...]) -> List[Dict[str, Any]]:
+    return [{"name": spec.name, "dtype": spec.dtype.value, "shape": list(spec.shape)} for spec in specs]
+
+
+def _show_table(path: Path, table: CalibrationTable, output: Output) -> None:
+    if output.is_json:
+        output.document({"table": str(path), "algorithm": table.algorithm, "scales": dict(table.scales)})
+        return
+    rows = [[name, f"{scale:.6g}", f"{scale * 127:.6g}"] for name, scale in table.scales.items()]
+    output.table(f"{path} ({table.algorithm})", ("tensor", "scale", "dynamic range"), rows)
