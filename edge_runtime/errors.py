@@ -102,12 +102,20 @@ class InvalidRequestError(RequestError):
     """Wrong name, data type, shape, byte count or syntax."""
 
 
+class NotJsonError(RequestError):
+    """An answer that JSON can't hold; binary tensors can."""
+
+
 class UnknownNameError(RequestError):
     """No model, version or route of that name."""
 
 
 class TooLargeError(RequestError):
     """The request is over a limit of the server."""
+
+
+class RequestCancelledError(EdgeRuntimeError):
+    """The client went away before its request ran, so it wasn't run."""
 
 
 class ServerUnavailableError(EdgeRuntimeError):

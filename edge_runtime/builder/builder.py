@@ -183,8 +183,6 @@ def _measured(job: _Job, model: FloatModel, data: BuildData, candidates: list[Ca
             f"model {job.recipe.name!r}: {decision.reason}; nothing was published "
             "(a wider precision, other calibration data, or --publish-failed)"
         )
-    if decision.reason:
-        job.progress.note(f"{decision.chosen} it is; {decision.reason}")
     return decision
 
 

@@ -16,7 +16,7 @@ from edge_runtime.builder.recipe import Recipe
 from edge_runtime.calibration.collect import collect, table_from_histograms
 from edge_runtime.calibration.table import CalibrationTable
 from edge_runtime.engine.engine import Engine, EngineInfo
-from edge_runtime.engine.loading import EngineOptions, cold_engine
+from edge_runtime.engine.loading import EngineOptions, engine_from_bytes
 from edge_runtime.errors import CalibrationError, ConfigError, UnsupportedModelError, nearest
 from edge_runtime.graph.fp16 import to_fp16
 from edge_runtime.graph.model import OnnxModel
@@ -150,7 +150,7 @@ def _calibrated(model: FloatModel, kitchen: Kitchen, tensors: tuple[str, ...]) -
         kitchen.progress.advance(rows if signature.max_batch_size else 1)
         return {**outputs, **feeds}
 
-    with cold_engine(graph.serialize(), model.info, signature, EngineOptions()) as engine:
+    with engine_from_bytes(graph.serialize(), model.info, signature, EngineOptions(warm_up_runs=0)) as engine:
         histograms = collect(run, batches, tensors)
     return table_from_histograms(histograms, settings.max_clipped)
 

@@ -101,8 +101,10 @@ def _print(built: BuiltPlan, output: Output) -> None:
         output.document({"plan": str(built.folder), "reused": built.is_reused, "manifest": document})
         return
     rows = [_row(candidate) for candidate in manifest.candidates]
-    header = ("precision", "verdict", "metric", "cosine", "latency ratio", "bytes", "reason")
+    header = ("precision", "verdict", "metric", "cosine", "latency ratio", "bytes")
     output.table(f"{manifest.name} on {manifest.backend.name} {manifest.backend.version}", header, rows)
+    for candidate in manifest.candidates:
+        output.say(f"{candidate.precision} {candidate.verdict}: {candidate.reason}")
     done = "unchanged, re-used" if built.is_reused else "published"
     output.say(f"{done}: {built.folder} ({manifest.precision}, {manifest.plan.nbytes:,} bytes)")
 
@@ -116,7 +118,6 @@ def _row(candidate: CandidateRecord) -> List[str]:
         _number(agreement["cosine"]) if agreement else "not measured",
         f"{latency['ratio']:.2f} ({latency['low']:.2f}-{latency['high']:.2f})" if latency else "not measured",
         f"{candidate.nbytes:,}" if candidate.nbytes is not None else "",
-        candidate.reason,
     ]
 
 

@@ -60,17 +60,12 @@ def load(plan: str | os.PathLike[str] | StoredPlan, options: EngineOptions | Non
 
 
 def engine_from_bytes(model: bytes, info: EngineInfo, signature: Signature, options: EngineOptions) -> Engine:
-    """A warmed engine over plan bytes that were checked already (or were never stored)."""
-    engine = cold_engine(model, info, signature, options)
+    """An engine over plan bytes that were checked already (or were never stored), warmed as `options` say."""
+    settings = SessionOptions(intra_op_threads=options.resolved_threads)
+    engine = Engine(info, signature, slot_maker(model, signature, settings, f"model {info.name!r}"), options.slots)
     try:
         engine.warm_up(options.warm_up_runs)
     except BaseException:
         engine.close()
         raise
     return engine
-
-
-def cold_engine(model: bytes, info: EngineInfo, signature: Signature, options: EngineOptions) -> Engine:
-    """An engine that hasn't run yet, so that memory for its largest shapes isn't touched."""
-    settings = SessionOptions(intra_op_threads=options.resolved_threads)
-    return Engine(info, signature, slot_maker(model, signature, settings, f"model {info.name!r}"), options.slots)

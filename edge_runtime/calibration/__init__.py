@@ -1,0 +1,1 @@
+"""From samples to scales: sources of data, histograms of activations, thresholds, tables."""

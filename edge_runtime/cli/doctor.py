@@ -1,0 +1,25 @@
+"""`edge-runtime doctor`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from edge_runtime.cli.flags import engines_option, json_option
+from edge_runtime.cli.output import Output, configure_logging
+from edge_runtime.provisioning.doctor import diagnose
+
+
+def command(engines: Path = engines_option(), is_json: bool = json_option()) -> None:
+    """Say what this machine can run, and what is missing. Exit status 1 if plans can't be built or served here."""
+    configure_logging()
+    output = Output(is_json)
+    diagnosis = diagnose(engines)
+    if output.is_json:
+        output.document(diagnosis.record())
+    else:
+        rows = [(finding.subject, finding.state, finding.text) for finding in diagnosis.findings]
+        output.table("doctor", ("subject", "state", "finding"), rows)
+    if not diagnosis.is_sound:
+        raise typer.Exit(1)

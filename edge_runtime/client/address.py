@@ -1,0 +1,56 @@
+"""Where a server listens, and by which protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from edge_runtime.errors import ConfigError
+
+PROTOCOLS = ("http", "grpc")
+
+
+@dataclass(frozen=True)
+class Address:
+    """Protocol, host and port of a server; `path` goes before every HTTP route."""
+
+    protocol: str
+    host: str
+    port: int
+    path: str = ""
+
+    @property
+    def authority(self) -> str:
+        """`HOST:PORT`, an IPv6 host in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.protocol}://{self.authority}{self.path}"
+
+
+def address_from_url(url: str, protocol: str | None = None) -> Address:
+    """The address in `http://HOST:PORT`, `grpc://HOST:PORT` or `HOST:PORT` (by `protocol`, else HTTP).
+
+    Raises:
+        ConfigError: another form or protocol, or one that isn't `protocol`.
+    """
+    if protocol not in (None, *PROTOCOLS):
+        raise ConfigError(f"protocol {protocol!r}: expected one of {', '.join(PROTOCOLS)}")
+    expected = "expected http://HOST:PORT or grpc://HOST:PORT"
+    try:
+        parts = urlsplit(url if "://" in url else f"{protocol or 'http'}://{url}")
+        host, port = parts.hostname, parts.port
+        (host or "").encode("idna")
+    except ValueError as error:
+        raise ConfigError(f"server address {url!r}: {error}; {expected}") from None
+    path = parts.path.rstrip("/")
+    is_plain = not (parts.query or parts.fragment or "@" in parts.netloc) and (not path or parts.scheme == "http")
+    if parts.scheme not in PROTOCOLS or not host or not port or not is_plain or not _is_printable(url):
+        raise ConfigError(f"server address {url!r}: {expected}")
+    if protocol not in (None, parts.scheme):
+        raise ConfigError(f"server address {url!r}: expected protocol {protocol}, got {parts.scheme}; leave one out")
+    return Address(parts.scheme, host, port, path)
+
+
+def _is_printable(url: str) -> bool:
+    return url.isascii() and url.isprintable() and " " not in url

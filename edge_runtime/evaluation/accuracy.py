@@ -1,0 +1,94 @@
+"""The share of classes that are right."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edge_runtime.errors import DataError, nearest
+from edge_runtime.evaluation.intervals import wilson_interval
+from edge_runtime.evaluation.score import Array, LabelledSample, Outputs, Score
+
+
+class Accuracy:
+    """Classes of `output` (default: the first float output) against labels, expected outputs or the reference."""
+
+    def __init__(self, output: str | None = None) -> None:
+        self._output = output
+        self._right = 0
+        self._n = 0
+
+    def add(self, outputs: Outputs, sample: LabelledSample, reference: Outputs) -> None:
+        """Compares the classes of one sample.
+
+        Raises:
+            DataError: no such output, no classes in it, or a target of another shape.
+        """
+        expected = sample.expected or {}
+        name = self._output or _default_output(outputs, expected)
+        for given in (name, *expected):
+            if given not in outputs:
+                raise DataError(f"output {given!r} is none of the model's; {nearest(given, outputs)}")
+        got = _classes(outputs[name], name)
+        target = expected[name] if name in expected else reference[name]
+        want = _classes(target, name) if sample.label is None else _checked_label(sample.label, outputs[name])
+        got, want = _rows(got), _rows(want)
+        if got.shape != want.shape:
+            raise DataError(
+                f"output {name!r} has classes of shape {list(got.shape)}, the target {list(want.shape)}; "
+                "expected one class id for each"
+            )
+        self._right += int(np.count_nonzero(got == want))
+        self._n += got.size
+
+    def score(self) -> Score:
+        """The accuracy, with Wilson's interval.
+
+        Raises:
+            DataError: there was no row.
+        """
+        if not self._n:
+            raise DataError("accuracy needs at least one held-out row; got none")
+        return Score(self._right / self._n, *wilson_interval(self._right, self._n), self._n)
+
+
+def _default_output(outputs: Outputs, expected: Outputs) -> str:
+    """The first float output of those that `expected` names, or of all; without any, the first of integers."""
+    for kinds in ("f", "iu"):
+        numbers = [name for name, array in outputs.items() if array.dtype.kind in kinds]
+        if numbers:
+            return next((name for name in numbers if name in expected), numbers[0])
+    raise DataError("accuracy: the model has no output of numbers; use a metric of your own (module:function)")
+
+
+def _classes(output: Array, name: str) -> Array:
+    if output.dtype.kind in "iu":
+        return output
+    if output.dtype.kind != "f":
+        raise DataError(f"accuracy: output {name!r} has type {output.dtype}, expected class scores or class ids")
+    scores = _scores(output)
+    if not scores.ndim or scores.shape[-1] < 2:
+        raise DataError(
+            f"accuracy: output {name!r} has shape {list(output.shape)}: one score doesn't say a class; "
+            "expected two or more in the last axis: use metric cosine, mse, max-abs or your own (module:function)"
+        )
+    classes: Array = scores.argmax(axis=-1)
+    return classes
+
+
+def _scores(output: Array) -> Array:
+    """`output` without the axes of size 1 behind its classes, such as those of [N, C, 1, 1]."""
+    while output.ndim > 2 and output.shape[-1] == 1:
+        output = output[..., 0]
+    return output
+
+
+def _checked_label(label: Array, output: Array) -> Array:
+    count = _scores(output).shape[-1] if output.dtype.kind == "f" else None
+    if count is not None and label.size and not 0 <= label.min() <= label.max() < count:
+        raise DataError(f"label: got class ids from {label.min()} to {label.max()}, expected 0 to {count - 1}")
+    return label
+
+
+def _rows(classes: Array) -> Array:
+    """`classes` without axes of size 1, which labels and outputs may have or not."""
+    return np.atleast_1d(classes.squeeze())

@@ -1,0 +1,56 @@
+"""What scoring reads and what it comes to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Mapping, Protocol
+
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Outputs = Mapping[str, Array]
+
+
+class LabelledSample(Protocol):
+    """A held-out sample: class ids of its rows, and outputs by name, where known."""
+
+    @property
+    def label(self) -> Array | None:
+        """The class ids, or None."""
+
+    @property
+    def expected(self) -> Mapping[str, Array] | None:
+        """The outputs that should come out, or None."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a metric came to over `n` rows, and where its true value lies with 95 % confidence (None: not known).
+
+    `magnitude` is what an error is measured against: the target's mean square for mse, its largest |value| for
+    max-abs, else 1. `value` is NaN if any output was NaN.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    magnitude: float = 1.0
+
+
+class Measure(Protocol):
+    """The arithmetic of one metric, fed sample by sample."""
+
+    def add(self, outputs: Outputs, sample: LabelledSample, reference: Outputs) -> None:
+        """Takes the outputs of one sample; `reference` are the float model's.
+
+        Raises:
+            DataError: they can't be compared.
+        """
+
+    def score(self) -> Score:
+        """The score of all that was added.
+
+        Raises:
+            DataError: nothing was.
+        """

@@ -1,0 +1,1 @@
+"""ONNX models: checked, reshaped, made portable, quantised. The only package that imports onnx."""

@@ -1,0 +1,202 @@
+"""What a model must be before anything else looks at it."""
+
+from __future__ import annotations
+
+import functools
+from typing import Dict, List, Sequence, Set
+
+import onnx
+import onnx.checker
+import onnx.defs
+import onnx.inliner
+
+from edge_runtime.errors import ModelError, UnsupportedModelError
+from edge_runtime.graph.source import LIMIT_NBYTES, all_tensors, has_external_data, tensor_nbytes
+from edge_runtime.graph.topology import all_graphs, all_nodes, node_graphs
+
+
+def check_header(proto: onnx.ModelProto, name: str) -> None:
+    """Refuse an IR version or operator set that the installed onnx doesn't know, and write `ai.onnx` as "".
+
+    Raises:
+        ModelError: there is none, or the operator set is there twice.
+        UnsupportedModelError: it is too new.
+    """
+    if proto.ir_version < 1:
+        raise ModelError(f"{name}: no IR version: truncated, or not an ONNX model; export it again")
+    if proto.ir_version > onnx.IR_VERSION:
+        raise UnsupportedModelError(
+            f"{name}: IR version {proto.ir_version} is newer than onnx {onnx.__version__} knows "
+            f"({onnx.IR_VERSION}); upgrade onnx or export with an older IR version"
+        )
+    versions: List[int] = []
+    for opset in proto.opset_import:
+        _shorten_domain(opset)
+        if not opset.domain:
+            versions.append(opset.version)
+    if len(versions) != 1 or versions[0] < 1:
+        raise ModelError(f"{name}: expected one version of the standard operators, got {versions}; export it again")
+    newest = onnx.defs.onnx_opset_version()
+    if versions[0] > newest:
+        raise UnsupportedModelError(
+            f"{name}: opset {versions[0]} is newer than onnx {onnx.__version__} knows ({newest}); "
+            "upgrade onnx or export with an older opset"
+        )
+
+
+def _shorten_domain(owner: onnx.OperatorSetIdProto | onnx.NodeProto) -> None:
+    if owner.domain == "ai.onnx":
+        owner.domain = ""
+
+
+def opset_of(proto: onnx.ModelProto) -> int:
+    """The version of the standard operators."""
+    return int(next(opset.version for opset in proto.opset_import if not opset.domain))
+
+
+def inlined(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """The model with calls of its own functions replaced by their bodies.
+
+    Raises:
+        ModelError: functions call each other in a circle, or can't be inlined.
+    """
+    if not proto.functions:
+        return proto
+    calls = {
+        (function.domain, function.name): {(node.domain, node.op_type) for node in all_nodes(function)}
+        for function in proto.functions
+    }
+    while calls:
+        leaves = {key for key, called in calls.items() if not called & calls.keys()}
+        if not leaves:
+            raise ModelError(f"{name}: functions call each other in a circle: {sorted(calls)}")
+        calls = {key: called for key, called in calls.items() if key not in leaves}
+    try:
+        result = onnx.inliner.inline_local_functions(proto)
+    except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
+        raise ModelError(f"{name}: its functions can't be inlined: {first_line(error)}") from error
+    del result.functions[:]  # what is still called is an unknown operator to check_operators
+    return result
+
+
+def check_operators(proto: onnx.ModelProto, name: str) -> None:
+    """Refuse operators outside the standard domain, or unknown at the model's opset.
+
+    Raises:
+        UnsupportedModelError: naming domain, operator and node.
+    """
+    opset = opset_of(proto)
+    for node in all_nodes(proto.graph):
+        _shorten_domain(node)
+        if node.domain:
+            raise UnsupportedModelError(
+                f"{name}: operator {node.op_type!r} of domain {node.domain!r} (node {_title(node)}); "
+                "expected standard ONNX operators only"
+            )
+        if not is_operator(node.op_type, opset):
+            raise UnsupportedModelError(
+                f"{name}: operator {node.op_type!r} (node {_title(node)}) is not one of opset {opset}"
+            )
+
+
+@functools.lru_cache(maxsize=4096)
+def is_operator(op_type: str, opset: int) -> bool:
+    """Whether the standard domain has an operator at an opset."""
+    try:
+        onnx.defs.get_schema(op_type, opset, "")
+    except (onnx.defs.SchemaError, TypeError):  # TypeError: a name that isn't text
+        return False
+    return True
+
+
+def check_tensors(proto: onnx.ModelProto, name: str) -> None:
+    """Refuse sparse tensors, external data and raw data of another size than the shape says.
+
+    Raises:
+        ModelError: naming the tensor.
+        UnsupportedModelError: a sparse tensor.
+    """
+    attributes = (attribute for node in all_nodes(proto.graph) for attribute in node.attribute)
+    if any(graph.sparse_initializer for graph in all_graphs(proto.graph)) or any(
+        attribute.HasField("sparse_tensor") for attribute in attributes
+    ):
+        raise UnsupportedModelError(f"{name}: sparse weights can't be handled; export dense ones")
+    for tensor in all_tensors(proto):
+        if has_external_data(tensor):
+            raise ModelError(f"{name}: tensor {tensor.name!r} lies in another file, which a model in memory can't have")
+        expected = tensor_nbytes(tensor)
+        if any(size < 0 for size in tensor.dims) or (
+            tensor.HasField("raw_data") and expected not in (None, len(tensor.raw_data))
+        ):
+            raise ModelError(
+                f"{name}: tensor {tensor.name!r} of shape {list(tensor.dims)} holds {len(tensor.raw_data)} bytes, "
+                f"expected {expected}; the file is damaged"
+            )
+
+
+def check_names(proto: onnx.ModelProto, name: str) -> None:
+    """Refuse a tensor that nothing makes, that is made twice or that is read before it is made.
+
+    Raises:
+        ModelError: naming the tensor and the node.
+    """
+    _check_graph_names(proto.graph, set(), name)
+
+
+def _check_graph_names(graph: onnx.GraphProto, visible: Set[str], name: str) -> None:
+    own: Dict[str, str] = {}
+    outer = frozenset(visible)
+    for value in (*graph.input, *graph.initializer):
+        _add_names([value.name], own, "the graph's inputs and initializers", name)
+    made_later = {output for node in graph.node for output in node.output}
+    visible |= own.keys()
+    for node in graph.node:
+        if not isinstance(node.name, str):
+            raise ModelError(f"{name}: node name {node.name!r} isn't UTF-8 text; the file is damaged")
+        for read in node.input:
+            if read and read not in visible:
+                problem = "later (the graph has a cycle or isn't sorted)" if read in made_later else "by nothing"
+                raise ModelError(f"{name}: node {_title(node)} reads {read!r}, which is made {problem}")
+        for inner in node_graphs(node):
+            _check_graph_names(inner, visible, name)
+        _add_names([output for output in node.output if output], own, f"node {_title(node)}", name)
+        visible.update(node.output)
+    for value in graph.output:
+        if value.name not in visible:
+            raise ModelError(f"{name}: graph output {value.name!r} is made by nothing")
+    visible -= own.keys() - outer
+
+
+def _add_names(names: Sequence[str], own: Dict[str, str], maker: str, model: str) -> None:
+    for tensor in names:
+        if not isinstance(tensor, str):
+            raise ModelError(f"{model}: tensor name {tensor!r} of {maker} isn't UTF-8 text; the file is damaged")
+        if not tensor:
+            raise ModelError(f"{model}: a tensor of {maker} has no name")
+        if tensor in own:
+            raise ModelError(f"{model}: tensor {tensor!r} is made twice: by {own[tensor]} and by {maker}")
+        own[tensor] = maker
+
+
+def run_checker(proto: onnx.ModelProto, name: str) -> None:
+    """Refuse what ONNX's own checker refuses.
+
+    Raises:
+        ModelError: with the checker's text.
+        UnsupportedModelError: the model is over 2 GiB.
+    """
+    if proto.ByteSize() > LIMIT_NBYTES:
+        raise UnsupportedModelError(f"{name}: over 2 GiB with its weights, which one ONNX message can't hold")
+    try:
+        onnx.checker.check_model(proto)
+    except (onnx.checker.ValidationError, RuntimeError, ValueError, TypeError) as error:
+        raise ModelError(f"{name}: not a valid ONNX model: {first_line(error)}; export it again") from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a library's message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _title(node: onnx.NodeProto) -> str:
+    return repr(node.name or f"{node.op_type} -> {', '.join(map(str, node.output))}")

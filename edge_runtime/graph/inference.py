@@ -1,0 +1,141 @@
+"""Types and shapes of tensors, as far as they follow from the inputs."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Set
+
+import onnx
+import onnx.checker
+import onnx.shape_inference
+
+from edge_runtime.errors import ModelError
+from edge_runtime.graph.axes import Dim, Dims, input_axes, known_dims, only_named, set_shape, unused
+from edge_runtime.graph.reshapes import add_probes, reshape_hints
+from edge_runtime.tensors import element_count
+
+Types = Dict[str, onnx.TypeProto]
+
+_SHAPE_DATA = 1024  # elements; nothing computes a shape from a larger tensor
+_ROUNDS = 20  # of inference; each settles at least the first Reshape that is still open
+
+
+def tensor_types(proto: onnx.ModelProto, data_prop: bool = False) -> Types:
+    """The type of each tensor of the main graph; those that can't be inferred are absent.
+
+    `data_prop` follows the values of shape tensors too.
+    """
+    bare = _without_weights(proto)
+    probes = add_probes(bare.graph) if data_prop else {}
+    types = _inferred(bare, data_prop)
+    hints: Dict[str, List[Dim]] = {}
+    for _ in range(_ROUNDS):
+        found = reshape_hints(bare.graph, types, probes)
+        if found == hints:
+            break
+        hints = found
+        del bare.graph.value_info[:]
+        bare.graph.value_info.extend(proto.graph.value_info)
+        for name, dims in hints.items():
+            set_shape(bare.graph.value_info.add(name=name, type=types[name]), dims)
+        types = _inferred(bare, data_prop)
+    return {name: kind for name, kind in types.items() if name not in probes.values()}
+
+
+def _inferred(proto: onnx.ModelProto, data_prop: bool) -> Types:
+    try:
+        graph = onnx.shape_inference.infer_shapes(proto, data_prop=data_prop).graph
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
+        graph = proto.graph
+    types = {tensor.name: _type_of(tensor) for tensor in graph.initializer}
+    types.update((value.name, value.type) for value in (*graph.value_info, *graph.input) if value.HasField("type"))
+    types.update((value.name, value.type) for value in graph.output if value.HasField("type"))
+    return types
+
+
+def element_name(element: int) -> str:
+    """ONNX's name of a data type, for messages."""
+    return next((name for name, value in onnx.TensorProto.DataType.items() if value == element), f"type {element}")
+
+
+def refresh_outputs(proto: onnx.ModelProto, name: str, trust_declared: bool = True) -> None:
+    """Write the types and shapes of the graph outputs that follow from its inputs.
+
+    Where nothing follows, a declared size stays if `trust_declared`. A size that two sources contradict is open.
+
+    Raises:
+        ModelError: an output is declared with another data type than it has.
+    """
+    graph = proto.graph
+    outputs = [_copy(value) for value in graph.output]
+    del graph.value_info[:]
+    del graph.output[:]  # what an output is declared to be must not decide what it is
+    plain, with_data = tensor_types(proto), tensor_types(proto, data_prop=True)
+    graph.output.extend(outputs)
+    axes = input_axes(graph)
+    taken = set(axes)
+    for value, declared in zip(graph.output, outputs):
+        kind = plain.get(value.name)
+        if kind is not None:
+            value.type.CopyFrom(kind)
+        if not value.type.HasField("tensor_type"):
+            continue
+        _check_element_type(value, declared.type, name)
+        inferred = _merged(known_dims(kind), known_dims(with_data.get(value.name)), axes)
+        dims = _merged(inferred, _declared_sizes(declared.type, trust_declared), axes)
+        value.type.tensor_type.ClearField("shape")
+        if dims is not None:
+            set_shape(value, [dim or unused(f"{value.name}_dim{axis}", taken) for axis, dim in enumerate(dims)])
+
+
+def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the data of large initializers left out, so that inference doesn't copy it."""
+    graph = onnx.GraphProto(name=proto.graph.name)
+    for field in ("node", "input", "output", "value_info"):
+        getattr(graph, field).extend(getattr(proto.graph, field))
+    for tensor in proto.graph.initializer:
+        large = element_count(tensor.dims) > _SHAPE_DATA
+        bare = onnx.TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
+        graph.initializer.append(bare if large else tensor)
+    return onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, graph=graph)
+
+
+def _type_of(tensor: onnx.TensorProto) -> onnx.TypeProto:
+    value = onnx.ValueInfoProto()
+    value.type.tensor_type.elem_type = tensor.data_type
+    set_shape(value, list(tensor.dims))
+    return value.type
+
+
+def _copy(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
+    result = onnx.ValueInfoProto()
+    result.CopyFrom(value)
+    return result
+
+
+def _check_element_type(value: onnx.ValueInfoProto, declared: onnx.TypeProto, name: str) -> None:
+    got, expected = value.type.tensor_type.elem_type, declared.tensor_type.elem_type
+    if expected and got and got != expected:
+        raise ModelError(
+            f"{name}: output {value.name!r} is declared {element_name(expected)}, but its node makes "
+            f"{element_name(got)}; export the model again"
+        )
+    value.type.tensor_type.elem_type = got or expected
+
+
+def _declared_sizes(kind: onnx.TypeProto, trusted: bool) -> Dims:
+    """The declared sizes; a shape without any open dimension tells only the rank if it isn't `trusted`."""
+    dims = known_dims(kind)
+    if dims is None:
+        return None
+    sizes: List[Dim] = [dim if isinstance(dim, int) else None for dim in dims]
+    return sizes if trusted or None in sizes else [None] * len(sizes)
+
+
+def _merged(proven: Dims, claimed: Dims, axes: Set[str]) -> Dims:
+    """`proven` completed by what `claimed` adds; of the names only those of input `axes` mean anything."""
+    if proven is None or claimed is None or len(proven) != len(claimed):
+        return only_named(claimed if proven is None else proven, axes)
+    return [
+        None if isinstance(first, int) and isinstance(second, int) and first != second else first or second
+        for first, second in zip(only_named(proven, axes) or [], only_named(claimed, axes) or [])
+    ]

@@ -1,0 +1,189 @@
+"""A checked ONNX model that no other package needs onnx to handle."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Dict, FrozenSet, Sequence, Tuple
+
+import onnx
+
+from edge_runtime.errors import ModelError, UnsupportedModelError
+from edge_runtime.graph.axes import dims_of, fixed_size, name_input_axes
+from edge_runtime.graph.check import (
+    check_header,
+    check_names,
+    check_operators,
+    check_tensors,
+    inlined,
+    opset_of,
+    run_checker,
+)
+from edge_runtime.graph.inference import element_name, refresh_outputs
+from edge_runtime.graph.source import LIMIT_NBYTES, Files, digest_of, parsed, read_source, source_digest
+from edge_runtime.tensors import DYNAMIC, DType, TensorSpec
+
+__all__ = ["OnnxModel", "load_model", "model_from_bytes", "source_digest"]
+
+_DTYPES: Dict[int, DType] = {
+    onnx.TensorProto.BOOL: DType.BOOL,
+    onnx.TensorProto.UINT8: DType.UINT8,
+    onnx.TensorProto.UINT16: DType.UINT16,
+    onnx.TensorProto.UINT32: DType.UINT32,
+    onnx.TensorProto.UINT64: DType.UINT64,
+    onnx.TensorProto.INT8: DType.INT8,
+    onnx.TensorProto.INT16: DType.INT16,
+    onnx.TensorProto.INT32: DType.INT32,
+    onnx.TensorProto.INT64: DType.INT64,
+    onnx.TensorProto.FLOAT16: DType.FP16,
+    onnx.TensorProto.FLOAT: DType.FP32,
+    onnx.TensorProto.DOUBLE: DType.FP64,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxModel:
+    """A sound model: its inputs and outputs are tensors of known rank, and all its weights are inside.
+
+    `name` is where it came from, for messages; `files` are the names (relative to the model's folder) and SHA-256
+    of the files that it was read from, and stay the same through every transformation. `proto` is for this package
+    only, and never changed: transformations work on a copy.
+    """
+
+    proto: onnx.ModelProto = field(repr=False)
+    name: str
+    files: Files
+
+    @cached_property
+    def inputs(self) -> Tuple[TensorSpec, ...]:
+        """The inputs that a caller feeds; initializers aren't among them."""
+        return tuple(_spec(value) for value in self.proto.graph.input)
+
+    @cached_property
+    def outputs(self) -> Tuple[TensorSpec, ...]:
+        """The outputs in the model's order."""
+        return tuple(_spec(value) for value in self.proto.graph.output)
+
+    @cached_property
+    def node_names(self) -> FrozenSet[str]:
+        """The names of the nodes of the main graph."""
+        return frozenset(node.name for node in self.proto.graph.node if node.name)
+
+    @property
+    def opset(self) -> int:
+        """The version of the standard operators."""
+        return opset_of(self.proto)
+
+    @property
+    def ir_version(self) -> int:
+        """The version of the file format."""
+        return int(self.proto.ir_version)
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 over the files that the model was read from, names included."""
+        return digest_of(self.files)
+
+    def serialize(self) -> bytes:
+        """The model as one ONNX file.
+
+        Raises:
+            UnsupportedModelError: it is over 2 GiB.
+        """
+        if self.proto.ByteSize() > LIMIT_NBYTES:
+            raise UnsupportedModelError(f"{self.name}: over 2 GiB with its weights, which one ONNX file can't hold")
+        return self.proto.SerializeToString()  # type: ignore[no-any-return]
+
+    def copied_proto(self) -> onnx.ModelProto:
+        """A message to change."""
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self.proto)
+        return proto
+
+    def with_proto(self, proto: onnx.ModelProto) -> OnnxModel:
+        """The model after a transformation."""
+        return replace(self, proto=proto)
+
+
+def load_model(path: Path) -> OnnxModel:
+    """The checked model of an ONNX file and its external data.
+
+    Raises:
+        ModelError: a file is missing, damaged or outside the model's folder, or the graph isn't valid.
+        UnsupportedModelError: the model is sound, but has something in it that isn't handled.
+    """
+    proto, files = read_source(path)
+    return _checked(proto, str(path), files)
+
+
+def model_from_bytes(data: bytes, name: str) -> OnnxModel:
+    """The checked model in `data`, which holds all its weights.
+
+    Raises:
+        ModelError: the bytes are damaged, refer to other files, or the graph isn't valid.
+        UnsupportedModelError: the model is sound, but has something in it that isn't handled.
+    """
+    return _checked(parsed(data, name), name, ((name, hashlib.sha256(data).hexdigest()),))
+
+
+def _checked(proto: onnx.ModelProto, name: str, files: Files) -> OnnxModel:
+    check_header(proto, name)
+    check_tensors(proto, name)
+    proto = inlined(proto, name)
+    check_operators(proto, name)
+    _normalize(proto)
+    check_names(proto, name)
+    _check_inputs(proto, name)
+    is_static = all(fixed_size(dim) for value in proto.graph.input for dim in dims_of(value))
+    name_input_axes(proto.graph.input)
+    refresh_outputs(proto, name, trust_declared=is_static)
+    _check_values(proto.graph.output, "output", name)
+    run_checker(proto, name)
+    return OnnxModel(proto, name, files)
+
+
+def _normalize(proto: onnx.ModelProto) -> None:
+    """Make initializers that are inputs too (as files before IR 4 have them) mere constants."""
+    constant = {tensor.name for tensor in proto.graph.initializer}
+    kept = [value for value in proto.graph.input if value.name not in constant]
+    del proto.graph.input[:]
+    proto.graph.input.extend(kept)
+    proto.ir_version = max(proto.ir_version, 4)
+    proto.graph.name = proto.graph.name or "graph"
+    del proto.training_info[:]
+
+
+def _check_inputs(proto: onnx.ModelProto, name: str) -> None:
+    if not proto.graph.output:
+        raise ModelError(f"{name}: the graph has no outputs; export the model again")
+    if not proto.graph.input:
+        raise UnsupportedModelError(f"{name}: the graph has no inputs, so there is nothing to infer from")
+    _check_values(proto.graph.input, "input", name)
+
+
+def _check_values(values: Sequence[onnx.ValueInfoProto], role: str, name: str) -> None:
+    for value in values:
+        kind = value.type.WhichOneof("value")
+        if kind != "tensor_type":
+            found = (kind or "unknown type").replace("_type", "")
+            raise UnsupportedModelError(f"{name}: {role} {value.name!r} is a {found}; expected a tensor")
+        element = value.type.tensor_type.elem_type
+        if element not in _DTYPES:
+            expected = ", ".join(dtype.value for dtype in DType)
+            raise UnsupportedModelError(
+                f"{name}: {role} {value.name!r} holds {element_name(element)}; expected one of {expected}"
+            )
+        if not value.type.tensor_type.HasField("shape"):
+            raise UnsupportedModelError(f"{name}: {role} {value.name!r} has no shape; export the model with its rank")
+
+
+def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    dims = dims_of(value)
+    return TensorSpec(
+        name=value.name,
+        dtype=_DTYPES[value.type.tensor_type.elem_type],
+        shape=tuple(fixed_size(dim) or DYNAMIC for dim in dims),
+        axes=tuple("" if fixed_size(dim) else dim.dim_param for dim in dims),
+    )

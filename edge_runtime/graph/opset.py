@@ -1,0 +1,115 @@
+"""Operator sets: an old model raised to the lowest one that we emit, a newer one lowered as far as nothing changes."""
+
+from __future__ import annotations
+
+from typing import Iterator, Tuple
+
+import onnx
+import onnx.checker
+import onnx.defs
+import onnx.version_converter
+
+from edge_runtime.errors import UnsupportedModelError
+from edge_runtime.graph.check import first_line, opset_of
+from edge_runtime.graph.inference import Types, tensor_types
+from edge_runtime.graph.topology import all_nodes, producers
+
+LOWEST_OPSET = 13  # a Q/DQ of one scale per channel needs it
+
+# These got new values of a text attribute, another default or another shape of an input under the same signature.
+_CHANGED_SILENTLY = frozenset(
+    {"GridSample", "GroupNormalization", "Pad", "Resize", "RoiAlign", "ScatterElements", "ScatterND"}
+)
+
+
+def at_lowest_opset(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """The model at the lowest opset from 13 up that carries it. It may be `proto` itself, changed.
+
+    Raises:
+        UnsupportedModelError: an operator of an old opset has no counterpart.
+    """
+    opset = LOWEST_OPSET
+    if opset_of(proto) < LOWEST_OPSET:
+        proto = _raised(proto, name)
+    else:
+        opset = _lower(proto)
+    del proto.opset_import[:]
+    proto.opset_import.add(domain="", version=opset)
+    return proto
+
+
+def _lower(proto: onnx.ModelProto) -> int:
+    """Drop the attributes that say nothing at the lowest opset, which is returned."""
+    types = tensor_types(proto)
+    lowest = max([LOWEST_OPSET, *(_oldest_version(node, opset_of(proto), types) for node in all_nodes(proto.graph))])
+    for node in all_nodes(proto.graph):
+        known = onnx.defs.get_schema(node.op_type, lowest, "").attributes
+        kept = [attribute for attribute in node.attribute if attribute.name in known]
+        if len(kept) < len(node.attribute):
+            del node.attribute[:]
+            node.attribute.extend(kept)
+    return lowest
+
+
+def _raised(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    types = tensor_types(proto, data_prop=True)  # a Softmax over the last axis stays one node if its rank is known
+    for tensor in producers(proto.graph).keys() & types.keys() - {value.name for value in proto.graph.output}:
+        proto.graph.value_info.add(name=tensor, type=types[tensor])
+    try:
+        raised = onnx.version_converter.convert_version(proto, LOWEST_OPSET)
+    except (onnx.version_converter.ConvertError, onnx.checker.ValidationError, RuntimeError, ValueError) as error:
+        raise UnsupportedModelError(
+            f"{name}: can't be raised from opset {opset_of(proto)} to {LOWEST_OPSET} ({first_line(error)}); "
+            f"export it with opset {LOWEST_OPSET} or later"
+        ) from error
+    del raised.graph.value_info[:]
+    return raised
+
+
+def _oldest_version(node: onnx.NodeProto, opset: int, types: Types) -> int:
+    """The first opset from which on the operator means for this node what it means at `opset`."""
+    schema = onnx.defs.get_schema(node.op_type, opset, "")
+    while schema.since_version > LOWEST_OPSET and node.op_type not in _CHANGED_SILENTLY:
+        try:
+            older = onnx.defs.get_schema(node.op_type, schema.since_version - 1, "")
+        except onnx.defs.SchemaError:
+            break
+        if not _means_the_same(node, older, schema, types):
+            break
+        schema = older
+    return int(schema.since_version)
+
+
+def _means_the_same(node: onnx.NodeProto, older: onnx.defs.OpSchema, newer: onnx.defs.OpSchema, types: Types) -> bool:
+    if not older.attributes.keys() <= newer.attributes.keys() or older.deprecated:
+        return False
+    given = {attribute.name: attribute for attribute in node.attribute}
+    for name, attribute in newer.attributes.items():
+        default = attribute.default_value
+        if name in older.attributes:
+            same = name in given or older.attributes[name].default_value == default
+        else:
+            same = name not in given or given[name] == default
+        if not same:
+            return False
+    counts = older.min_input <= len(node.input) <= older.max_input and len(node.output) <= older.max_output
+    return counts and all(
+        _type_text(types, tensor) in parameter.types for tensor, parameter in _parameters(node, older) if tensor
+    )
+
+
+def _parameters(
+    node: onnx.NodeProto, schema: onnx.defs.OpSchema
+) -> Iterator[Tuple[str, onnx.defs.OpSchema.FormalParameter]]:
+    """Each input and output tensor with what the schema says about it; the last parameter may stand for many."""
+    for tensors, parameters in ((node.input, schema.inputs), (node.output, schema.outputs)):
+        for index, tensor in enumerate(tensors):
+            yield tensor, parameters[min(index, len(parameters) - 1)]
+
+
+def _type_text(types: Types, tensor: str) -> str:
+    """A tensor's type as a schema spells it, "" if it isn't known."""
+    kind = types.get(tensor)
+    if kind is None or not kind.tensor_type.elem_type:
+        return ""
+    return f"tensor({onnx.TensorProto.DataType.Name(kind.tensor_type.elem_type).lower()})"

@@ -1,0 +1,1 @@
+"""How fast an engine or a server is, and on what machine that was measured."""

@@ -1,0 +1,149 @@
+"""Benchmarks of a plan in this process, and of a running server through our client."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, Callable, Mapping
+
+from edge_runtime.client.answers import input_specs
+from edge_runtime.client.client import Client
+from edge_runtime.engine.loading import EngineOptions, load
+from edge_runtime.evaluation.latency import Clock, LatencySummary
+from edge_runtime.plan.store import StoredPlan
+from edge_runtime.profiler.closed_loop import LoopLimits, LoopTimes, Progress, closed_loop
+from edge_runtime.profiler.environment import read_environment
+from edge_runtime.profiler.feeds import profile_shapes, random_feeds, served_shapes
+from edge_runtime.profiler.report import BenchReport, ColdStart, tensor_records
+from edge_runtime.profiler.settings import BenchSettings
+from edge_runtime.tensors import DYNAMIC, Feeds
+
+
+def bench_engine(
+    plan: str | os.PathLike[str] | StoredPlan,
+    settings: BenchSettings,
+    feeds: Feeds | None = None,
+    *,
+    progress: Progress | None = None,
+    clock: Clock = time.perf_counter_ns,
+) -> BenchReport:
+    """Load time, first inference and, after warm-up, latency of a plan in this process.
+
+    Each of `concurrency` threads has a slot of the engine. `clock` counts nanoseconds.
+
+    Raises:
+        ConfigError: the model doesn't take `settings.batch` samples.
+        InvalidRequestError: `feeds` don't fit the model.
+        PlanError: the plan can't be used.
+        BackendError: the engine library failed.
+    """
+    environment = read_environment()
+    options = EngineOptions(settings.concurrency, settings.threads, warm_up_runs=0)
+    start_ns = clock()
+    with load(plan, options) as engine:
+        load_ms = (clock() - start_ns) / 1e6
+        signature = engine.signature
+        chosen = feeds
+        if chosen is None:
+            chosen = random_feeds(signature.inputs, profile_shapes(signature, settings.batch), settings.seed)
+        engine.check(chosen)
+        first_ms = _elapsed_ms(lambda: engine.infer(chosen), clock)
+        latency = _steady(lambda: engine.infer(chosen), settings, progress, clock)
+    info = engine.info
+    return BenchReport(
+        target={
+            "kind": "engine",
+            "model": info.name,
+            "version": info.version,
+            "precision": info.precision,
+            "backend": info.backend,
+            "device": info.device,
+            "threads_per_run": options.resolved_threads,
+        },
+        settings=settings,
+        input_source=_source(feeds, settings),
+        inputs=tensor_records(chosen),
+        samples_per_call=_samples(chosen) if signature.max_batch_size else None,
+        cold_start=ColdStart(load_ms, first_ms),
+        latency=latency,
+        environment=environment,
+    )
+
+
+def bench_server(
+    url: str,
+    model: str,
+    settings: BenchSettings,
+    feeds: Feeds | None = None,
+    *,
+    progress: Progress | None = None,
+    clock: Clock = time.perf_counter_ns,
+) -> BenchReport:
+    """First request and, after warm-up, latency of a model on a running server, as a client sees it.
+
+    Raises:
+        ConfigError: without `feeds`, a dynamic axis besides the batch's; or a batch size without a batch axis.
+        RemoteError: the server refused a request.
+        ServerUnavailableError: it can't be reached, or is overloaded.
+    """
+    environment = read_environment()
+    with Client(url, protocol=settings.protocol, timeout_s=settings.timeout_s) as client:
+        server, served = client.metadata(), client.metadata(model)
+        specs = input_specs(served, model)
+        chosen = feeds
+        if chosen is None:
+            chosen = random_feeds(specs, served_shapes(specs, settings.batch), settings.seed)
+        first_ms = _elapsed_ms(lambda: client.infer(model, chosen), clock)
+        latency = _steady(lambda: client.infer(model, chosen), settings, progress, clock)
+    return BenchReport(
+        target={
+            "kind": "server",
+            "model": model,
+            "version": _versions(served),
+            "platform": served.get("platform"),
+            "server": " ".join(str(server[key]) for key in ("name", "version") if server.get(key)),
+            "url": client.url,
+        },
+        settings=settings,
+        input_source=_source(feeds, settings),
+        inputs=tensor_records(chosen),
+        samples_per_call=_samples(chosen) if all(spec.shape[:1] == (DYNAMIC,) for spec in specs) else None,
+        cold_start=ColdStart(None, first_ms),
+        latency=latency,
+        environment=environment,
+    )
+
+
+def _source(feeds: Feeds | None, settings: BenchSettings) -> str:
+    return "given" if feeds is not None else f"random, seed {settings.seed}"
+
+
+def _samples(feeds: Feeds) -> int | None:
+    return next((value.shape[0] for value in feeds.values() if value.shape), None)
+
+
+def _versions(metadata: Mapping[str, Any]) -> str | None:
+    versions = metadata.get("versions")
+    return ", ".join(map(str, versions)) or None if isinstance(versions, list) else None
+
+
+def _elapsed_ms(call: Callable[[], object], clock: Clock) -> float:
+    start_ns = clock()
+    call()
+    return (clock() - start_ns) / 1e6
+
+
+def _steady(
+    call: Callable[[], object], settings: BenchSettings, progress: Progress | None, clock: Clock
+) -> LatencySummary:
+    """Latency after warm-up, which is cut short by `duration_s` too."""
+
+    def loop(name: str, n: int) -> LoopTimes:
+        if progress is not None:
+            progress.stage(name, n)
+        return closed_loop(call, LoopLimits(n, settings.concurrency, settings.duration_s), progress, clock)
+
+    if settings.warm_up:
+        loop("warm-up", settings.warm_up)
+    times = loop("timing", settings.n)
+    return LatencySummary.from_durations(times.durations_ns, times.elapsed_ns)

@@ -1,0 +1,1 @@
+"""What is composed of everything below: checks of a machine before it goes into the field."""

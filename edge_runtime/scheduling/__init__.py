@@ -1,0 +1,1 @@
+"""Which request runs next: pure policy, no clock and no threads of its own."""

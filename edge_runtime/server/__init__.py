@@ -1,0 +1,1 @@
+"""Plans that answer: lifecycle, transports, health and metrics."""

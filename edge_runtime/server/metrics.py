@@ -1,0 +1,63 @@
+"""The metrics page: Prometheus text, named as Triton names it, so that its dashboards fit."""
+
+from __future__ import annotations
+
+from typing import Iterable, List
+
+from edge_runtime.server.models import ServedModel
+from edge_runtime.server.statistics import FAILURE_REASONS, PARTS
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def metrics_page(models: Iterable[ServedModel], is_ready: bool) -> str:
+    """All counters of all models; durations in microseconds."""
+    page = _Page()
+    for model in models:
+        totals = model.statistics.totals()
+        labels = f'model="{model.name}",version="{model.version}"'
+        page.add("nv_inference_request_success", "counter", labels, totals.success)
+        for reason in FAILURE_REASONS:
+            reasoned = f'{labels},reason="{reason}"'
+            page.add("nv_inference_request_failure", "counter", reasoned, totals.failures[reason])
+        page.add("nv_inference_count", "counter", labels, totals.rows)
+        page.add("nv_inference_exec_count", "counter", labels, totals.success)
+        page.add("nv_inference_pending_request_count", "gauge", labels, model.executor.pending)
+        page.add("nv_inference_request_duration_us", "counter", labels, totals.success_ns // 1000)
+        for part in PARTS:
+            page.add(f"nv_inference_{part}_duration_us", "counter", labels, totals.parts_ns[part] // 1000)
+        info = model.engine.info
+        described = f'{labels},backend="{info.backend}",device="{info.device}",precision="{info.precision}"'
+        page.add("edge_runtime_model_info", "gauge", described, 1)
+    page.add("edge_runtime_ready", "gauge", "", int(is_ready))
+    return page.text()
+
+
+class _Page:
+    """Samples grouped by metric, as the format wants them."""
+
+    def __init__(self) -> None:
+        self._families: dict[str, List[str]] = {}
+
+    def add(self, name: str, kind: str, labels: str, value: int) -> None:
+        family = self._families.setdefault(name, [f"# HELP {name} {_HELP.get(name, name)}", f"# TYPE {name} {kind}"])
+        family.append(f"{name}{{{labels}}} {value}" if labels else f"{name} {value}")
+
+    def text(self) -> str:
+        return "".join(f"{line}\n" for family in self._families.values() for line in family)
+
+
+_HELP = {
+    "nv_inference_request_success": "Number of successful inference requests",
+    "nv_inference_request_failure": "Number of failed inference requests, by reason",
+    "nv_inference_count": "Number of inferences, a batch of n being n",
+    "nv_inference_exec_count": "Number of executions",
+    "nv_inference_pending_request_count": "Requests that wait for execution",
+    "nv_inference_request_duration_us": "Cumulative duration of successful requests in microseconds",
+    "nv_inference_queue_duration_us": "Cumulative time in the queue in microseconds",
+    "nv_inference_compute_input_duration_us": "Cumulative time to copy inputs in microseconds",
+    "nv_inference_compute_infer_duration_us": "Cumulative time to run in microseconds",
+    "nv_inference_compute_output_duration_us": "Cumulative time to encode outputs in microseconds",
+    "edge_runtime_model_info": "What each model runs on; always 1",
+    "edge_runtime_ready": "Whether the server takes inferences",
+}

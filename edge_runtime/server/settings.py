@@ -1,0 +1,54 @@
+"""What a server is told: the `server` section of the settings."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Optional, Tuple
+
+from pydantic import Field
+
+from edge_runtime.config import Settings
+from edge_runtime.errors import ConfigError
+
+
+class ServerSettings(Settings):
+    """Addresses, limits and times."""
+
+    http: str = Field("127.0.0.1:8000", description="Address for HTTP, loopback only; port 0 picks a free one.")
+    grpc: str = Field("127.0.0.1:8001", description="Address for gRPC, loopback only; port 0 picks a free one.")
+    slots: Optional[int] = Field(None, ge=1, le=256, description="Runs at once, each model (without it: the cores).")
+    queue_size: int = Field(256, ge=1, description="Requests that may wait for a model; one more is refused.")
+    max_request_bytes: int = Field(64 << 20, ge=1024, description="Largest request, in bytes.")
+    body_timeout_s: float = Field(20.0, gt=0, description="Longest time for a body to arrive, in seconds.")
+    idle_timeout_s: float = Field(
+        30.0, gt=0, description="Longest time for an idle connection or half a head, seconds."
+    )
+    drain_s: float = Field(20.0, ge=0, description="Longest time to answer what was taken in, after SIGTERM, seconds.")
+
+
+def loopback_address(text: str, what: str) -> Tuple[str, int]:
+    """Host and port of `HOST:PORT`.
+
+    Raises:
+        ConfigError: another form, or a host that others can reach: there is no TLS and no access control yet.
+    """
+    host, colon, port = text.rpartition(":")
+    host = host.strip("[]")
+    if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise ConfigError(f"{what} address {text!r}: expected HOST:PORT, such as 127.0.0.1:8000")
+    host = "127.0.0.1" if host == "localhost" else host
+    try:
+        is_loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback:
+        raise ConfigError(
+            f"{what} address {text!r}: only loopback addresses (127.0.0.1, [::1], localhost) can be served, "
+            "for there is no TLS and no access control yet; put a gateway before it"
+        )
+    return host, int(port)
+
+
+def address_text(host: str, port: int) -> str:
+    """HOST:PORT, with brackets around an IPv6 host."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

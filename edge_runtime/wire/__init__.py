@@ -1,0 +1,1 @@
+"""The Open Inference Protocol: messages and codecs, of the server's side and the client's."""

@@ -1,0 +1,165 @@
+"""An inference request and its answer, whatever they travelled in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Collection, Dict, Mapping, Sequence, Tuple
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_runtime.errors import InvalidRequestError
+from edge_runtime.tensors import DType, Signature, TensorSpec, element_count
+
+Array = npt.NDArray[Any]
+
+_REFUSED_PREFIXES = ("sequence_", "triton_", "shared_memory_")
+_REFUSED = frozenset({"priority", "timeout", "classification"})
+_DIM_LIMIT = 2**63
+
+
+@dataclass(frozen=True)
+class WantedOutput:
+    """An output that was asked for, and whether as bytes or as JSON."""
+
+    name: str
+    is_binary: bool
+
+
+@dataclass(frozen=True)
+class InferRequest:
+    """A request that fits its model. `inputs` are views on the transport's own buffer wherever they can be."""
+
+    model: str
+    version: str
+    id: str
+    inputs: Dict[str, Array]
+    outputs: Tuple[WantedOutput, ...]
+
+
+@dataclass(frozen=True)
+class InferAnswer:
+    """Outputs by name, with what the answer repeats of its request."""
+
+    model: str
+    version: str
+    id: str
+    outputs: Mapping[str, Array]
+
+
+def dtype_of(value: object, what: str) -> DType:
+    """The data type that a message names.
+
+    Raises:
+        InvalidRequestError: it is none of the protocol's, or one that no tensor of ours has.
+    """
+    try:
+        return DType(value)
+    except ValueError:
+        valid = ", ".join(member.value for member in DType)
+        raise InvalidRequestError(f"{what}: unknown datatype {clipped(value)}; valid: {valid}") from None
+
+
+def shape_of(value: object, what: str) -> Tuple[int, ...]:
+    """The shape that a message gives: whole numbers below 2^63, nothing multiplied yet.
+
+    Raises:
+        InvalidRequestError: anything else.
+    """
+    is_list = isinstance(value, (list, tuple))
+    if not is_list or any(type(size) is not int or not 0 <= size < _DIM_LIMIT for size in value):  # type: ignore[attr-defined]
+        raise InvalidRequestError(f"{what}: expected a shape of whole numbers from 0 on, got {clipped(value)}")
+    return tuple(value)  # type: ignore[arg-type]
+
+
+def array_from_bytes(data: Any, spec: TensorSpec, shape: Tuple[int, ...]) -> Array:
+    """A view of `data` as the tensor; the shape was checked before.
+
+    Raises:
+        InvalidRequestError: the number of bytes isn't the tensor's.
+    """
+    expected = element_count(shape) * spec.dtype.itemsize
+    nbytes = len(data)
+    if nbytes != expected:
+        raise InvalidRequestError(
+            f"input {spec.name!r}: expected {expected} bytes for {spec.dtype.value} {list(shape)}, got {nbytes}"
+        )
+    if spec.dtype is DType.BOOL:
+        return np.not_equal(np.frombuffer(data, np.uint8), 0).reshape(shape)
+    return np.frombuffer(data, spec.dtype.numpy).reshape(shape)
+
+
+def array_from_values(values: Sequence[Any], spec: TensorSpec, shape: Tuple[int, ...]) -> Array:
+    """The tensor of single values, each of a type and in a range that it can hold exactly (floats: rounded).
+
+    Raises:
+        InvalidRequestError: a value of another type, out of range, or another number of values.
+    """
+    what, dtype = f"input {spec.name!r}", spec.dtype
+    if len(values) != element_count(shape):
+        raise InvalidRequestError(
+            f"{what}: expected {element_count(shape)} values for {list(shape)}, got {len(values)}"
+        )
+    allowed: set[type] = {bool} if dtype is DType.BOOL else {int, float} if dtype.is_float else {int}
+    wrong = set(map(type, values)) - allowed
+    if wrong:
+        names = "/".join(sorted(_JSON_NAMES.get(kind, kind.__name__) for kind in wrong))
+        raise InvalidRequestError(f"{what}: {dtype.value} can't hold values of type {names}")
+    if dtype is not DType.BOOL and not dtype.is_float:
+        limits = np.iinfo(dtype.numpy)
+        if min(values) < limits.min or max(values) > limits.max:
+            raise InvalidRequestError(f"{what}: values must be from {limits.min} to {limits.max} for {dtype.value}")
+    try:
+        with np.errstate(over="ignore"):
+            array = np.array(values, dtype.numpy).reshape(shape)
+    except OverflowError:
+        raise InvalidRequestError(f"{what}: a value is out of {dtype.value}'s range") from None
+    if dtype.is_float and not np.isfinite(array).all():
+        raise InvalidRequestError(f"{what}: a value is out of {dtype.value}'s range")
+    return array
+
+
+_JSON_NAMES = {type(None): "null", str: "string", dict: "object", list: "array", bool: "boolean", float: "fraction"}
+
+
+def add_input(inputs: Dict[str, Array], spec: TensorSpec, array: Array) -> None:
+    """Adds an input to those of a request.
+
+    Raises:
+        InvalidRequestError: it is there already.
+    """
+    if spec.name in inputs:
+        raise InvalidRequestError(f"input {spec.name!r} is given twice")
+    inputs[spec.name] = array
+
+
+def check_wanted(outputs: Sequence[WantedOutput], signature: Signature) -> Tuple[WantedOutput, ...]:
+    """The outputs asked for.
+
+    Raises:
+        InvalidRequestError: one is unknown, or asked for twice.
+    """
+    seen = set()
+    for output in outputs:
+        signature.output(output.name)
+        if output.name in seen:
+            raise InvalidRequestError(f"output {output.name!r} is asked for twice")
+        seen.add(output.name)
+    return tuple(outputs)
+
+
+def check_parameters(names: Collection[object], what: str) -> None:
+    """Refuses parameters of extensions that we don't have: what they ask for must not be ignored.
+
+    Raises:
+        InvalidRequestError: naming the first such parameter.
+    """
+    for name in names:
+        if name in _REFUSED or str(name).startswith(_REFUSED_PREFIXES):
+            raise InvalidRequestError(f"{what}: parameter {clipped(name)} belongs to an extension that isn't supported")
+
+
+def clipped(value: object) -> str:
+    """A value of the wire as text for one line: escaped, and at most 128 characters long."""
+    text = ascii(value) if not isinstance(value, (list, dict)) else ascii(value[:8] if isinstance(value, list) else {})
+    return text if len(text) <= 128 else text[:125] + "..."

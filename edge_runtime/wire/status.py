@@ -1,0 +1,33 @@
+"""Which HTTP status and gRPC code an error is answered with. A client's mistake is never 5xx or INTERNAL."""
+
+from __future__ import annotations
+
+from edge_runtime.errors import (
+    EdgeRuntimeError,
+    InvalidRequestError,
+    NotJsonError,
+    RequestCancelledError,
+    ServerUnavailableError,
+    TooLargeError,
+    UnknownNameError,
+)
+
+_STATUS: dict[type[EdgeRuntimeError], tuple[int, str]] = {
+    InvalidRequestError: (400, "INVALID_ARGUMENT"),
+    NotJsonError: (422, "INVALID_ARGUMENT"),
+    UnknownNameError: (404, "NOT_FOUND"),
+    TooLargeError: (413, "RESOURCE_EXHAUSTED"),
+    RequestCancelledError: (400, "CANCELLED"),
+    ServerUnavailableError: (503, "UNAVAILABLE"),
+}
+INTERNAL = (500, "INTERNAL")
+
+
+def status_of(error: EdgeRuntimeError) -> tuple[int, str]:
+    """HTTP status and gRPC code name; 500 and INTERNAL for what isn't the client's doing."""
+    return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), INTERNAL)
+
+
+def public_text(error: EdgeRuntimeError) -> str:
+    """What a client is told: the message of its own mistakes, nothing of our insides."""
+    return "the inference failed; see the server's log" if status_of(error) == INTERNAL else str(error)

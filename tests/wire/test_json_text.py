@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from edge_runtime.errors import InvalidRequestError
+from edge_runtime.wire.json_text import parsed_object
+
+
+def test_an_object_is_read_with_its_numbers_as_they_are() -> None:
+    assert parsed_object(b'{"a": [1, 2.5, -3e2], "b": "\xc3\xa9"}') == {"a": [1, 2.5, -300.0], "b": "é"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"{", b"[]", b"1", b"null", b'{"a": 1,}', b"{'a': 1}", b'{"a": 1} x', b'{"a": NaN}', b'{"a": -Infinity}'],
+)
+def test_what_is_not_a_json_object_is_refused(text: bytes) -> None:
+    with pytest.raises(InvalidRequestError):
+        parsed_object(text)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig", "latin-1"])
+def test_only_utf_8_is_read(encoding: str) -> None:
+    with pytest.raises(InvalidRequestError):
+        parsed_object('{"a": "é"}'.encode(encoding))
+
+
+def nested(depth: int) -> bytes:
+    return b'{"x": ' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
+
+
+def test_a_hundred_levels_are_read_and_no_more() -> None:
+    assert parsed_object(nested(100))
+    with pytest.raises(InvalidRequestError, match="100 levels"):
+        parsed_object(nested(101))
+    with pytest.raises(InvalidRequestError):
+        parsed_object(nested(250_000))
+
+
+@pytest.mark.parametrize("text", ["[" * 200, "]" * 200, '\\"' + "[" * 200, "\\\\", '\\\\\\"' + "{" * 200])
+def test_brackets_in_strings_are_no_levels(text: str) -> None:
+    assert parsed_object(f'{{"{text}": "{text}"}}'.encode()) == json.loads(f'{{"{text}": "{text}"}}')
+
+
+def test_closing_brackets_in_a_string_hide_no_level() -> None:
+    with pytest.raises(InvalidRequestError, match="100 levels"):
+        parsed_object(b'{"' + b"]" * 200 + b'": 1, ' + nested(120)[1:])
+
+
+def test_a_number_of_a_hundred_thousand_digits_is_refused_or_read() -> None:
+    try:
+        assert parsed_object(b'{"a": ' + b"1" * 4000 + b"}")["a"] > 0
+        parsed_object(b'{"a": ' + b"1" * 100_000 + b"}")
+    except InvalidRequestError as error:
+        assert len(str(error)) < 200
