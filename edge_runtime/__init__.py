@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from edge_runtime.builder import build
-    from edge_runtime.client import Client
-    from edge_runtime.engine import Engine, load
+    from edge_runtime.builder.builder import build
+    from edge_runtime.client.client import Client
+    from edge_runtime.engine.engine import Engine
+    from edge_runtime.engine.loading import load
     from edge_runtime.errors import EdgeRuntimeError
 
 _HOMES = {
-    "Client": "edge_runtime.client",
+    "Client": "edge_runtime.client.client",
     "EdgeRuntimeError": "edge_runtime.errors",
-    "Engine": "edge_runtime.engine",
-    "build": "edge_runtime.builder",
-    "load": "edge_runtime.engine",
+    "Engine": "edge_runtime.engine.engine",
+    "build": "edge_runtime.builder.builder",
+    "load": "edge_runtime.engine.loading",
 }
 __all__ = ["Client", "EdgeRuntimeError", "Engine", "build", "load"]
 

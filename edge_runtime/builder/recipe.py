@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from edge_runtime.config import RECIPE_SECTIONS, Layer, Settings, environment_layer, merged, read_toml, validated
 from edge_runtime.errors import ConfigError
-from edge_runtime.plan.store import check_model_name
+from edge_runtime.plan.names import check_model_name
 
 PRECISIONS = ("auto", "fp32", "fp16", "int8")
 METRICS = ("accuracy", "cosine", "mse", "max-abs")
@@ -85,7 +85,7 @@ class CalibrationTable(DataTable):
     """`[calibration]`."""
 
     algorithm: str = Field("entropy", pattern="^entropy$", description="How thresholds are chosen: entropy.")
-    max_clipped: float = Field(1e-3, ge=0, lt=1, description="Largest share of an activation's values to clip.")
+    max_clipped: float = Field(1e-3, ge=0, lt=1, description="Largest share of an activation's values other than zero to clip.")
     batch_size: int = Field(4, ge=1, description="Samples a run while calibrating; doesn't change the result.")
 
 

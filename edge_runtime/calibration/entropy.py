@@ -62,4 +62,5 @@ def _sums_below(values: npt.NDArray[np.generic]) -> _Floats:
 
 
 def _xlogx(values: _Floats) -> _Floats:
-    return values * np.log(np.maximum(values, 1.0))
+    products: _Floats = values * np.log(np.maximum(values, 1.0))
+    return products

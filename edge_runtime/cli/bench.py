@@ -11,8 +11,6 @@ import typer
 from edge_runtime.cli.flags import engines_option, flag, given, json_option
 from edge_runtime.cli.output import Output, configure_logging
 from edge_runtime.config import environment_layer, merged, validated
-from edge_runtime.plan.store import PlanStore
-from edge_runtime.profiler.bench import bench_engine, bench_server
 from edge_runtime.profiler.settings import BenchSettings
 
 
@@ -37,6 +35,9 @@ def command(
 
     Inputs are random; power and heat need a board and are reported as not measured without one.
     """
+    from edge_runtime.plan.store import PlanStore
+    from edge_runtime.profiler.bench import bench_engine, bench_server
+
     configure_logging()
     flags = given(
         n=n, warm_up=warm_up, concurrency=concurrency, duration_s=duration_s, batch=batch, seed=seed, threads=threads

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 import typer
 
-from edge_runtime.builder.builder import BuildOptions, BuiltPlan, build
 from edge_runtime.builder.recipe import (
     METRICS,
     PRECISIONS,
@@ -25,7 +24,10 @@ from edge_runtime.builder.recipe import (
 from edge_runtime.cli.flags import engines_option, flag, given, json_option, one_of, shape_tables
 from edge_runtime.cli.output import Output, configure_logging
 from edge_runtime.errors import UsageError
-from edge_runtime.plan.manifest import CandidateRecord
+
+if TYPE_CHECKING:
+    from edge_runtime.builder.builder import BuiltPlan
+    from edge_runtime.plan.manifest import CandidateRecord
 
 _METRIC_NAMES = "|".join(METRICS)
 
@@ -60,6 +62,8 @@ def command(
 
     An unchanged recipe, model, data, backend and device is recognised, and its plan used again.
     """
+    from edge_runtime.builder.builder import BuildOptions, build
+
     configure_logging()
     tables: Dict[str, Any] = {
         "model": given(name=name, max_batch=max_batch),

@@ -8,11 +8,12 @@ import typer
 
 from edge_runtime.cli.flags import engines_option, json_option
 from edge_runtime.cli.output import Output, configure_logging
-from edge_runtime.provisioning.doctor import diagnose
 
 
 def command(engines: Path = engines_option(), is_json: bool = json_option()) -> None:
     """Say what this machine can run, and what is missing. Exit status 1 if plans can't be built or served here."""
+    from edge_runtime.provisioning.doctor import diagnose
+
     configure_logging()
     output = Output(is_json)
     diagnosis = diagnose(engines)

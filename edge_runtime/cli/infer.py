@@ -11,11 +11,8 @@ import typer
 
 from edge_runtime.cli.flags import engines_option, json_option
 from edge_runtime.cli.output import Output, configure_logging
-from edge_runtime.client import Client
-from edge_runtime.engine.loading import load
 from edge_runtime.errors import DataError
 from edge_runtime.plan.files import write_atomically
-from edge_runtime.plan.store import PlanStore
 
 Arrays = Dict[str, "np.ndarray[Any, Any]"]
 
@@ -38,6 +35,10 @@ def command(
     is_json: bool = json_option(),
 ) -> None:
     """Run a plan once, in this process or on a server."""
+    from edge_runtime.client.client import Client
+    from edge_runtime.engine.loading import load
+    from edge_runtime.plan.store import PlanStore
+
     configure_logging()
     feeds = _read(inputs)
     if url is not None:
@@ -67,7 +68,8 @@ def _read(path: Path) -> Arrays:
 
 def _write(path: Path, outputs: Arrays) -> None:
     buffer = io.BytesIO()
-    np.savez(buffer, **outputs)
+    arrays: Dict[str, Any] = dict(outputs)
+    np.savez(buffer, **arrays)
     try:
         write_atomically(path, buffer.getvalue())
     except OSError as error:

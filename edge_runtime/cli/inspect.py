@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import TYPE_CHECKING, Any, Dict, List
 
 import typer
 
-from edge_runtime.calibration.table import CalibrationTable
 from edge_runtime.cli.flags import engines_option, json_option
 from edge_runtime.cli.output import Output, configure_logging
-from edge_runtime.graph.model import OnnxModel, load_model
-from edge_runtime.plan.store import PlanStore, StoredPlan, open_plan
-from edge_runtime.tensors import TensorSpec
+
+if TYPE_CHECKING:
+    from edge_runtime.calibration.table import CalibrationTable
+    from edge_runtime.graph.model import OnnxModel
+    from edge_runtime.plan.store import StoredPlan
+    from edge_runtime.tensors import TensorSpec
 
 
 def command(
@@ -25,6 +27,10 @@ def command(
     is_json: bool = json_option(),
 ) -> None:
     """Show what a plan, an ONNX model or a calibration cache holds."""
+    from edge_runtime.calibration.table import CalibrationTable
+    from edge_runtime.graph.model import load_model
+    from edge_runtime.plan.store import PlanStore, open_plan
+
     configure_logging()
     output = Output(is_json)
     path = Path(target)

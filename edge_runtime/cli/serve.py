@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import List, Optional
+from typing import TYPE_CHECKING, List, Optional
 
 import typer
 
 from edge_runtime.cli.flags import engines_option, flag, given, json_option
 from edge_runtime.cli.output import Output, configure_logging
 from edge_runtime.config import environment_layer, merged, validated
-from edge_runtime.engine.engine import Engine
-from edge_runtime.engine.loading import EngineOptions, load
 from edge_runtime.errors import ConfigError
-from edge_runtime.plan.store import PlanStore
-from edge_runtime.server.lifecycle import Bound, run
 from edge_runtime.server.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from edge_runtime.engine.engine import Engine
+    from edge_runtime.server.lifecycle import Bound
 
 
 def command(
@@ -32,6 +32,10 @@ def command(
 
     Prints the bound addresses when every model is loaded and warmed; on SIGTERM, running requests are answered.
     """
+    from edge_runtime.engine.loading import EngineOptions, load
+    from edge_runtime.plan.store import PlanStore
+    from edge_runtime.server.lifecycle import run
+
     configure_logging(log_level.upper())
     layers = merged(
         environment_layer(os.environ, ("server",)).get("server", {}), given(http=http, grpc=grpc, slots=slots)

@@ -91,4 +91,5 @@ def _checked_label(label: Array, output: Array) -> Array:
 
 def _rows(classes: Array) -> Array:
     """`classes` without axes of size 1, which labels and outputs may have or not."""
-    return np.atleast_1d(classes.squeeze())
+    rows: Array = np.atleast_1d(classes.squeeze())
+    return rows

@@ -118,7 +118,7 @@ class LatencySummary:
             ("p50", f"{self.p50_ms:.3f} ms"),
             *tails,
             ("max", f"{self.max_ms:.3f} ms"),
-            ("throughput", f"{self.throughput_per_s:,.1f} /s"),
+            ("throughput", f"{self.throughput_per_s:,.1f} calls/s"),
         ]
 
 

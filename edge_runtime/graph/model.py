@@ -139,7 +139,13 @@ def _checked(proto: onnx.ModelProto, name: str, files: Files) -> OnnxModel:
     is_static = all(fixed_size(dim) for value in proto.graph.input for dim in dims_of(value))
     name_input_axes(proto.graph.input)
     refresh_outputs(proto, name, trust_declared=is_static)
-    _check_values(proto.graph.output, "output", name)
+    try:
+        _check_values(proto.graph.output, "output", name)
+    except UnsupportedModelError:
+        del proto.graph.output[:]
+        proto.graph.output.extend(proto.graph.input)
+        run_checker(proto, name)  # a broken node says more than an output that nothing can be inferred of
+        raise
     run_checker(proto, name)
     return OnnxModel(proto, name, files)
 
@@ -167,8 +173,8 @@ def _check_values(values: Sequence[onnx.ValueInfoProto], role: str, name: str) -
     for value in values:
         kind = value.type.WhichOneof("value")
         if kind != "tensor_type":
-            found = (kind or "unknown type").replace("_type", "")
-            raise UnsupportedModelError(f"{name}: {role} {value.name!r} is a {found}; expected a tensor")
+            found = (kind or "unknown").replace("_type", "")
+            raise UnsupportedModelError(f"{name}: {role} {value.name!r} is of type {found}; expected a tensor")
         element = value.type.tensor_type.elem_type
         if element not in _DTYPES:
             expected = ", ".join(dtype.value for dtype in DType)

@@ -12,7 +12,7 @@ import onnx.version_converter
 from edge_runtime.errors import UnsupportedModelError
 from edge_runtime.graph.check import first_line, opset_of
 from edge_runtime.graph.inference import Types, tensor_types
-from edge_runtime.graph.topology import all_nodes, producers
+from edge_runtime.graph.topology import all_nodes, constants, producers
 
 LOWEST_OPSET = 13  # a Q/DQ of one scale per channel needs it
 
@@ -20,6 +20,8 @@ LOWEST_OPSET = 13  # a Q/DQ of one scale per channel needs it
 _CHANGED_SILENTLY = frozenset(
     {"GridSample", "GroupNormalization", "Pad", "Resize", "RoiAlign", "ScatterElements", "ScatterND"}
 )
+
+_CONVERSION_ERRORS = (onnx.version_converter.ConvertError, onnx.checker.ValidationError, RuntimeError, ValueError)
 
 
 def at_lowest_opset(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
@@ -53,17 +55,39 @@ def _lower(proto: onnx.ModelProto) -> int:
 
 def _raised(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
     types = tensor_types(proto, data_prop=True)  # a Softmax over the last axis stays one node if its rank is known
-    for tensor in producers(proto.graph).keys() & types.keys() - {value.name for value in proto.graph.output}:
-        proto.graph.value_info.add(name=tensor, type=types[tensor])
+    given_out = {value.name for value in proto.graph.output}
+    for tensor in producers(proto.graph):
+        if tensor in types and tensor not in given_out:
+            proto.graph.value_info.add(name=tensor, type=types[tensor])
     try:
         raised = onnx.version_converter.convert_version(proto, LOWEST_OPSET)
-    except (onnx.version_converter.ConvertError, onnx.checker.ValidationError, RuntimeError, ValueError) as error:
+    except _CONVERSION_ERRORS as error:
         raise UnsupportedModelError(
-            f"{name}: can't be raised from opset {opset_of(proto)} to {LOWEST_OPSET} ({first_line(error)}); "
-            f"export it with opset {LOWEST_OPSET} or later"
+            f"{name}: {_culprit(proto, types)} can't be raised from opset {opset_of(proto)} to {LOWEST_OPSET} "
+            f"({first_line(error)}); export the model with opset {LOWEST_OPSET} or later"
         ) from error
     del raised.graph.value_info[:]
     return raised
+
+
+def _culprit(proto: onnx.ModelProto, types: Types) -> str:
+    """The first node that can't be converted on its own."""
+    known = constants(proto.graph)
+    for node in proto.graph.node:
+        names = [name for name in node.input if name in types]
+        graph = onnx.GraphProto(
+            name=node.name,
+            node=[node],
+            input=[onnx.ValueInfoProto(name=name, type=types[name]) for name in names if name not in known],
+            initializer=[known[name] for name in names if name in known],
+            output=[onnx.ValueInfoProto(name=name, type=types.get(name)) for name in node.output if name],
+        )
+        single = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, graph=graph)
+        try:
+            onnx.version_converter.convert_version(single, LOWEST_OPSET)
+        except _CONVERSION_ERRORS:
+            return f"operator {node.op_type} ({node.name or node.output[0]!r})"
+    return "the graph"
 
 
 def _oldest_version(node: onnx.NodeProto, opset: int, types: Types) -> int:

@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Iterator, Mapping
 
-from edge_runtime.errors import ConfigError, PlanCorruptError, PlanError, PlanNotFoundError, nearest
+from edge_runtime.errors import PlanCorruptError, PlanError, PlanNotFoundError, nearest
 from edge_runtime.plan.files import sync_folder, write_atomically, write_synced
 from edge_runtime.plan.manifest import Manifest, manifest_from_text, manifest_text
+from edge_runtime.plan.names import MODEL_NAME, check_model_name
 
 MANIFEST = "manifest.json"
 CURRENT = "current"
 _HIGHEST = ".highest"
 _STAGE = ".stage-"
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
 @dataclass(frozen=True)
@@ -57,20 +57,6 @@ class StoredPlan:
         return data
 
 
-def check_model_name(name: str) -> str:
-    """`name`, if a model may be called that.
-
-    Raises:
-        ConfigError: it isn't 1 to 128 of letters, digits, `_`, `.` and `-`, the first no `.` or `-`.
-    """
-    if not _NAME.fullmatch(name):
-        raise ConfigError(
-            f"model name {name[:128]!r}: expected 1 to 128 letters, digits, '_', '.' or '-', "
-            "beginning with a letter, a digit or '_'"
-        )
-    return name
-
-
 def open_plan(folder: Path) -> StoredPlan:
     """The plan in a version's folder, or the served one of a model's folder.
 
@@ -99,7 +85,7 @@ class PlanStore:
         """Names of the models that have at least one version, sorted."""
         if not self.root.is_dir():
             return []
-        return sorted(p.name for p in self.root.iterdir() if _NAME.fullmatch(p.name) and self.versions(p.name))
+        return sorted(p.name for p in self.root.iterdir() if MODEL_NAME.fullmatch(p.name) and self.versions(p.name))
 
     def versions(self, name: str) -> list[int]:
         """Versions of a model, ascending; empty if there is none."""

@@ -72,7 +72,7 @@ class BenchReport:
     def rows(self) -> List[Tuple[str, str]]:
         """Label and text of every figure, for a table."""
         loaded = self.cold_start.load_ms
-        samples = [] if self.samples_per_s is None else [("samples", f"{self.samples_per_s:,.1f} /s")]
+        samples = [] if self.samples_per_s is None else [("", f"{self.samples_per_s:,.1f} samples/s")]
         return [
             *((name.replace("_", " "), str(value)) for name, value in self.target.items() if value is not None),
             ("input", f"{self.input_source}: {_tensors_text(self.inputs)}"),

@@ -199,6 +199,11 @@ def test_sparse_weights_are_unsupported(proto):
     refused(model, UnsupportedModelError, "sparse")
 
 
+def test_a_broken_node_is_told_even_if_the_output_has_no_type(proto):
+    node = helper.make_node("TopK", ["x", "x"], ["y", "i"])
+    refused(proto([node], {"x": [4]}, opset=9), ModelError, "TopK")
+
+
 def test_wrong_attribute_is_refused_in_the_checkers_words(proto):
     refused(proto([helper.make_node("Relu", ["x"], ["y"], speed=3)], {"x": [1]}), ModelError, "speed")
 

@@ -24,7 +24,7 @@ OLD = {
     "clip-open-7": (7, [N("Clip", ["x"], ["y"], max=1.0)], {}),
     "pad-7": (7, [N("Pad", ["x"], ["y"], pads=[0, 0, 1, 1, 0, 0, 1, 1], value=3.0)], {}),
     "slice-7": (7, [N("Slice", ["x"], ["y"], starts=[1], ends=[3], axes=[2])], {}),
-    "top-k-9": (9, [N("TopK", ["x", "k"], ["y", "i"])], {"k": np.array([2])}),
+    "top-k-9": (9, [N("TopK", ["x"], ["y", "i"], k=2)], {}),
     "reduce-sum-11": (11, [N("ReduceSum", ["x"], ["y"], axes=[1], keepdims=0)], {}),
     "split-11": (11, [N("Split", ["x"], ["y", "z"], axis=1)], {}),
     "squeeze-11": (11, [N("Squeeze", ["x"], ["t"], axes=[0]), N("Unsqueeze", ["t"], ["y"], axes=[1])], {}),

@@ -69,7 +69,7 @@ def test_a_model_without_a_batch_axis_has_no_throughput_in_samples(make_plan):
     report = bench_engine(make_plan(2, 2, 2), BenchSettings(n=3))
     assert report.samples_per_s is None
     assert report.inputs["x"]["shape"] == [2, 4]
-    assert "samples" not in dict(report.rows())
+    assert not any("samples/s" in value for _, value in report.rows())
 
 
 def test_given_inputs_are_used_and_said(make_plan):

@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict
+
+import numpy as np
+import onnxruntime
+import pytest
+
+import edge_runtime
+from edge_runtime.builder.builder import BuildOptions, BuiltPlan, build
+from edge_runtime.builder.recipe import make_recipe
+from edge_runtime.errors import ConfigError, DataError, GateError, ModelError
+from edge_runtime.plan.store import PlanStore
+
+
+class Notes:
+    """Progress that keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+        self.notes: list[str] = []
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        self.stages.append(name)
+
+    def advance(self, steps: int = 1) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+class Bench:
+    """A folder with a model, its data and a store, and a way to build in it."""
+
+    def __init__(self, folder: Path, model: bytes) -> None:
+        self.folder = folder
+        (folder / "m.onnx").write_bytes(model)
+        rng = np.random.default_rng(1)
+        rows = rng.normal(size=(200, 4)).astype(np.float32)
+        session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        labels = session.run(None, {"x": rows})[0].argmax(axis=1)
+        np.savez(folder / "c.npz", x=rows[:100])
+        np.savez(folder / "h.npz", x=rows[100:], label=labels[100:])
+        self.options = BuildOptions(folder / "engines", folder / "calib_cache")
+        self.store = PlanStore(self.options.engines)
+
+    def build(self, policy: str, tables: Dict[str, Any] | None = None, **options: Any) -> BuiltPlan:
+        content: Dict[str, Any] = {
+            "model": {"path": "m.onnx"},
+            "calibration": {"data": "c.npz"},
+            "held_out": {"data": "h.npz"},
+            "precision": {"policy": policy},
+            "gate": {"latency_budget_s": 0.1},
+        }
+        for name, table in (tables or {}).items():
+            content[name] = {**content.get(name, {}), **table}
+        recipe = make_recipe(content, "m", self.folder, environ={})
+        return build(recipe, BuildOptions(self.options.engines, self.options.calib_cache, **options), Notes())
+
+
+@pytest.fixture
+def bench(tmp_path: Path, classifier: bytes) -> Bench:
+    return Bench(tmp_path, classifier)
+
+
+@pytest.mark.parametrize("policy", ["fp32", "fp16", "int8"])
+def test_an_explicit_precision_is_what_is_built_and_served(bench: Bench, policy: str) -> None:
+    plan = bench.build(policy, {"gate": {"max_drop": 0.1}})
+    assert (plan.manifest.precision, plan.manifest.forced, plan.is_reused) == (policy, False, False)
+    assert plan.manifest.candidates[-1].verdict == "chosen"
+    x = np.ones((3, 4), np.float32)
+    with edge_runtime.load(plan) as engine, edge_runtime.load(bench.build("fp32")) as reference:
+        got, want = engine.infer({"x": x})["scores"], reference.infer({"x": x})["scores"]
+    np.testing.assert_allclose(got, want, atol=0.2)
+
+
+def test_auto_builds_one_of_them_and_says_why_not_the_others(bench: Bench) -> None:
+    manifest = bench.build("auto").manifest
+    verdicts = {record.precision: record.verdict for record in manifest.candidates}
+    assert verdicts[manifest.precision] == "chosen"
+    assert list(verdicts) == ["fp32", "fp16", "int8"]
+    assert all(record.reason for record in manifest.candidates)
+
+
+def test_an_unchanged_build_is_recognised_and_a_changed_one_is_not(bench: Bench) -> None:
+    lenient = {"gate": {"max_drop": 0.1}}
+    first = bench.build("int8", lenient)
+    again = bench.build("int8", lenient)
+    assert (again.is_reused, again.folder) == (True, first.folder)
+    assert bench.build("int8", {**lenient, "calibration": {"max_clipped": 0.01}}).manifest.version == 2
+    np.savez(bench.folder / "c.npz", x=np.random.default_rng(5).normal(size=(90, 4)).astype(np.float32))
+    assert not bench.build("int8", lenient).is_reused
+
+
+def test_building_an_older_recipe_again_serves_its_plan_again(bench: Bench) -> None:
+    bench.build("fp32")
+    bench.build("fp16", {"gate": {"max_drop": 0.1}})
+    assert bench.store.served("m") == 2
+    assert bench.build("fp32").is_reused
+    assert bench.store.served("m") == 1
+    assert bench.build("int8").manifest.version == 3
+    assert bench.store.served("m") == 3
+
+
+def test_a_damaged_plan_is_built_again(bench: Bench) -> None:
+    plan = bench.build("fp32")
+    plan.plan_path.write_bytes(b"damaged")
+    assert bench.build("fp32").manifest.version == 2
+
+
+def test_a_precision_that_loses_too_much_is_not_published_unless_told(bench: Bench) -> None:
+    np.savez(bench.folder / "c.npz", x=np.full((10, 4), 1e-3, np.float32))  # calibrated on next to nothing
+    with pytest.raises(GateError, match=r"int8: accuracy .* only 0.01 allowed; nothing was published"):
+        bench.build("int8")
+    assert bench.store.models() == []
+    forced = bench.build("int8", {"gate": {"publish_failed": True}}).manifest
+    assert (forced.forced, forced.candidates[-1].verdict) == (True, "forced")
+    with pytest.raises(GateError):
+        bench.build("int8")
+    assert bench.build("auto").manifest.candidates[-1].verdict == "refused"
+
+
+def test_held_out_rows_that_were_calibrated_on_are_refused(bench: Bench) -> None:
+    rows = np.load(bench.folder / "c.npz")["x"]
+    np.savez(bench.folder / "h.npz", x=rows[:7])
+    with pytest.raises(DataError, match="7 held-out rows are in the calibration data too"):
+        bench.build("int8")
+
+
+def test_without_held_out_data_a_quarter_of_the_calibration_data_is_held_out(bench: Bench) -> None:
+    (bench.folder / "h.npz").unlink()
+    recipe = {
+        "model": {"path": str(bench.folder / "m.onnx"), "name": "m"},
+        "calibration": {"data": str(bench.folder / "c.npz")},
+        "precision": {"policy": "int8"},
+        "gate": {"latency_budget_s": 0.1},
+    }
+    metric = build(recipe, bench.options).manifest.candidates[-1].metric
+    assert metric is not None
+    assert (metric["name"], metric["n"]) == ("cosine", 25)
+
+
+def test_the_calibration_table_is_kept_and_used_again(bench: Bench) -> None:
+    bench.build("int8")
+    (table,) = bench.options.calib_cache.glob("m/*.cache")
+    assert table.read_text().startswith("TRT-")
+    notes = Notes()
+    recipe = make_recipe(
+        {
+            "model": {"path": "m.onnx"},
+            "calibration": {"data": "c.npz"},
+            "precision": {"policy": "int8"},
+            "held_out": {"data": "h.npz"},
+            "gate": {"max_drop": 0.5, "latency_budget_s": 0.1},
+        },
+        "m",
+        bench.folder,
+        environ={},
+    )
+    build(recipe, bench.options, notes)
+    assert notes.notes == [f"calibration table re-used: {table}"]
+
+
+SAMPLES = """
+import pathlib
+import numpy as np
+def rows(seed, n=40):
+    value = float(pathlib.Path({marker!r}).read_text())
+    for row in np.random.default_rng(seed).normal(size=(n, 1, 4)):
+        yield {{"x": (row * value).astype(np.float32)}}
+"""
+
+
+def test_data_from_a_function_is_known_without_running_it_and_verified_when_told(bench: Bench) -> None:
+    marker = bench.folder / "marker"
+    marker.write_text("1.0")
+    (bench.folder / "samples.py").write_text(SAMPLES.format(marker=str(marker)))
+    tables = {
+        "calibration": {"data": "samples:rows", "arguments": {"seed": 1}},
+        "held_out": {"data": "samples:rows", "arguments": {"seed": 2}},
+    }
+    assert not bench.build("int8", tables).is_reused
+    marker.write_text("2.0")
+    assert bench.build("int8", tables).is_reused
+    assert not bench.build("int8", tables, verify_data=True).is_reused
+    assert bench.build("int8", tables, verify_data=True).is_reused
+    changed = {**tables, "calibration": {**tables["calibration"], "data_version": "2"}}
+    assert not bench.build("int8", changed).is_reused
+
+
+def test_nodes_can_be_kept_in_float(bench: Bench) -> None:
+    kept = bench.build("int8", {"precision": {"policy": "int8", "keep_float": ["head"]}}).read_plan()
+    assert len(kept) != len(bench.build("int8").read_plan())
+    with pytest.raises(ConfigError, match="no node 'heat': did you mean 'head'"):
+        bench.build("int8", {"precision": {"policy": "int8", "keep_float": ["heat"]}})
+
+
+@pytest.mark.parametrize("content", [b"", b"\x08\x07", b"garbage" * 100])
+def test_a_file_that_is_no_model_fails_with_nothing_published(bench: Bench, content: bytes) -> None:
+    (bench.folder / "m.onnx").write_bytes(content)
+    with pytest.raises(ModelError, match=r"m\.onnx"):
+        bench.build("fp32")
+    assert bench.store.models() == []
+
+
+def test_int8_without_calibration_data_says_what_to_give(bench: Bench) -> None:
+    recipe = {"model": {"path": str(bench.folder / "m.onnx"), "name": "m"}, "precision": {"policy": "int8"}}
+    with pytest.raises(ConfigError, match=r"--calibration C\.npz"):
+        build(recipe, bench.options)
+
+
+def test_the_manifest_says_what_the_plan_was_made_from(bench: Bench) -> None:
+    manifest = bench.build("int8").manifest
+    assert set(manifest.source.files) == {"m.onnx"}
+    assert manifest.data.calibration is not None
+    assert manifest.data.calibration["kind"] == "npz"
+    assert manifest.data.table_sha256 is not None
+    assert manifest.backend.version == onnxruntime.__version__
+    assert manifest.max_batch_size == 8
+    assert manifest.signature.profile["x"].maximum == (8, 4)
+    latency = manifest.candidates[-1].latency
+    assert latency is not None
+    assert latency["against"] == "fp32"
+
+
+def test_killing_the_builder_at_any_moment_leaves_whole_plans_or_none(bench: Bench) -> None:
+    engines = bench.options.engines
+    command = [sys.executable, "-c", "from edge_runtime.cli.main import main; main()", "build", "m.onnx", "--json"]
+    command += ["--precision", "fp32", "--max-batch"]
+    rng = random.Random(0)
+    for attempt in range(8):
+        child = subprocess.Popen(
+            [*command, str(attempt + 1)], cwd=bench.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + rng.uniform(0.2, 0.7)
+        while time.monotonic() < deadline and child.poll() is None:
+            pass
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        for version in PlanStore(engines).versions("m"):
+            PlanStore(engines).open("m", version).read_plan()
+    done = subprocess.run([*command, "9"], cwd=bench.folder, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["reused"] is False
+    assert not list(engines.glob("m/.stage-*"))
