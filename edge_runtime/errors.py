@@ -16,9 +16,11 @@ EdgeRuntimeError                 exit 1
 │   └── BackendUnavailableError  it isn't installed, or there is no device for it
 ├── RequestError                 the client's mistake, never ours
 │   ├── InvalidRequestError
+│   ├── NotJsonError             an answer that only binary tensors can hold
 │   ├── UnknownNameError         no such model, version or route
 │   └── TooLargeError            over a limit of the server
-├── ServerUnavailableError       queue full, draining or not ready: try again later
+├── ServerUnavailableError       draining or not ready: try again later
+│   └── QueueFullError           too much waits already
 └── RemoteError                  what a server answered to our client
 """
 
@@ -120,6 +122,10 @@ class RequestCancelledError(EdgeRuntimeError):
 
 class ServerUnavailableError(EdgeRuntimeError):
     """The queue is full, or the server drains or isn't ready: try again later."""
+
+
+class QueueFullError(ServerUnavailableError):
+    """As many requests wait as the server lets wait."""
 
 
 class RemoteError(EdgeRuntimeError):

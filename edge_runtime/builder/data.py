@@ -10,7 +10,7 @@ from edge_runtime.calibration.function import FunctionSource
 from edge_runtime.calibration.npz import NpzSource
 from edge_runtime.calibration.sample import Sample, SampleSource, overlap
 from edge_runtime.calibration.samples import batched, split
-from edge_runtime.errors import DataError, InvalidRequestError
+from edge_runtime.errors import ConfigError, DataError, InvalidRequestError
 from edge_runtime.tensors import DType, Signature, TensorSpec
 
 
@@ -62,7 +62,10 @@ def _source(recipe: Recipe, table: DataTable, inputs: Sequence[TensorSpec]) -> S
         return None
     if table.is_function:
         return FunctionSource(table.data, table.arguments, table.data_version, recipe.folder, inputs)
-    return NpzSource(recipe.path(table.data), inputs)
+    path = recipe.path(table.data)
+    if not path.is_file():
+        raise ConfigError(f"model {recipe.name!r}: no such data file: {path}; correct the path")
+    return NpzSource(path, inputs)
 
 
 def fitting_batches(source: SampleSource, signature: Signature, size: int, what: str) -> Iterator[Sample]:

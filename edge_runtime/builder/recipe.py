@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Literal, Mapping, Optional, Tuple
 
 from pydantic import Field, field_validator, model_validator
 
@@ -84,8 +84,10 @@ class DataTable(Settings):
 class CalibrationTable(DataTable):
     """`[calibration]`."""
 
-    algorithm: str = Field("entropy", pattern="^entropy$", description="How thresholds are chosen: entropy.")
-    max_clipped: float = Field(1e-3, ge=0, lt=1, description="Largest share of an activation's values other than zero to clip.")
+    algorithm: Literal["entropy"] = Field("entropy", description="How thresholds are chosen: entropy.")
+    max_clipped: float = Field(
+        1e-3, ge=0, lt=1, description="Largest share of an activation's values other than zero to clip."
+    )
     batch_size: int = Field(4, ge=1, description="Samples a run while calibrating; doesn't change the result.")
 
 
@@ -137,13 +139,18 @@ class GateTable(Settings):
 class BackendTable(Settings):
     """`[backend]`: what the plan is built with and for."""
 
-    name: str = Field("auto", pattern="^(auto|onnxruntime|tensorrt)$", description="auto, onnxruntime or tensorrt.")
-    device: Optional[str] = Field(
-        None, pattern=r"^(cpu|gpu:\d{1,2}|dla:\d{1,2})$", description="cpu, gpu:N or dla:N (default: the backend's)."
+    name: Literal["auto", "onnxruntime", "tensorrt"] = Field("auto", description="auto, onnxruntime or tensorrt.")
+    device: Optional[str] = Field(None, description="cpu, gpu:N or dla:N (default: the backend's).")
+    fallback: Optional[Literal["onnxruntime"]] = Field(
+        None, description="Backend to use where `auto` finds a GPU that can't be used."
     )
-    fallback: Optional[str] = Field(
-        None, pattern="^onnxruntime$", description="Backend to use where `auto` finds a GPU that can't be used."
-    )
+
+    @field_validator("device")
+    @classmethod
+    def _known(cls, value: Optional[str]) -> Optional[str]:
+        if value is not None and not re.fullmatch(r"cpu|(gpu|dla):[0-9]{1,2}", value):
+            raise ValueError("expected cpu, gpu:N or dla:N")
+        return value
 
 
 class RecipeTables(Settings):

@@ -9,12 +9,11 @@ from typing import Any, Dict, Optional
 import numpy as np
 import typer
 
+from edge_runtime.cli.feeds import Arrays, feeds_from_npz
 from edge_runtime.cli.flags import engines_option, json_option
 from edge_runtime.cli.output import Output, configure_logging
 from edge_runtime.errors import DataError
 from edge_runtime.plan.files import write_atomically
-
-Arrays = Dict[str, "np.ndarray[Any, Any]"]
 
 _MAX_PRINTED = 10_000
 
@@ -40,7 +39,7 @@ def command(
     from edge_runtime.plan.store import PlanStore
 
     configure_logging()
-    feeds = _read(inputs)
+    feeds = feeds_from_npz(inputs)
     if url is not None:
         with Client(url) as client:
             outputs = client.infer(model, feeds, version=None if version is None else str(version))
@@ -52,18 +51,6 @@ def command(
     if save is not None:
         _write(save, outputs)
     _print(model, backend, outputs, Output(is_json))
-
-
-def _read(path: Path) -> Arrays:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise DataError(f"{path}: expected an .npz file with one array per input, got a single array")
-            return {name: file[name] for name in file.files}
-    except OSError as error:
-        raise DataError(f"{path}: can't be read ({error.strerror or error})") from error
-    except (ValueError, EOFError, KeyError) as error:
-        raise DataError(f"{path}: not an .npz file of plain arrays: {error}") from error
 
 
 def _write(path: Path, outputs: Arrays) -> None:

@@ -34,7 +34,7 @@ class Output:
 
     def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """A table for a person; numbers are aligned by the caller's text."""
-        table = Table(title=escape(title), title_justify="left", header_style="bold")
+        table = Table(title=escape(title), title_justify="left", header_style="bold", show_header=any(header))
         for column in header:
             table.add_column(escape(column), overflow="fold")
         for row in rows:
@@ -66,7 +66,8 @@ class StageProgress:
     def stage(self, name: str, total: int | None = None) -> None:
         """Begins a stage of `total` steps (None: unknown)."""
         if self._task is not None:
-            self._bars.update(self._task, total=self._bars.tasks[-1].completed or 1, completed=1 << 62)
+            done = self._bars.tasks[-1].completed or 1
+            self._bars.update(self._task, total=done, completed=done)
         if self._bars.disable:
             sys.stderr.write(f"{name}\n")
             sys.stderr.flush()

@@ -49,7 +49,8 @@ def command(
     options = EngineOptions(slots=settings.slots or len(os.sched_getaffinity(0)))
     loaded: List[Engine] = []
     try:
-        loaded.extend(load(store.open(name), options) for name in dict.fromkeys(names))
+        for name in dict.fromkeys(names):
+            loaded.append(load(store.open(name), options))
         run(loaded, settings, lambda bound: _ready(bound, loaded, output))
     finally:
         for engine in loaded:

@@ -104,7 +104,11 @@ class Engine:
             self._idle.put(slot)
 
     def warm_up(self, runs: int = 1) -> None:
-        """Runs every slot at its profile's smallest, most usual and largest shapes, on zeros."""
+        """Runs every slot at its profile's smallest, most usual and largest shapes, on zeros, or on ones if it can't.
+
+        Raises:
+            BackendError: the engine library failed on both.
+        """
         shapes = [
             {name: getattr(limits, size) for name, limits in self.signature.profile.items()}
             for size in ("maximum", "minimum", "optimum")
@@ -112,12 +116,15 @@ class Engine:
         with self._closing, contextlib.ExitStack() as stack:
             for slot in [stack.enter_context(self.slot()) for _ in self._slots]:
                 for chosen in shapes * runs:
-                    self._run_zeros(slot, chosen)
+                    try:
+                        self._run_filled(slot, chosen, 0)
+                    except BackendError:  # a size or a divisor that is fed in can't be zero
+                        self._run_filled(slot, chosen, 1)
 
     @staticmethod
-    def _run_zeros(slot: Slot, shapes: Mapping[str, Shape]) -> None:
+    def _run_filled(slot: Slot, shapes: Mapping[str, Shape], value: int) -> None:
         for name, shape in shapes.items():
-            slot.bind(name, shape).fill(0)
+            slot.bind(name, shape).fill(value)
         slot.run()
 
     def close(self) -> None:

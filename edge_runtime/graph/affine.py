@@ -38,23 +38,33 @@ def fold_affine(graph: onnx.GraphProto) -> None:
         pinned=names_captured(graph) | {value.name for value in graph.output},
     )
     free = FreeNames(graph)
-    for conv in graph.node:
-        if not _is_foldable(conv, around.known):
-            continue
-        weight = _values(around.known[conv.input[1]])
-        axis = _CHANNEL_AXIS[conv.op_type]
-        chain, scale, shift = _followers(conv, weight.shape[axis], weight.ndim, around)
-        if not chain:
-            continue
-        column = [-1 if index == axis else 1 for index in range(weight.ndim)]
-        bias = _values(around.known[conv.input[2]]) if len(conv.input) > 2 and conv.input[2] else 0.0
-        with np.errstate(over="ignore"):
-            folded = (weight * scale.reshape(column)).astype(np.float32), (bias * scale + shift).astype(np.float32)
-        if all(np.isfinite(values).all() for values in folded):
-            _rewire(graph, conv, chain, free, folded)
+    with np.errstate(all="ignore"):  # a fold that isn't finite isn't made
+        for conv in graph.node:
+            if _is_foldable(conv, around.known):
+                _fold(graph, conv, around, free)
     kept = [node for node in graph.node if node.output]
     del graph.node[:]
     graph.node.extend(kept)
+
+
+def _fold(graph: onnx.GraphProto, conv: onnx.NodeProto, around: _Surroundings, free: FreeNames) -> None:
+    """Give `conv` the weight, bias and output of itself and its followers, which are left without outputs."""
+    weight = _values(around.known[conv.input[1]])
+    axis = _CHANNEL_AXIS[conv.op_type]
+    chain, scale, shift = _followers(conv, weight.shape[axis], weight.ndim, around)
+    if not chain:
+        return
+    column = [-1 if index == axis else 1 for index in range(weight.ndim)]
+    bias = _values(around.known[conv.input[2]]) if len(conv.input) > 2 and conv.input[2] else 0.0
+    folded = (weight * scale.reshape(column)).astype(np.float32), (bias * scale + shift).astype(np.float32)
+    if not all(np.isfinite(values).all() for values in folded):
+        return
+    conv.output[0] = chain[-1].output[0]
+    names = [free.take(f"{conv.output[0]}_{role}") for role in ("weight", "bias")]
+    graph.initializer.extend(map(onnx.numpy_helper.from_array, folded, names))
+    conv.input[:] = [conv.input[0], *names]
+    for node in chain:
+        del node.output[:]
 
 
 def _is_foldable(node: onnx.NodeProto, known: Mapping[str, onnx.TensorProto]) -> bool:
@@ -95,9 +105,8 @@ def _batch_norm(
     if not all(name in known for name in node.input[1:]):
         return None
     gamma, beta, mean, variance = (_values(known[name]) for name in node.input[1:])
-    with np.errstate(all="ignore"):
-        scale = gamma / np.sqrt(variance + settings.get("epsilon", 1e-5))
-        return scale, beta - mean * scale
+    scale = gamma / np.sqrt(variance + settings.get("epsilon", 1e-5))
+    return scale, beta - mean * scale
 
 
 def _channel_values(
@@ -128,22 +137,6 @@ def _arithmetic(node: onnx.NodeProto, tensor: str, other: Values | None) -> Tupl
     if node.op_type == "Div" and is_first and other.all():
         return 1.0 / other, zero
     return None
-
-
-def _rewire(
-    graph: onnx.GraphProto,
-    conv: onnx.NodeProto,
-    chain: List[onnx.NodeProto],
-    free: FreeNames,
-    folded: Tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
-) -> None:
-    """Give `conv` its new weight and bias and the output of the chain, whose nodes are left without outputs."""
-    conv.output[0] = chain[-1].output[0]
-    names = [free.take(f"{conv.output[0]}_{role}") for role in ("weight", "bias")]
-    graph.initializer.extend(map(onnx.numpy_helper.from_array, folded, names))
-    conv.input[:] = [conv.input[0], *names]
-    for node in chain:
-        del node.output[:]
 
 
 def _values(tensor: onnx.TensorProto) -> Values:

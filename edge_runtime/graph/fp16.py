@@ -96,4 +96,5 @@ class _TypedGraph:
 
 def _saturated(values: np.ndarray) -> np.ndarray:
     finite = np.clip(values, -FP16_LARGEST, FP16_LARGEST)
-    return np.where(np.isinf(values), values, finite).astype(np.float16)
+    with np.errstate(invalid="ignore"):  # NaN stays NaN
+        return np.where(np.isinf(values), values, finite).astype(np.float16)

@@ -129,6 +129,13 @@ def model_from_bytes(data: bytes, name: str) -> OnnxModel:
 
 
 def _checked(proto: onnx.ModelProto, name: str, files: Files) -> OnnxModel:
+    try:
+        return OnnxModel(_sound(proto, name), name, files)
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{name}: a name in it isn't UTF-8 text ({error}); the file is damaged") from None
+
+
+def _sound(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
     check_header(proto, name)
     check_tensors(proto, name)
     proto = inlined(proto, name)
@@ -147,7 +154,7 @@ def _checked(proto: onnx.ModelProto, name: str, files: Files) -> OnnxModel:
         run_checker(proto, name)  # a broken node says more than an output that nothing can be inferred of
         raise
     run_checker(proto, name)
-    return OnnxModel(proto, name, files)
+    return proto
 
 
 def _normalize(proto: onnx.ModelProto) -> None:

@@ -13,13 +13,15 @@ from edge_runtime.graph.model import OnnxModel
 def with_extra_outputs(model: OnnxModel, tensors: Sequence[str]) -> OnnxModel:
     """The model with these tensors as further outputs, after its own and in this order; no name comes twice.
 
+    Inputs aren't made outputs: whoever feeds them has them, and ONNX Runtime would return the fed memory itself.
+
     Raises:
         ModelError: no tensor of the main graph has such a name.
         UnsupportedModelError: nobody can say the type or rank of a tensor.
     """
     proto = model.copied_proto()
     types = tensor_types(proto, data_prop=True)
-    present = {value.name for value in proto.graph.output}
+    present = {value.name for value in (*proto.graph.input, *proto.graph.output)}
     taken = {name for spec in (*model.inputs, *model.outputs) for name in spec.axes}
     for name in tensors:
         if name in present:

@@ -83,7 +83,7 @@ def _computed(node: onnx.NodeProto, known: Mapping[str, onnx.TensorProto]) -> on
 
 
 def _cast(values: Array, settings: Settings) -> Array:
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         return values.astype(onnx.helper.tensor_dtype_to_np_dtype(settings["to"]))
 
 

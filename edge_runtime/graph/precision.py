@@ -52,9 +52,7 @@ def half_ports(proto: onnx.ModelProto, keep: FrozenSet[str]) -> Dict[int, Ports]
     narrow = {name for name, tensor in constants(graph).items() if not _fits(tensor)}
     found: Dict[int, Ports] = {}
     for index, node in enumerate(graph.node):
-        stays = node.name in keep or node.op_type in _FLOAT32 | _SENSITIVE or any(node_graphs(node))
-        is_square = node.op_type == "Mul" and node.input[0] == node.input[1]
-        if stays or is_square:
+        if node.name in keep or node.op_type in _FLOAT32 | _SENSITIVE or any(node_graphs(node)) or _is_special(node):
             continue
         ports = _ports(node, onnx.defs.get_schema(node.op_type, opset_of(proto), ""), types)
         if ports.inputs and not any(node.input[position] in narrow for position in ports.inputs):
@@ -62,6 +60,13 @@ def half_ports(proto: onnx.ModelProto, keep: FrozenSet[str]) -> Dict[int, Ports]
     for index in _surrounded(graph, found):
         del found[index]
     return found
+
+
+def _is_special(node: onnx.NodeProto) -> bool:
+    """Whether a node squares, or clips at one end only (the other would be 0 in FP16 in ONNX Runtime 1.19)."""
+    if node.op_type == "Clip":
+        return len(node.input) < 3 or not all(node.input)
+    return bool(node.op_type == "Mul" and node.input[0] == node.input[1])
 
 
 def _ports(node: onnx.NodeProto, schema: onnx.defs.OpSchema, types: Types) -> Ports:

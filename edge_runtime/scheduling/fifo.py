@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Deque
 
-from edge_runtime.errors import ServerUnavailableError
+from edge_runtime.errors import QueueFullError, ServerUnavailableError
 from edge_runtime.scheduling.request import Request
 
 
@@ -24,12 +24,13 @@ class FirstComeQueue:
         """Takes a request in.
 
         Raises:
-            ServerUnavailableError: the queue is full, or closed for draining.
+            QueueFullError: as many wait as may wait.
+            ServerUnavailableError: the queue is closed for draining.
         """
         if not self._is_open:
             raise ServerUnavailableError("the server is shutting down; ask another one, or again later")
         if len(self._waiting) >= self._capacity:
-            raise ServerUnavailableError(f"the queue is full ({self._capacity} requests waiting); try again later")
+            raise QueueFullError(f"the queue is full ({self._capacity} requests waiting); try again later")
         self._waiting.append(request)
 
     def next(self) -> Request | None:

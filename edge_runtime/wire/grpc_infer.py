@@ -7,7 +7,7 @@ from typing import Any, Dict, Sequence, Tuple
 import numpy as np
 
 from edge_runtime.errors import InvalidRequestError
-from edge_runtime.tensors import DType, Feeds, Signature, TensorSpec
+from edge_runtime.tensors import DType, Signature, TensorSpec
 from edge_runtime.wire.inference import (
     Array,
     InferAnswer,
@@ -100,38 +100,3 @@ def message_from_answer(answer: InferAnswer, wanted: Sequence[WantedOutput]) -> 
         response.outputs.add(name=output.name, datatype=DType.from_numpy(array.dtype).value, shape=array.shape)
         response.raw_output_contents.append(array.tobytes())
     return response
-
-
-def message_from_feeds(model: str, version: str, feeds: Feeds, outputs: Sequence[str] | None, request_id: str) -> Any:
-    """A client's `ModelInferRequest`, all tensors raw.
-
-    Raises:
-        InvalidRequestError: an array has a type that no tensor has.
-    """
-    request = message("inference.ModelInferRequest")(model_name=model, model_version=version, id=request_id)
-    for name, value in feeds.items():
-        array = np.ascontiguousarray(value, value.dtype.newbyteorder("<"))
-        datatype = DType.from_numpy(array.dtype).value
-        request.inputs.add(name=name, datatype=datatype, shape=value.shape)
-        request.raw_input_contents.append(array.tobytes())
-    for name in outputs or ():
-        request.outputs.add(name=name)
-    return request
-
-
-def answer_from_message(response: Any) -> InferAnswer:
-    """The answer in a `ModelInferResponse`; arrays are views on its bytes where they are raw.
-
-    Raises:
-        InvalidRequestError: its parts don't fit together.
-    """
-    raw = response.raw_output_contents
-    if raw and len(raw) != len(response.outputs):
-        raise InvalidRequestError(f"{len(response.outputs)} outputs, but {len(raw)} raw_output_contents")
-    outputs: Dict[str, Array] = {}
-    for index, tensor in enumerate(response.outputs):
-        what = f"output {clipped(tensor.name)}"
-        shape = shape_of(list(tensor.shape), what)
-        spec = TensorSpec(tensor.name, dtype_of(tensor.datatype, what), shape)
-        add_input(outputs, spec, array_from_bytes(raw[index], spec, shape) if raw else _typed(tensor, spec, shape))
-    return InferAnswer(response.model_name, response.model_version, response.id, outputs)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 
 from edge_runtime.errors import InvalidRequestError, NotJsonError
-from edge_runtime.tensors import DYNAMIC, DType, Feeds, Signature, TensorSpec, element_count
+from edge_runtime.tensors import DYNAMIC, DType, Signature, TensorSpec, element_count
 from edge_runtime.wire.inference import (
     Array,
     InferAnswer,
@@ -187,59 +187,3 @@ def _json_values(name: str, array: Array) -> List[Any]:
 
 def _described(name: str, array: Array) -> Dict[str, Any]:
     return {"name": name, "datatype": DType.from_numpy(array.dtype).value, "shape": list(array.shape)}
-
-
-def body_from_feeds(feeds: Feeds, outputs: Sequence[str] | None, request_id: str) -> Tuple[int, List[bytes]]:
-    """The length of the head and the parts of a client's request: all tensors binary, all answers wanted binary.
-
-    Raises:
-        InvalidRequestError: an array has a type that no tensor has.
-    """
-    inputs = []
-    parts = []
-    for name, value in feeds.items():
-        array = np.ascontiguousarray(value, value.dtype.newbyteorder("<")).reshape(value.shape)
-        inputs.append({**_described(name, array), "parameters": {"binary_data_size": array.nbytes}})
-        parts.append(array.tobytes())
-    head: Dict[str, Any] = {"inputs": inputs, "parameters": {"binary_data_output": True}}
-    if request_id:
-        head["id"] = request_id
-    if outputs is not None:
-        head["outputs"] = [{"name": name, "parameters": {"binary_data": True}} for name in outputs]
-    text = json.dumps(head).encode()
-    return len(text), [text, *parts]
-
-
-def answer_from_body(body: memoryview, head_nbytes: int | None) -> InferAnswer:
-    """The answer that a client received; arrays are views on `body` where the tensors are binary.
-
-    Raises:
-        InvalidRequestError: the body isn't an answer of the protocol.
-    """
-    length = len(body) if head_nbytes is None else head_nbytes
-    if not 0 < length <= len(body):
-        raise InvalidRequestError(f"{HEAD_LENGTH} is {length}, but the body has {len(body)} bytes")
-    head = parsed_object(body[:length])
-    outputs: Dict[str, Array] = {}
-    offset = length
-    for item in _objects(head, "outputs"):
-        spec = _answered_spec(item)
-        nbytes = (item.get("parameters") or {}).get("binary_data_size")
-        if nbytes is None:
-            values = _flattened(item.get("data"), spec.shape, spec.name)
-            add_input(outputs, spec, array_from_values(values, spec, spec.shape))
-            continue
-        if type(nbytes) is not int or not 0 <= nbytes <= len(body) - offset:
-            raise InvalidRequestError(
-                f"output {spec.name!r}: binary_data_size {clipped(nbytes)} is past the body's end"
-            )
-        add_input(outputs, spec, array_from_bytes(body[offset : offset + nbytes], spec, spec.shape))
-        offset += nbytes
-    identity = {key: str(head.get(key, "")) for key in ("model_name", "model_version", "id")}
-    return InferAnswer(identity["model_name"], identity["model_version"], identity["id"], outputs)
-
-
-def _answered_spec(item: Mapping[str, Any]) -> TensorSpec:
-    name = _name(dict(item), "output")
-    what = f"output {clipped(name)}"
-    return TensorSpec(name, dtype_of(item.get("datatype"), what), shape_of(item.get("shape"), what))

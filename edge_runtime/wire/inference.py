@@ -16,6 +16,7 @@ Array = npt.NDArray[Any]
 _REFUSED_PREFIXES = ("sequence_", "triton_", "shared_memory_")
 _REFUSED = frozenset({"priority", "timeout", "classification"})
 _DIM_LIMIT = 2**63
+_MAX_RANK = 32
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,13 @@ def dtype_of(value: object, what: str) -> DType:
 
 
 def shape_of(value: object, what: str) -> Tuple[int, ...]:
-    """The shape that a message gives: whole numbers below 2^63, nothing multiplied yet.
+    """The shape that a message gives: at most 32 whole numbers below 2^63, nothing multiplied yet.
 
     Raises:
         InvalidRequestError: anything else.
     """
-    is_list = isinstance(value, (list, tuple))
-    if not is_list or any(type(size) is not int or not 0 <= size < _DIM_LIMIT for size in value):  # type: ignore[attr-defined]
+    is_short_list = isinstance(value, (list, tuple)) and len(value) <= _MAX_RANK
+    if not is_short_list or any(type(size) is not int or not 0 <= size < _DIM_LIMIT for size in value):  # type: ignore[attr-defined]
         raise InvalidRequestError(f"{what}: expected a shape of whole numbers from 0 on, got {clipped(value)}")
     return tuple(value)  # type: ignore[arg-type]
 

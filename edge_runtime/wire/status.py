@@ -6,6 +6,7 @@ from edge_runtime.errors import (
     EdgeRuntimeError,
     InvalidRequestError,
     NotJsonError,
+    QueueFullError,
     RequestCancelledError,
     ServerUnavailableError,
     TooLargeError,
@@ -18,6 +19,7 @@ _STATUS: dict[type[EdgeRuntimeError], tuple[int, str]] = {
     UnknownNameError: (404, "NOT_FOUND"),
     TooLargeError: (413, "RESOURCE_EXHAUSTED"),
     RequestCancelledError: (400, "CANCELLED"),
+    QueueFullError: (503, "RESOURCE_EXHAUSTED"),
     ServerUnavailableError: (503, "UNAVAILABLE"),
 }
 INTERNAL = (500, "INTERNAL")

@@ -92,6 +92,23 @@ def test_output_shapes_that_depend_on_the_data_are_followed(make_engine: Callabl
         np.testing.assert_array_equal(engine.infer({"x": x})["y"], [np.flatnonzero(x)])
 
 
+def test_a_model_that_fails_on_zeros_is_warmed_on_ones(make_engine: Callable[..., Engine]) -> None:
+    nodes = [
+        helper.make_node("Cast", ["x"], ["shape"], to=TensorProto.INT64),
+        helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
+        helper.make_node("ReduceMax", ["zeros"], ["y"], keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    with make_engine(model, {"x": ShapeRange.fixed((2,))}, {"y": ()}) as engine:
+        assert engine.infer({"x": np.ones(2, np.float32)})["y"] == 0
+
+
 def test_bytes_that_are_no_model_are_refused(make_engine: Callable[..., Engine]) -> None:
     with pytest.raises(BackendError, match="ONNX Runtime can't load it"):
         make_engine(b"not a model", BATCHED, SCORES)

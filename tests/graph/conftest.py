@@ -73,7 +73,7 @@ def max_scales(run):
 
     def scales(model, feeds):
         tensors = quantizable(model)
-        seen = run(with_extra_outputs(model, tensors), feeds) if tensors else {}
+        seen = {**feeds, **run(with_extra_outputs(model, tensors), feeds)}
         return {name: (float(np.abs(seen[name]).max()) or 1.0) / 127 for name in tensors}
 
     return scales

@@ -15,7 +15,7 @@ FEEDS = {"x": np.random.default_rng(3).standard_normal((2, 2, 6, 6)).astype(np.f
 
 
 def weight(*shape):
-    return np.random.default_rng(shape).standard_normal(shape).astype(np.float32)
+    return np.asarray(np.random.default_rng(shape).standard_normal(shape), np.float32)
 
 
 def statistics(channels):
@@ -58,7 +58,7 @@ def test_a_transposed_convolution_with_groups_stays(build, run):
 @pytest.mark.parametrize("op_type", ["Add", "Sub", "Mul", "Div"])
 @pytest.mark.parametrize("first", [True, False])
 def test_channelwise_arithmetic_goes_into_the_convolution(build, run, op_type, shape, first):
-    weights = {"w": weight(3, 2, 3, 3), "k": 2 + np.abs(weight(*shape))}
+    weights = {"w": weight(3, 2, 3, 3), "k": np.float32(2) + np.abs(weight(*shape), dtype=np.float32)}
     nodes = [N("Conv", ["x", "w"], ["c"]), N(op_type, ["c", "k"] if first else ["k", "c"], ["y"])]
     kept = op_type == "Div" and not first
     assert folded(build, run, nodes, weights) == (["Conv", "Div"] if kept else ["Conv"])

@@ -151,30 +151,66 @@ def test_a_decomposed_layer_norm_survives_large_values(build, run):
 
 NODES = {
     "layer-norm": (17, [N("LayerNormalization", ["x", "g", "b"], ["y"])], {"g": normal(6), "b": normal(6)}),
-    "conv": (13, [N("Unsqueeze", ["x", "zero"], ["u"]), N("Conv", ["u", "w"], ["y"])], {"zero": np.array([0]), "w": normal(2, 4, 3)}),
+    "conv": (
+        13,
+        [N("Unsqueeze", ["x", "zero"], ["u"]), N("Conv", ["u", "w"], ["y"])],
+        {"zero": np.array([0]), "w": normal(2, 4, 3)},
+    ),
     "batch-norm": (15, [N("BatchNormalization", ["x", *"pqrs"], ["y"])], dict.fromkeys("pqrs", np.ones(6, np.float32))),
-    "lstm": (14, [N("Unsqueeze", ["x", "zero"], ["u"]), N("LSTM", ["u", "w", "r"], ["y"], hidden_size=2)],
-             {"zero": np.array([1]), "w": normal(1, 8, 6), "r": normal(1, 8, 2)}),
+    "lstm": (
+        14,
+        [N("Unsqueeze", ["x", "zero"], ["u"]), N("LSTM", ["u", "w", "r"], ["y"], hidden_size=2)],
+        {"zero": np.array([1]), "w": normal(1, 8, 6), "r": normal(1, 8, 2)},
+    ),
     "clip": (13, [N("Clip", ["x", "", "six"], ["y"])], {"six": np.float32(6)}),
     "where": (13, [N("Greater", ["x", "k"], ["c"]), N("Where", ["c", "x", "k"], ["y"])], {"k": np.float32(0)}),
     "top-k": (13, [N("TopK", ["x", "k"], ["y", "i"])], {"k": np.array([2])}),
     "arg-max": (13, [N("ArgMax", ["x"], ["y"])], {}),
     "cum-sum": (14, [N("Relu", ["x"], ["r"]), N("CumSum", ["r", "axis"], ["y"])], {"axis": np.array(0)}),
-    "range": (13, [N("ReduceMax", ["x"], ["m"], keepdims=0), N("Mul", ["m", "k"], ["z"]), N("Range", ["z", "ten", "one"], ["y"])],
-              {"k": np.float32(0), "ten": np.float32(10), "one": np.float32(1)}),
-    "constant-of-shape": (13, [N("Shape", ["x"], ["s"]), N("ConstantOfShape", ["s"], ["z"]), N("Add", ["z", "x"], ["y"])], {}),
-    "random-like": (13, [N("RandomNormalLike", ["x"], ["n"]), N("Mul", ["n", "k"], ["z"]), N("Add", ["z", "x"], ["y"])], {"k": np.float32(0)}),
+    "range": (
+        13,
+        [N("ReduceMax", ["x"], ["m"], keepdims=0), N("Mul", ["m", "k"], ["z"]), N("Range", ["z", "ten", "one"], ["y"])],
+        {"k": np.float32(0), "ten": np.float32(10), "one": np.float32(1)},
+    ),
+    "constant-of-shape": (
+        13,
+        [N("Shape", ["x"], ["s"]), N("ConstantOfShape", ["s"], ["z"]), N("Add", ["z", "x"], ["y"])],
+        {},
+    ),
+    "random-like": (
+        13,
+        [N("RandomNormalLike", ["x"], ["n"]), N("Mul", ["n", "k"], ["z"]), N("Add", ["z", "x"], ["y"])],
+        {"k": np.float32(0)},
+    ),
     "dropout": (13, [N("Dropout", ["x", "ratio"], ["y"])], {"ratio": np.float32(0.5)}),
     "pow": (15, [N("Abs", ["x"], ["a"]), N("Pow", ["a", "k"], ["y"])], {"k": np.float32(1.5)}),
     "pad": (13, [N("Pad", ["x", "pads", "k"], ["y"])], {"pads": np.array([0, 1, 0, 1]), "k": np.float32(3)}),
-    "gru": (14, [N("Unsqueeze", ["x", "zero"], ["u"]), N("GRU", ["u", "w", "r"], ["y"], hidden_size=2)],
-            {"zero": np.array([1]), "w": normal(1, 6, 6), "r": normal(1, 6, 2)}),
-    "constant-node": (13, [N("Constant", [], ["k"], value=numpy_helper.from_array(normal(6, 3))), N("MatMul", ["x", "k"], ["y"])], {}),
-    "sequence": (13, [N("SplitToSequence", ["x"], ["parts"], axis=0), N("ConcatFromSequence", ["parts"], ["z"], axis=0), N("Relu", ["z"], ["y"])], {}),
-    "one-hot": (13, [N("ArgMax", ["x"], ["i"]), N("OneHot", ["i", "six", "values"], ["h"]), N("Mul", ["h", "k"], ["y"])],
-                {"six": np.array(6), "values": np.array([0, 1], np.float32), "k": np.float32(2)}),
+    "gru": (
+        14,
+        [N("Unsqueeze", ["x", "zero"], ["u"]), N("GRU", ["u", "w", "r"], ["y"], hidden_size=2)],
+        {"zero": np.array([1]), "w": normal(1, 6, 6), "r": normal(1, 6, 2)},
+    ),
+    "constant-node": (
+        13,
+        [N("Constant", [], ["k"], value=numpy_helper.from_array(normal(6, 3))), N("MatMul", ["x", "k"], ["y"])],
+        {},
+    ),
+    "sequence": (
+        13,
+        [
+            N("SplitToSequence", ["x"], ["parts"], axis=0),
+            N("ConcatFromSequence", ["parts"], ["z"], axis=0),
+            N("Relu", ["z"], ["y"]),
+        ],
+        {},
+    ),
+    "one-hot": (
+        13,
+        [N("ArgMax", ["x"], ["i"]), N("OneHot", ["i", "six", "values"], ["h"]), N("Mul", ["h", "k"], ["y"])],
+        {"six": np.array(6), "values": np.array([0, 1], np.float32), "k": np.float32(2)},
+    ),
     "cast-double": (13, [N("Cast", ["x"], ["d"], to=11), N("Cast", ["d"], ["f"], to=1), N("Relu", ["f"], ["y"])], {}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", NODES)
@@ -197,7 +233,7 @@ def test_subgraphs_stay_float32_and_read_float32(build, run, flag):
     ]
     inputs = [helper.make_tensor_value_info("x", 1, [2, 3]), helper.make_tensor_value_info("c", TensorProto.BOOL, [])]
     feeds = {"x": normal(2, 3), "c": np.array(flag)}
-    half, types = halved(build, run, nodes, inputs, {"w": normal(3), "v": normal(3, 3)}, feeds)
+    _half, types = halved(build, run, nodes, inputs, {"w": normal(3), "v": normal(3, 3)}, feeds)
     assert (types["r"], types["r_fp16"], types["f"], types["m"]) == (1, 10, 1, 10)
 
 

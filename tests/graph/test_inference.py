@@ -35,9 +35,11 @@ def test_a_computed_reshape_is_followed_through_shape_arithmetic(build):
         N("Relu", ["m"], ["y"]),
     ]
     weights = {
-        "zero": np.array([0]), "one": np.array([1]), "rest": np.array([-1], np.int32),
+        "zero": np.array([0]),
+        "one": np.array([1]),
+        "rest": np.array([-1], np.int32),
         "w": np.ones((6, 5), np.float32),
-    }  # fmt: skip
+    }
     model = build(nodes, {"x": ["n", 2, 3]}, weights)
     assert (dims(model, "r"), dims(model, "m")) == (["batch", 6], ["batch", 5])
     assert dims(model, "r", data_prop=False) == [None, None]

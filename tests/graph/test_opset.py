@@ -28,9 +28,12 @@ OLD = {
     "reduce-sum-11": (11, [N("ReduceSum", ["x"], ["y"], axes=[1], keepdims=0)], {}),
     "split-11": (11, [N("Split", ["x"], ["y", "z"], axis=1)], {}),
     "squeeze-11": (11, [N("Squeeze", ["x"], ["t"], axes=[0]), N("Unsqueeze", ["t"], ["y"], axes=[1])], {}),
-    "old-gemm-7": (7, [N("Flatten", ["x"], ["f"]), N("Gemm", ["f", "w", "b"], ["y"])],
-                   {"w": np.ones((32, 3), np.float32), "b": np.ones(3, np.float32)}),
-}  # fmt: skip
+    "old-gemm-7": (
+        7,
+        [N("Flatten", ["x"], ["f"]), N("Gemm", ["f", "w", "b"], ["y"])],
+        {"w": np.ones((32, 3), np.float32), "b": np.ones(3, np.float32)},
+    ),
+}
 
 
 @pytest.mark.parametrize("name", OLD)
@@ -86,9 +89,13 @@ NEW = {
 def test_new_models_are_lowered_only_as_far_as_nothing_changes(proto, build, run, name):
     opset, nodes, lowest = NEW[name]
     weights = {
-        "s": np.array([1, 2, 16]), "axis": np.array([1]), "w": np.ones((3, 2, 3, 3), np.float32),
-        "i": np.zeros((1, 1, 1, 1), np.int64), "u": np.ones((1, 1, 1, 1), np.float32), **FOUR,
-    }  # fmt: skip
+        "s": np.array([1, 2, 16]),
+        "axis": np.array([1]),
+        "w": np.ones((3, 2, 3, 3), np.float32),
+        "i": np.zeros((1, 1, 1, 1), np.int64),
+        "u": np.ones((1, 1, 1, 1), np.float32),
+        **FOUR,
+    }
     model = build(nodes, {"x": IMAGE}, weights, opset=opset)
     lowered = portable(model)
     assert lowered.opset == lowest

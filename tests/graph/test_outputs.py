@@ -14,16 +14,15 @@ def test_activations_follow_the_own_outputs(build, run):
     nodes = [N("Neg", ["x"], ["a"]), N("Shape", ["a"], ["s"]), N("Relu", ["a"], ["y"])]
     model = build(nodes, {"x": ["n", 2]})
     shown = with_extra_outputs(model, ["s", "a", "y", "a", "x"])
-    assert [spec.name for spec in shown.outputs] == ["y", "s", "a", "x"]
-    assert [spec.shape for spec in shown.outputs] == [(-1, 2), (2,), (-1, 2), (-1, 2)]
+    assert [spec.name for spec in shown.outputs] == ["y", "s", "a"]
+    assert [spec.shape for spec in shown.outputs] == [(-1, 2), (2,), (-1, 2)]
     answers = run(shown, {"x": np.array([[1.0, -2.0]], np.float32)})
     np.testing.assert_array_equal(answers["a"], [[-1, 2]])
-    np.testing.assert_array_equal(answers["x"], [[1, -2]])
     assert [spec.name for spec in model.outputs] == ["y"]
 
 
 def test_an_unknown_tensor_is_told_with_the_nearest(build):
-    with pytest.raises(ModelError, match="'hiden'.*'hidden'"):
+    with pytest.raises(ModelError, match=r"'hiden'.*'hidden'"):
         with_extra_outputs(build([N("Neg", ["x"], ["hidden"]), N("Neg", ["hidden"], ["y"])], {"x": [1]}), ["hiden"])
 
 

@@ -32,7 +32,8 @@ def test_real_models_get_the_lowest_opset_old_ir_and_names(real_model, name, ops
     model = portable(real_model(name))
     assert (model.opset, model.ir_version) == (opset, 8)
     names = [node.name for node in model.proto.graph.node]
-    assert all(names) and len(set(names)) == len(names)
+    assert all(names)
+    assert len(set(names)) == len(names)
     assert not kinds(model)["Constant"]
     onnx.checker.check_model(model.proto, full_check=True)
 
@@ -131,7 +132,11 @@ def test_what_it_was_read_from_stays(build):
 
 
 def test_an_operator_without_counterpart_is_named(build):
-    model = build([N("BatchNormalization", ["x", *"abcd"], ["y"], spatial=0)], {"x": [1, 2, 2]},
-                  {name: np.ones((2, 2), np.float32) for name in "abcd"}, opset=7)  # fmt: skip
+    model = build(
+        [N("BatchNormalization", ["x", *"abcd"], ["y"], spatial=0)],
+        {"x": [1, 2, 2]},
+        {name: np.ones((2, 2), np.float32) for name in "abcd"},
+        opset=7,
+    )
     with pytest.raises(UnsupportedModelError, match=r"net\.onnx: operator BatchNormalization \('y'\).*opset 7 to 13"):
         portable(model)

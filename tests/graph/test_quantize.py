@@ -45,7 +45,10 @@ CASES = {
     "transposed": ([N("ConvTranspose", ["x", "w"], ["y"])], {"x": IMAGE}, {"w": normal(4, 3, 2, 2)}),
     "transposed-groups": ([N("ConvTranspose", ["x", "w"], ["y"], group=2)], {"x": IMAGE}, {"w": normal(4, 3, 2, 2)}),
     "gemm": (
-        [N("Gemm", ["x", "w", "b"], ["y"], alpha=0.5, beta=2.0)], {"x": (2, 6)}, {"w": normal(6, 5), "b": normal(5)}),
+        [N("Gemm", ["x", "w", "b"], ["y"], alpha=0.5, beta=2.0)],
+        {"x": (2, 6)},
+        {"w": normal(6, 5), "b": normal(5)},
+    ),
     "gemm-trans-a": ([N("Gemm", ["x", "w"], ["y"], transA=1)], {"x": (6, 2)}, {"w": normal(6, 5)}),
     "gemm-trans-b": ([N("Gemm", ["x", "w"], ["y"], transB=1)], {"x": (2, 6)}, {"w": normal(5, 6)}),
     "gemm-constant-a": ([N("Gemm", ["w", "x"], ["y"])], {"x": (6, 2)}, {"w": normal(5, 6)}),
@@ -56,11 +59,20 @@ CASES = {
     "matmul-both": ([N("MatMul", ["x", "z"], ["y"])], {"x": (2, 3, 6), "z": (2, 6, 4)}, {}),
     "shared-on-two-axes": (
         [N("Gemm", ["x", "w"], ["a"]), N("Relu", ["a"], ["r"]), N("Gemm", ["r", "w"], ["y"], transB=1)],
-        {"x": (2, 6)}, {"w": normal(6, 5)}),
+        {"x": (2, 6)},
+        {"w": normal(6, 5)},
+    ),
     "residual": (
-        [N("Conv", ["x", "w"], ["a"]), N("Relu", ["a"], ["r"]), N("Conv", ["r", "w"], ["c"]), N("Add", ["c", "r"], ["y"])],
-        {"x": IMAGE}, {"w": normal(4, 4, 1, 1)}),
-}  # fmt: skip
+        [
+            N("Conv", ["x", "w"], ["a"]),
+            N("Relu", ["a"], ["r"]),
+            N("Conv", ["r", "w"], ["c"]),
+            N("Add", ["c", "r"], ["y"]),
+        ],
+        {"x": IMAGE},
+        {"w": normal(4, 4, 1, 1)},
+    ),
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -116,7 +128,8 @@ def test_scales_zero_points_and_axes_are_those_of_the_rules(build):
     quantize = node_making(model, "w_int8")
     assert [(attribute.name, attribute.i) for attribute in quantize.attribute] == [("axis", 0)]
     np.testing.assert_allclose(tensor(model, quantize.input[1]), [0.02, 0.02])  # the dead channel has a harmless one
-    assert tensor(model, "x_scale").shape == () and tensor(model, "x_scale") == 0.5
+    assert tensor(model, "x_scale").shape == ()
+    assert tensor(model, "x_scale") == 0.5
     assert tensor(model, "x_zero_point").dtype == tensor(model, "w_zero_point").dtype == np.int8
     assert node_making(model, "y").input[2] == "b"
     np.testing.assert_array_equal(tensor(fold_weights(model), "w_int8"), [[64, -127], [0, 0]])

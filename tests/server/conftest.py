@@ -58,7 +58,9 @@ def engine(name: str, nodes: list, inputs: dict[str, tuple], outputs: dict[str, 
 
 
 def identity(name: str, dtype: DType, shape: tuple, slots: int = 2) -> Engine:
-    return engine(name, [helper.make_node("Identity", ["x"], ["y"])], {"x": (dtype, shape)}, {"y": (dtype, shape)}, slots)
+    return engine(
+        name, [helper.make_node("Identity", ["x"], ["y"])], {"x": (dtype, shape)}, {"y": (dtype, shape)}, slots
+    )
 
 
 def tiny_engines() -> list[Engine]:

@@ -1,0 +1,31 @@
+"""One feed of a model, from a file."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, Dict
+
+import numpy as np
+
+from edge_runtime.errors import DataError
+
+Arrays = Dict[str, "np.ndarray[Any, Any]"]
+
+
+def feeds_from_npz(path: Path) -> Arrays:
+    """The arrays of an .npz file, by name.
+
+    Raises:
+        DataError: it can't be read, or isn't an .npz file of plain arrays.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise DataError(f"{path}: expected an .npz file with one array per input, got a single array")
+            return {name: file[name] for name in file.files}
+    except OSError as error:
+        raise DataError(f"{path}: can't be read ({error.strerror or error})") from error
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: not an .npz file of plain arrays: {error}") from error
