@@ -12,7 +12,7 @@ from typing import Dict, Mapping, Tuple
 import numpy as np
 
 from edge_runtime.errors import CalibrationError
-from edge_runtime.plan.files import write_atomically
+from edge_runtime.plan.files import make_folder, write_atomically
 
 DEFAULT_ALGORITHM = "EntropyCalibration2"
 DEFAULT_TENSORRT_VERSION = "10.3.0"
@@ -96,7 +96,7 @@ class CalibrationTable:
         """
         data = self.to_cache_text(tensorrt_version).encode("utf-8")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             write_atomically(path, data)
         except OSError as error:
             raise CalibrationError(f"{path}: calibration cache can't be written ({error.strerror})") from error

@@ -10,7 +10,9 @@ import onnx.shape_inference
 
 from edge_runtime.errors import ModelError
 from edge_runtime.graph.axes import Dim, Dims, input_axes, known_dims, only_named, set_shape, unused
+from edge_runtime.graph.check import first_line
 from edge_runtime.graph.reshapes import add_probes, reshape_hints
+from edge_runtime.graph.topology import constants
 from edge_runtime.tensors import element_count
 
 Types = Dict[str, onnx.TypeProto]
@@ -50,6 +52,15 @@ def _inferred(proto: onnx.ModelProto, data_prop: bool) -> Types:
     types.update((value.name, value.type) for value in (*graph.value_info, *graph.input) if value.HasField("type"))
     types.update((value.name, value.type) for value in graph.output if value.HasField("type"))
     return types
+
+
+def contradiction(proto: onnx.ModelProto) -> str:
+    """What ONNX's strict inference has against the model, "" if nothing."""
+    try:
+        onnx.shape_inference.infer_shapes(_without_weights(proto), check_type=True, strict_mode=True)
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError) as error:
+        return first_line(error)
+    return ""
 
 
 def element_name(element: int) -> str:
@@ -96,7 +107,20 @@ def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
         large = element_count(tensor.dims) > _SHAPE_DATA
         bare = onnx.TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
         graph.initializer.append(bare if large else tensor)
+    _state_kernels(graph)
     return onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, graph=graph)
+
+
+def _state_kernels(graph: onnx.GraphProto) -> None:
+    """Write the kernel's shape into convolutions: onnx 1.17 crashes where weight and input differ in rank without it."""
+    shapes = {value.name: known_dims(value.type) for value in graph.input}
+    shapes.update((name, list(tensor.dims)) for name, tensor in constants(graph).items())
+    for node in graph.node:
+        if node.op_type not in ("Conv", "ConvTranspose") or len(node.input) < 2:
+            continue
+        kernel = (shapes.get(node.input[1]) or [None] * 3)[2:]
+        if None not in kernel and all(attribute.name != "kernel_shape" for attribute in node.attribute):
+            node.attribute.add(name="kernel_shape", type=onnx.AttributeProto.INTS, ints=kernel)
 
 
 def _type_of(tensor: onnx.TensorProto) -> onnx.TypeProto:

@@ -21,7 +21,7 @@ from edge_runtime.graph.check import (
     opset_of,
     run_checker,
 )
-from edge_runtime.graph.inference import element_name, refresh_outputs
+from edge_runtime.graph.inference import contradiction, element_name, refresh_outputs
 from edge_runtime.graph.source import LIMIT_NBYTES, Files, digest_of, parsed, read_source, source_digest
 from edge_runtime.tensors import DYNAMIC, DType, TensorSpec
 
@@ -152,6 +152,9 @@ def _sound(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
         del proto.graph.output[:]
         proto.graph.output.extend(proto.graph.input)
         run_checker(proto, name)  # a broken node says more than an output that nothing can be inferred of
+        problem = contradiction(proto)
+        if problem:
+            raise ModelError(f"{name}: {problem}; export the model again") from None
         raise
     run_checker(proto, name)
     return proto

@@ -24,6 +24,14 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it, each of whose names is on the device before this returns."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Replaces a file: after a crash at any moment it holds the old bytes or the new ones, never a mix."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")

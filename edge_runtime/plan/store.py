@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Callable, Iterator, Mapping
 
 from edge_runtime.errors import PlanCorruptError, PlanError, PlanNotFoundError, nearest
-from edge_runtime.plan.files import sync_folder, write_atomically, write_synced
+from edge_runtime.plan.files import make_folder, sync_folder, write_atomically, write_synced
 from edge_runtime.plan.manifest import Manifest, manifest_from_text, manifest_text
 from edge_runtime.plan.names import MODEL_NAME, check_model_name
 
@@ -203,7 +203,7 @@ class PlanStore:
     @contextlib.contextmanager
     def _locked(self, folder: Path) -> Iterator[None]:
         """Holds the model's folder against other writers, and clears what a killed one left."""
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)

@@ -37,6 +37,14 @@ class FirstComeQueue:
         """The request that runs next, or None."""
         return self._waiting.popleft() if self._waiting else None
 
+    def withdraw(self, request: Request) -> bool:
+        """Takes a request out that nobody waits for any more; False if it doesn't wait here."""
+        try:
+            self._waiting.remove(request)
+        except ValueError:
+            return False
+        return True
+
     def close(self) -> None:
         """Admits nothing from here on; what waits may still run."""
         self._is_open = False

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Callable, Mapping, Union
+from dataclasses import dataclass
+from typing import Any, Callable, Mapping
 
 import numpy as np
 
-from edge_runtime.errors import EdgeRuntimeError
 from edge_runtime.tensors import Feeds
 
 Outputs = Mapping[str, "np.ndarray[Any, Any]"]
-Outcome = Union[Outputs, EdgeRuntimeError]
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Request:
-    """Checked inputs, and where the outcome goes.
+    """Checked inputs, and what becomes of the outcome.
 
-    `emit` is called exactly once, by the thread that ran the request or gave it up. Outputs are views on the slot's
-    memory and hold until `emit` returns. `is_cancelled` may be set by another thread until the run begins.
+    `encode` is called on the thread that ran the request, with outputs that are views on the slot's memory and hold
+    until it returns. `emit` is then called once, on any thread, with what `encode` made or with an `EdgeRuntimeError`;
+    never for a request that was withdrawn.
     """
 
     inputs: Feeds
-    emit: Callable[[Outcome], None]
+    encode: Callable[[Outputs], Any]
+    emit: Callable[[Any], None]
     arrival_ns: int
     rows: int = 1
-    is_cancelled: bool = field(default=False, init=False)
-
-    def cancel(self) -> None:
-        """Says that nobody waits any more: if it doesn't run yet, it won't."""
-        self.is_cancelled = True

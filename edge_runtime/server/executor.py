@@ -10,7 +10,7 @@ from typing import Callable
 import numpy as np
 
 from edge_runtime.engine.engine import Engine
-from edge_runtime.errors import BackendError, EdgeRuntimeError, RequestCancelledError, ServerUnavailableError
+from edge_runtime.errors import BackendError, EdgeRuntimeError, RequestError, ServerUnavailableError
 from edge_runtime.scheduling.fifo import FirstComeQueue
 from edge_runtime.scheduling.request import Request
 from edge_runtime.server.statistics import ModelStatistics, RunTimes
@@ -21,7 +21,10 @@ Clock = Callable[[], int]
 
 
 class Executor:
-    """Takes requests from any thread and runs them in order of arrival."""
+    """Takes requests from any thread and runs them in order of arrival.
+
+    Each outcome is counted before it is emitted, all but a `RequestError`: that one the transport counts.
+    """
 
     def __init__(
         self, engine: Engine, statistics: ModelStatistics, queue_size: int, clock: Clock = time.perf_counter_ns
@@ -62,6 +65,13 @@ class Executor:
             self._statistics.add_failure("REJECTED", self._clock() - request.arrival_ns)
             raise
 
+    def cancel(self, request: Request) -> None:
+        """Says that nobody waits for a request any more: unless it runs already, it won't."""
+        with self._changed:
+            is_withdrawn = self._queue.withdraw(request)
+        if is_withdrawn:
+            self._statistics.add_failure("CANCELED", self._clock() - request.arrival_ns)
+
     def close(self, timeout_s: float) -> bool:
         """Gives up what waits, lets what runs finish; False if a run was still under way after `timeout_s`."""
         with self._changed:
@@ -92,9 +102,6 @@ class Executor:
                 self._give_up(request, BackendError(f"unexpected {type(error).__name__}"), "BACKEND")
 
     def _run(self, request: Request) -> None:
-        if request.is_cancelled:
-            self._give_up(request, RequestCancelledError("the client went away"), "CANCELED")
-            return
         start_ns = self._clock()
         try:
             with self._engine.slot() as slot:
@@ -103,13 +110,16 @@ class Executor:
                 input_done_ns = self._clock()
                 outputs = slot.run()
                 infer_done_ns = self._clock()
-                request.emit(outputs)
+                answer = request.encode(outputs)
+        except RequestError as error:
+            request.emit(error)
         except EdgeRuntimeError as error:
             logger.error("model %s: %s", self._engine.info.name, error)
             self._give_up(request, error, "BACKEND")
-            return
-        times = RunTimes(request.arrival_ns, start_ns, input_done_ns, infer_done_ns, self._clock())
-        self._statistics.add_success(times, request.rows, time.time_ns() // 1_000_000)
+        else:
+            times = RunTimes(request.arrival_ns, start_ns, input_done_ns, infer_done_ns, self._clock())
+            self._statistics.add_success(times, request.rows, time.time_ns() // 1_000_000)
+            request.emit(answer)
 
     def _give_up(self, request: Request, error: EdgeRuntimeError, reason: str) -> None:
         self._statistics.add_failure(reason, self._clock() - request.arrival_ns)

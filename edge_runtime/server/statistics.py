@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, Tuple
 
 FAILURE_REASONS = ("REJECTED", "CANCELED", "BACKEND", "OTHER")
+_NONE = {"count": 0, "ns": 0}  # there is no response cache
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,6 @@ def statistics_record(name: str, version: str, totals: Totals) -> Dict[str, Any]
         "last_inference": totals.last_inference_ms,
         "inference_count": totals.rows,
         "execution_count": totals.success,
-        "inference_stats": {"success": success, "fail": failures, **parts},
+        "inference_stats": {"success": success, "fail": failures, **parts, "cache_hit": _NONE, "cache_miss": _NONE},
         "batch_stats": batches,
     }

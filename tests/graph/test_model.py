@@ -204,6 +204,13 @@ def test_a_broken_node_is_told_even_if_the_output_has_no_type(proto):
     refused(proto([node], {"x": [4]}, opset=9), ModelError, "TopK")
 
 
+def test_shapes_that_contradict_each_other_are_told(proto):
+    conv = helper.make_node("Conv", ["x", "w"], ["y"])
+    refused(proto([conv], {"x": ["n", 2, 8]}, {"w": np.ones((2, 2, 3, 3), np.float32)}), ModelError, "Conv")
+    product = helper.make_node("MatMul", ["x", "w"], ["y"])
+    refused(proto([product], {"x": ["n", 2]}, {"w": np.ones((3, 3), np.float32)}), ModelError, "MatMul")
+
+
 def test_wrong_attribute_is_refused_in_the_checkers_words(proto):
     refused(proto([helper.make_node("Relu", ["x"], ["y"], speed=3)], {"x": [1]}), ModelError, "speed")
 
