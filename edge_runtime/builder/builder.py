@@ -17,7 +17,7 @@ from edge_runtime.builder.data import BuildData, data_of
 from edge_runtime.builder.gate import Decision, GateRules, decide
 from edge_runtime.builder.key import build_key
 from edge_runtime.builder.measure import Quality, measure_latency, measure_quality, metric_of, usual_feeds
-from edge_runtime.builder.profile import profile_of
+from edge_runtime.builder.profile import axes_of, profile_of
 from edge_runtime.builder.progress import LoggedProgress, Progress
 from edge_runtime.builder.recipe import Recipe, load_recipe, make_recipe
 from edge_runtime.builder.source import model_path
@@ -142,7 +142,7 @@ def _float_model(job: _Job) -> FloatModel:
     job.progress.stage("checking the model")
     model = load_model(job.onnx_path)
     profile = profile_of(model.inputs, job.recipe.tables)
-    graph = portable(with_shapes(model, profile))
+    graph = portable(with_shapes(model, profile, axes_of(job.recipe.tables)))
     name = job.recipe.name
     info = EngineInfo(name, 1, f"{job.backend.name} {job.backend.version}", job.backend.platform, "fp32", "cpu")
     return FloatModel(graph, profile, info)

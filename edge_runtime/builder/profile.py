@@ -22,6 +22,11 @@ def profile_of(inputs: Sequence[TensorSpec], tables: RecipeTables) -> dict[str, 
     return {spec.name: _range(spec, tables.input, tables.model.max_batch) for spec in inputs}
 
 
+def axes_of(tables: RecipeTables) -> dict[str, list[str]]:
+    """The names of axes that `[input.NAME]` gives, by input."""
+    return {name: table.axes for name, table in tables.input.items() if table.axes is not None}
+
+
 def _range(spec: TensorSpec, tables: Mapping[str, InputTable], max_batch: int) -> ShapeRange:
     table = tables.get(spec.name)
     if table is not None:

@@ -56,6 +56,8 @@ class InputTable(Settings):
         ranks = {len(dims) for dims in (self.shape, self.minimum, self.optimum, self.maximum) if dims is not None}
         if len(ranks) != 1 or (self.axes is not None and ranks != {len(self.axes)}):
             raise ValueError("`axes` and the shapes need one entry for each dimension, the same number in all")
+        if not all(self.axes or ["any"]):
+            raise ValueError("every axis in `axes` needs a name")
         return self
 
 

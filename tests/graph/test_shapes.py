@@ -54,6 +54,20 @@ def test_shared_names_are_split_where_ranges_differ(build):
     assert [spec.axes[0] for spec in fixed.inputs] == ["", "batch", "batch"]
 
 
+def test_given_axis_names_replace_the_models_own(build):
+    model = build([helper.make_node("Add", ["a", "b"], ["y"])], {"a": ["n", "m"], "b": ["p", "q"]})
+    ranges = {name: limits((1, 2), (2, 2), (4, 8)) for name in ("a", "b")}
+    shaped = with_shapes(model, ranges, {"a": ["batch", "length"], "b": ["batch", "length"]})
+    assert [spec.axes for spec in shaped.inputs] == [("batch", "length")] * 2
+    assert [spec.axes for spec in with_shapes(model, ranges).inputs] == [("n", "m"), ("p", "q")]
+
+
+def test_given_axes_of_one_name_must_have_one_range(build):
+    model = build([helper.make_node("Relu", ["a"], ["y"])], {"a": ["n", "m"]})
+    with pytest.raises(ConfigError, match=r"axis 'k' has the sizes 2\.\.8 on input 'a', but 1\.\.2\.\.4 on 'a'"):
+        with_shapes(model, {"a": limits((1, 2), (2, 2), (4, 8))}, {"a": ["k", "k"]})
+
+
 def test_shapes_computed_from_inputs_are_followed(build):
     nodes = [
         helper.make_node("Shape", ["x"], ["s"]),
