@@ -1,0 +1,81 @@
+"""Every verb on one small plan: exit status, and one JSON document on stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+CODE = "from edge_runtime.cli.main import main; main()"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, classifier: bytes) -> Path:
+    folder = tmp_path_factory.mktemp("verbs")
+    (folder / "m.onnx").write_bytes(classifier)
+    np.savez(folder / "i.npz", x=np.ones((2, 4), np.float32))
+    run(folder, "build", "m.onnx")
+    return folder
+
+
+def run(folder: Path, *words: str, code: int = 0) -> Any:
+    """The JSON document that a verb prints with --json, and nothing else."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", CODE, *words, "--json"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+    )
+    assert done.returncode == code, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_build_says_where_the_plan_is_and_that_it_was_there_before(folder: Path) -> None:
+    document = run(folder, "build", "m.onnx")
+    assert document["reused"] is True
+    assert document["plan"] == "engines/m/1"
+    assert document["manifest"]["schema"] == 1
+    assert document["manifest"]["precision"] == "fp32"
+
+
+def test_inspect_shows_plans_models_and_tables(folder: Path) -> None:
+    assert run(folder, "inspect", "m")["manifest"] == run(folder, "inspect", "engines/m/1")["manifest"]
+    assert run(folder, "inspect", "m.onnx")["inputs"] == [{"name": "x", "dtype": "FP32", "shape": [-1, 4]}]
+    (folder / "t.cache").write_text("TRT-100300-EntropyCalibration2\nx: 3c010204\n")
+    assert list(run(folder, "inspect", "t.cache")["scales"]) == ["x"]
+
+
+def test_inspect_refuses_a_damaged_plan(folder: Path, tmp_path: Path, classifier: bytes) -> None:
+    (tmp_path / "m.onnx").write_bytes(classifier)
+    run(tmp_path, "build", "m.onnx")
+    (tmp_path / "engines/m/1/model.onnx").write_bytes(b"damaged")
+    assert run(tmp_path, "inspect", "m", code=1)["error"]["type"] == "PlanCorruptError"
+
+
+def test_infer_prints_and_saves_the_outputs(folder: Path) -> None:
+    document = run(folder, "infer", "m", "--input", "i.npz", "--output", "o.npz")
+    printed = document["outputs"]["scores"]
+    assert printed["shape"] == [2, 3]
+    np.testing.assert_allclose(np.load(folder / "o.npz")["scores"], printed["data"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("words", [["--input", "i.npz"], ["--batch", "8"], ["--concurrency", "2", "--threads", "1"]])
+def test_bench_reports_figures_environment_and_what_was_not_measured(folder: Path, words: list[str]) -> None:
+    report = run(folder, "bench", "m", "-n", "70", "--warm-up", "2", *words)
+    assert report["latency"]["n"] == 70
+    assert report["latency"]["p90_ms"] is not None
+    assert report["latency"]["p99_ms"] is None
+    assert report["cold_start"]["load_ms"] > 0
+    assert "power" in report["not_measured"]
+
+
+def test_doctor_is_one_document(folder: Path) -> None:
+    assert run(folder, "doctor")["sound"] is True
