@@ -70,8 +70,10 @@ test-matrix: ## run the suite on Python 3.8, 3.10, 3.12 and 3.13 where pyenv has
 	  $(MAKE) --no-print-directory test VENV=.venv-$$version PYTHON=$$python || exit 1; \
 	done
 
-proto: install ## regenerate the protobuf descriptors from wire/*.proto
-	@$(BIN)/python tools/generate_descriptors.py
+proto: ## regenerate the protobuf descriptors from wire/*.proto
+	@$(PYTHON) -m venv .venv-proto
+	@.venv-proto/bin/python -m pip install -q grpcio-tools
+	@.venv-proto/bin/python tools/generate_descriptors.py
 
 clean: ## remove what was built (plans and tables stay)
 	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
