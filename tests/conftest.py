@@ -28,7 +28,7 @@ MODELS = {
 
 
 @pytest.fixture(scope="session")
-def real_model() -> Callable[[str], Path]:
+def real_path() -> Callable[[str], Path]:
     """The path of a real model; the test is skipped where the package that carries it isn't installed."""
 
     def path(name: str) -> Path:

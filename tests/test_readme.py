@@ -47,9 +47,9 @@ def detector() -> bytes:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, real_model: Callable[[str], Path]) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, real_path: Callable[[str], Path]) -> Path:
     """A folder with what the README's commands name."""
-    real_model("cls")
+    real_path("cls")
     folder = tmp_path_factory.mktemp("readme")
     shutil.copytree(ROOT / "engines", folder / "engines", ignore=lambda top, names: [n for n in names if "." not in n])
     images = np.random.default_rng(1).normal(size=(8, 3, 320, 320)).astype(np.float32)

@@ -11,7 +11,7 @@ import onnx.defs
 import onnx.inliner
 
 from edge_runtime.errors import ModelError, UnsupportedModelError
-from edge_runtime.graph.source import LIMIT_NBYTES, all_tensors, has_external_data, tensor_nbytes
+from edge_runtime.graph.source import LIMIT_NBYTES, all_tensors, has_external_data, stored_nbytes, tensor_nbytes
 from edge_runtime.graph.topology import all_graphs, all_nodes, node_graphs
 
 
@@ -110,7 +110,7 @@ def is_operator(op_type: str, opset: int) -> bool:
 
 
 def check_tensors(proto: onnx.ModelProto, name: str) -> None:
-    """Refuse sparse tensors, external data and raw data of another size than the shape says.
+    """Refuse sparse tensors, external data and values of another number than the shape says.
 
     Raises:
         ModelError: naming the tensor.
@@ -124,12 +124,10 @@ def check_tensors(proto: onnx.ModelProto, name: str) -> None:
     for tensor in all_tensors(proto):
         if has_external_data(tensor):
             raise ModelError(f"{name}: tensor {tensor.name!r} lies in another file, which a model in memory can't have")
-        expected = tensor_nbytes(tensor)
-        if any(size < 0 for size in tensor.dims) or (
-            tensor.HasField("raw_data") and expected not in (None, len(tensor.raw_data))
-        ):
+        expected, got = tensor_nbytes(tensor), stored_nbytes(tensor)
+        if any(size < 0 for size in tensor.dims) or expected not in (None, got):
             raise ModelError(
-                f"{name}: tensor {tensor.name!r} of shape {list(tensor.dims)} holds {len(tensor.raw_data)} bytes, "
+                f"{name}: tensor {tensor.name!r} of shape {list(tensor.dims)} holds {got} bytes, "
                 f"expected {expected}; the file is damaged"
             )
 

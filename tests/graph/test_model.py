@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import contextlib
 import hashlib
 
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
 
-from edge_runtime.errors import ModelError, UnsupportedModelError
+from edge_runtime.errors import EdgeRuntimeError, ModelError, UnsupportedModelError
+from edge_runtime.graph.fp16 import to_fp16
 from edge_runtime.graph.model import load_model, model_from_bytes, source_digest
+from edge_runtime.graph.portable import portable
 from edge_runtime.tensors import DType
 
 RELU = helper.make_node("Relu", ["x"], ["y"], "relu")
@@ -75,6 +80,20 @@ def test_every_truncation_is_refused(proto):
     for end in range(len(data)):
         with pytest.raises(ModelError):
             model_from_bytes(data[:end], "net.onnx")
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(edits=st.lists(st.tuples(st.integers(0, 150), st.integers(0, 255)), min_size=1, max_size=3))
+def test_damaged_bytes_raise_nothing_but_our_own_errors(edits):
+    weight = numpy_helper.from_array(np.ones((2, 2), np.float32), "w")
+    product = helper.make_node("MatMul", ["x", "w"], ["y"], "product")
+    graph = helper.make_graph([product], "net", [value("x", ["n", 2])], [value("y", ["n", 2])], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    data = bytearray(model.SerializeToString())
+    for place, byte in edits:
+        data[place % len(data)] = byte
+    with contextlib.suppress(EdgeRuntimeError):
+        to_fp16(portable(model_from_bytes(bytes(data), "net.onnx")))
 
 
 def test_graph_without_outputs_is_refused(proto):
@@ -191,6 +210,13 @@ def test_raw_data_of_another_size_than_the_shape_is_refused(proto):
     refused(model, ModelError, "'w'", "expected 12")
     model.graph.initializer[0].dims[0] = -2
     refused(model, ModelError, "'w'")
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4])
+def test_another_number_of_values_than_the_shape_says_is_refused(proto, count):
+    model = proto([helper.make_node("Add", ["x", "w"], ["y"])], {"x": [2]})
+    model.graph.initializer.add(name="w", dims=[2], data_type=TensorProto.FLOAT, float_data=[1.0] * count)
+    refused(model, ModelError, "'w'", f"{4 * count} bytes, expected 8")
 
 
 def test_sparse_weights_are_unsupported(proto):

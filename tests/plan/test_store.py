@@ -142,7 +142,7 @@ def test_broken_manifests_are_refused(text: str) -> None:
         manifest_from_text(text, "manifest.json")
 
 
-@pytest.mark.parametrize("step", range(1, 9))
+@pytest.mark.parametrize("step", range(1, 7))
 def test_an_error_at_any_step_leaves_the_old_plan(store: PlanStore, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     publish(store)
     calls = []
@@ -153,12 +153,8 @@ def test_an_error_at_any_step_leaves_the_old_plan(store: PlanStore, monkeypatch:
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files.os, "fsync", failing)
-    try:
+    with pytest.raises(PlanError, match="No space left"):
         publish(store, plan=b"new")
-    except PlanError as error:
-        assert "No space left" in str(error)
-    else:
-        assert len(calls) < step
     monkeypatch.undo()
     assert store.open("m").read_plan() in (PLAN, b"new")
     assert not [p for p in (store.root / "m").iterdir() if p.name.startswith(".stage")]
