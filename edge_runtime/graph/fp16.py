@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Dict, FrozenSet, List, Set
+from typing import Any, Dict, FrozenSet, List, Set
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx.helper
 import onnx.numpy_helper
@@ -94,7 +95,7 @@ class _TypedGraph:
         )
 
 
-def _saturated(values: np.ndarray) -> np.ndarray:
+def _saturated(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     finite = np.clip(values, -FP16_LARGEST, FP16_LARGEST)
     with np.errstate(invalid="ignore"):  # NaN stays NaN
         return np.where(np.isinf(values), values, finite).astype(np.float16)
