@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
+from importlib import metadata
 from typing import Dict, List, Sequence, Set
 
 import onnx
 import onnx.checker
 import onnx.defs
 import onnx.inliner
-import onnx.version
 
 from edge_runtime.errors import ModelError, UnsupportedModelError
 from edge_runtime.graph.source import LIMIT_NBYTES, all_tensors, has_external_data, stored_nbytes, tensor_nbytes
@@ -27,7 +27,7 @@ def check_header(proto: onnx.ModelProto, name: str) -> None:
         raise ModelError(f"{name}: no IR version: truncated, or not an ONNX model; export it again")
     if proto.ir_version > onnx.IR_VERSION:
         raise UnsupportedModelError(
-            f"{name}: IR version {proto.ir_version} is newer than onnx {onnx.version.version} knows "
+            f"{name}: IR version {proto.ir_version} is newer than onnx {metadata.version('onnx')} knows "
             f"({onnx.IR_VERSION}); upgrade onnx or export with an older IR version"
         )
     versions: List[int] = []
@@ -40,7 +40,7 @@ def check_header(proto: onnx.ModelProto, name: str) -> None:
     newest = onnx.defs.onnx_opset_version()
     if versions[0] > newest:
         raise UnsupportedModelError(
-            f"{name}: opset {versions[0]} is newer than onnx {onnx.version.version} knows ({newest}); "
+            f"{name}: opset {versions[0]} is newer than onnx {metadata.version('onnx')} knows ({newest}); "
             "upgrade onnx or export with an older opset"
         )
 
