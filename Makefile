@@ -63,12 +63,12 @@ test-slow: models ## run the slow tests
 	@$(BIN)/python -m pytest -m slow
 
 test-matrix: ## run the suite on Python 3.8, 3.10, 3.12 and 3.13 where pyenv has them
-	@for version in $(MATRIX); do \
+	@ran=0; for version in $(MATRIX); do \
 	  python=$$(ls "$$(pyenv root)"/versions/$$version.*/bin/python 2>/dev/null | tail -1); \
 	  if [ -z "$$python" ]; then echo "Python $$version: not there, skipped"; continue; fi; \
 	  echo "Python $$version"; \
-	  $(MAKE) --no-print-directory test VENV=.venv-$$version PYTHON=$$python || exit 1; \
-	done
+	  $(MAKE) --no-print-directory test VENV=.venv-$$version PYTHON=$$python || exit 1; ran=1; \
+	done; [ $$ran = 1 ] || { echo "pyenv has none of Python $(MATRIX)"; exit 1; }
 
 proto: ## regenerate the protobuf descriptors from wire/*.proto
 	@$(PYTHON) -m venv .venv-proto

@@ -123,6 +123,8 @@ def environment_layer(environ: Mapping[str, str], sections: Sequence[str]) -> Di
         table = layer.setdefault(section, {})
         for key in keys[:-1]:
             table = table.setdefault(key, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"environment variable {variable}: {key!r} is set to a plain value by another one")
         table[keys[-1]] = _toml_value(text)
     return layer
 
@@ -134,19 +136,18 @@ def _toml_value(text: str) -> Any:
         return text
 
 
-def merged(lower: Layer, higher: Layer) -> Dict[str, Any]:
+def merged(lower: Layer, higher: Layer, ignores_case: bool = False) -> Dict[str, Any]:
     """`lower` with every key that `higher` sets, table by table.
 
-    Keys are matched without regard to case where the exact one is absent, so that a variable reaches an
-    input called `X` too.
+    With `ignores_case`, a key finds one that differs in case only, so that a variable reaches an input called `X`.
     """
     result = dict(lower)
     for key, value in higher.items():
         target = key
-        if key not in result:
+        if ignores_case and key not in result:
             target = next((name for name in result if name.lower() == key.lower()), key)
         if isinstance(value, Mapping) and isinstance(result.get(target), Mapping):
-            result[target] = merged(result[target], value)
+            result[target] = merged(result[target], value, ignores_case)
         else:
             result[target] = value
     return result

@@ -19,6 +19,7 @@ EdgeRuntimeError                 exit 1
 │   ├── NotJsonError             an answer that only binary tensors can hold
 │   ├── UnknownNameError         no such model, version or route
 │   └── TooLargeError            over a limit of the server
+├── RequestCancelledError        the client went away before its request ran
 ├── ServerUnavailableError       draining or not ready: try again later
 │   └── QueueFullError           too much waits already
 └── RemoteError                  what a server answered to our client

@@ -222,7 +222,7 @@ def _named(specs: Sequence[TensorSpec], name: str, what: str) -> TensorSpec:
     for spec in specs:
         if spec.name == name:
             return spec
-    raise InvalidRequestError(f"unknown {what} {name[:128]!r}; valid: {_names_of(specs)}")
+    raise InvalidRequestError(f"unknown {what} {str(name)[:128]!r}; valid: {_names_of(specs)}")
 
 
 def _names_of(specs: Sequence[TensorSpec]) -> str:

@@ -55,10 +55,15 @@ def test_an_unknown_section_in_the_environment_is_an_error() -> None:
         environment_layer({"EDGE_RUNTIME_GATTE__X": "1"}, ("gate",))
 
 
-def test_higher_layers_win_table_by_table_whatever_the_case_of_a_name() -> None:
-    assert merged({"input": {"X": {"min": [1]}, "y": 1}}, {"input": {"x": {"min": [2]}}}) == {
-        "input": {"X": {"min": [2]}, "y": 1}
-    }
+def test_higher_layers_win_table_by_table_and_variables_whatever_the_case_of_a_name() -> None:
+    lower, higher = {"input": {"X": {"min": [1]}, "y": 1}}, {"input": {"x": {"min": [2]}}}
+    assert merged(lower, higher, ignores_case=True) == {"input": {"X": {"min": [2]}, "y": 1}}
+    assert set(merged(lower, higher)["input"]) == {"X", "x", "y"}
+
+
+def test_variables_that_contradict_each_other_are_an_error() -> None:
+    with pytest.raises(ConfigError, match="plain value by another one"):
+        environment_layer({"EDGE_RUNTIME_GATE__A": "1", "EDGE_RUNTIME_GATE__A__B": "2"}, ("gate",))
 
 
 @pytest.mark.parametrize("content", [b"a = ", b"\xff", b"a = 1\na = 2"])

@@ -12,14 +12,21 @@ from typing import Any, Dict, Mapping
 
 from edge_runtime import __version__
 from edge_runtime.builder.backend import Backend, local_backend
-from edge_runtime.builder.candidates import Candidate, FloatModel, Kitchen, make_candidates
+from edge_runtime.builder.candidates import Candidate, CandidateInputs, FloatModel, make_candidates
 from edge_runtime.builder.data import BuildData, data_of
 from edge_runtime.builder.gate import Decision, GateRules, decide
 from edge_runtime.builder.key import build_key
-from edge_runtime.builder.measure import Quality, measure_latency, measure_quality, metric_of, usual_feeds
+from edge_runtime.builder.measure import (
+    Quality,
+    measure_latency,
+    measure_quality,
+    metric_key,
+    metric_of,
+    usual_feeds,
+)
 from edge_runtime.builder.profile import axes_of, profile_of
 from edge_runtime.builder.progress import LoggedProgress, Progress
-from edge_runtime.builder.recipe import Recipe, load_recipe, make_recipe
+from edge_runtime.builder.recipe import Recipe, check_names, load_recipe, make_recipe, name_of
 from edge_runtime.builder.source import model_path
 from edge_runtime.calibration.table import CalibrationTable
 from edge_runtime.device.identity import DeviceInfo, identify
@@ -91,58 +98,64 @@ def build(
         EdgeRuntimeError: the model, the data or the backend failed.
     """
     job = _job(recipe, options or BuildOptions(), progress or LoggedProgress())
-    reused = _reused(job)
+    reused, is_rebuild = _reused(job)
     if reused is not None:
         return reused
+    PlanStore(job.options.engines).check_writable(job.recipe.name)
     model = _float_model(job)
     data = data_of(job.recipe, model.graph.inputs)
     data.check_disjoint()
-    candidates, table = make_candidates(model, Kitchen(job.recipe, data, job.options.calib_cache, job.progress))
+    keys = data.verified_keys()
+    given = CandidateInputs(job.recipe, data, keys["calibration"], job.options.calib_cache, job.progress)
+    candidates, table = make_candidates(model, given)
     decision = _measured(job, model, data, candidates)
     plan = next(candidate.plan for candidate in candidates if candidate.precision == decision.chosen)
     assert plan is not None
-    return _published(job, model, data, _Result(decision, plan, table))
+    return _published(job, model, _Result(decision, plan, table, keys, is_rebuild))
 
 
 def _job(
     recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any], options: BuildOptions, progress: Progress
 ) -> _Job:
     if isinstance(recipe, Mapping):
-        name = str(recipe.get("model", {}).get("name", "model"))
-        recipe = make_recipe(recipe, name, Path.cwd())
+        recipe = make_recipe(recipe, name_of(recipe), Path.cwd())
     elif not isinstance(recipe, Recipe):
         recipe = load_recipe(Path(recipe))
     device = identify()
     backend = local_backend(recipe.tables.backend, device)
     path = model_path(recipe)
     model_digest, _ = source_digest(path)
-    key = build_key(recipe.tables, model_digest, data_of(recipe).keys(), backend, device)
+    digests = {"model": model_digest, "data": data_of(recipe).keys(), "metric": metric_key(recipe)}
+    key = build_key(recipe.tables, digests, backend, device)
     return _Job(recipe, options, progress, backend, device, path, key)
 
 
-def _reused(job: _Job) -> BuiltPlan | None:
-    """The plan of an earlier build with the same key, made the served one."""
+def _reused(job: _Job) -> tuple[BuiltPlan | None, bool]:
+    """The plan of an earlier build with the same key, made the served one; or whether its data has changed since."""
     store = PlanStore(job.options.engines)
     found = store.find(job.recipe.name, job.key)
     if found is None or (found.manifest.forced and not job.recipe.tables.gate.publish_failed):
-        return None
+        return None, False
     if job.options.verify_data:
         job.progress.stage("verifying the data")
         recorded = found.manifest.data
         now = data_of(job.recipe, load_model(job.onnx_path).inputs).verified_keys()
         if now != {"calibration": recorded.calibration, "held_out": recorded.held_out}:
             job.progress.note("the data functions yield other samples than before; building again")
-            return None
+            return None, True
     store.serve(job.recipe.name, found.manifest.version)
-    return BuiltPlan(found.folder, found.manifest, is_reused=True)
+    return BuiltPlan(found.folder, found.manifest, is_reused=True), False
 
 
 def _float_model(job: _Job) -> FloatModel:
     """The model checked, narrowed to its shapes, and made portable."""
     job.progress.stage("checking the model")
     model = load_model(job.onnx_path)
-    profile = profile_of(model.inputs, job.recipe.tables)
-    graph = portable(with_shapes(model, profile, axes_of(job.recipe.tables)))
+    tables = job.recipe.tables
+    profile = profile_of(model.inputs, tables)
+    check_names(tables.precision.keep_float, model.node_names, "[precision] keep_float: the model has no node")
+    check_names([tables.metric.output], [spec.name for spec in model.outputs], "[metric] the model has no output")
+    graph = portable(with_shapes(model, profile, axes_of(tables)))
     name = job.recipe.name
     info = EngineInfo(name, 1, f"{job.backend.name} {job.backend.version}", job.backend.platform, "fp32", "cpu")
     return FloatModel(graph, profile, info)
@@ -169,7 +182,7 @@ def _measured(job: _Job, model: FloatModel, data: BuildData, candidates: list[Ca
         )
         if len(engines) > 1:
             job.progress.stage("comparing latency")
-        feeds = usual_feeds(model, data.held_out)
+        feeds = usual_feeds(model, engines["fp32"], data.held_out)
         decision = decide(
             candidates,
             quality,
@@ -197,7 +210,9 @@ def _loaded(
         if candidate.plan is None:
             continue
         try:
-            engine = engine_from_bytes(candidate.plan, model.info, model.signature, EngineOptions())
+            engine = engine_from_bytes(
+                candidate.plan, model.info_of(candidate.precision), model.signature, EngineOptions()
+            )
         except BackendError as error:
             if job.recipe.tables.precision.policy != "auto" or candidate.precision == "fp32":
                 raise
@@ -212,19 +227,22 @@ class _Result:
     decision: Decision
     plan: bytes
     table: CalibrationTable | None
+    data_keys: Mapping[str, Any]
+    is_rebuild: bool
 
 
-def _published(job: _Job, model: FloatModel, data: BuildData, result: _Result) -> BuiltPlan:
+def _published(job: _Job, model: FloatModel, result: _Result) -> BuiltPlan:
     job.progress.stage("publishing")
-    keys = data.verified_keys()
-    store = PlanStore(job.options.engines)
-    stored = store.publish(
-        job.recipe.name, lambda version: _manifest(job, model, keys, result, version), {PLAN_FILE: result.plan}
+    stored = PlanStore(job.options.engines).publish(
+        job.recipe.name,
+        lambda version: _manifest(job, model, result, version),
+        {PLAN_FILE: result.plan},
+        is_new=not result.is_rebuild,
     )
     return BuiltPlan(stored.folder, stored.manifest, is_reused=False)
 
 
-def _manifest(job: _Job, model: FloatModel, keys: Mapping[str, Any], result: _Result, version: int) -> Manifest:
+def _manifest(job: _Job, model: FloatModel, result: _Result, version: int) -> Manifest:
     signature = model.signature
     decision, table = result.decision, result.table
     assert decision.chosen is not None
@@ -239,7 +257,7 @@ def _manifest(job: _Job, model: FloatModel, keys: Mapping[str, Any], result: _Re
         plan=PlanRecord(file=PLAN_FILE, sha256=hashlib.sha256(result.plan).hexdigest(), nbytes=len(result.plan)),
         source=SourceRecord(source=job.onnx_path.name, digest=model.graph.digest, files=dict(model.graph.files)),
         data=DataRecord(
-            **keys,
+            **result.data_keys,
             table_sha256=hashlib.sha256(table.to_cache_text().encode()).hexdigest() if table else None,
         ),
         backend=BackendRecord(

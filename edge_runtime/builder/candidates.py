@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, Mapping
 
@@ -17,7 +18,7 @@ from edge_runtime.calibration.collect import collect, table_from_histograms
 from edge_runtime.calibration.table import CalibrationTable
 from edge_runtime.engine.engine import Engine, EngineInfo
 from edge_runtime.engine.loading import EngineOptions, engine_from_bytes
-from edge_runtime.errors import CalibrationError, ConfigError, UnsupportedModelError, nearest
+from edge_runtime.errors import CalibrationError, ConfigError, ModelError, UnsupportedModelError
 from edge_runtime.graph.fp16 import to_fp16
 from edge_runtime.graph.model import OnnxModel
 from edge_runtime.graph.outputs import with_extra_outputs
@@ -35,6 +36,10 @@ class FloatModel:
     profile: Mapping[str, ShapeRange]
     info: EngineInfo
 
+    def info_of(self, precision: str) -> EngineInfo:
+        """What an engine of a candidate is."""
+        return replace(self.info, precision=precision)
+
     @property
     def signature(self) -> Signature:
         """Inputs, outputs and profile."""
@@ -51,29 +56,30 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Kitchen:
-    """What candidates are made with."""
+class CandidateInputs:
+    """What candidates are made with; `calibration_key` identifies the calibration samples by all that they hold."""
 
     recipe: Recipe
     data: BuildData
+    calibration_key: Any
     calib_cache: Path
     progress: Progress
 
 
-def make_candidates(model: FloatModel, kitchen: Kitchen) -> tuple[list[Candidate], CalibrationTable | None]:
+def make_candidates(model: FloatModel, given: CandidateInputs) -> tuple[list[Candidate], CalibrationTable | None]:
     """The float candidate, then those that the policy asks for; and the table that INT8 was made with.
 
     Raises:
         EdgeRuntimeError: a precision that was asked for by name can't be made.
     """
-    policy = kitchen.recipe.tables.precision.policy
+    policy = given.recipe.tables.precision.policy
     wanted = NARROWING if policy == "auto" else dict.fromkeys(("fp32", policy))
-    made = [_made(precision, model, kitchen, is_optional=policy == "auto") for precision in wanted]
+    made = [_made(precision, model, given, is_optional=policy == "auto") for precision in wanted]
     return [candidate for candidate, _ in made], made[-1][1]
 
 
 def _made(
-    precision: str, model: FloatModel, kitchen: Kitchen, is_optional: bool
+    precision: str, model: FloatModel, given: CandidateInputs, is_optional: bool
 ) -> tuple[Candidate, CalibrationTable | None]:
     table: CalibrationTable | None = None
     try:
@@ -81,24 +87,23 @@ def _made(
         if precision == "fp16":
             graph = to_fp16(model.graph)
         elif precision == "int8":
-            table = calibration_table(model, kitchen)
-            graph = _quantised(model.graph, table, kitchen.recipe.tables.precision.keep_float)
+            table = calibration_table(model, given)
+            graph = _quantised(model.graph, table, given.recipe.tables.precision.keep_float)
+        is_same = precision != "fp32" and graph.serialize() == model.graph.serialize()
+        if is_same and (is_optional or precision == "int8"):
+            raise UnsupportedModelError(f"{model.graph.name}: nothing in it can be {precision}; build it as fp32")
         return Candidate(precision, graph.serialize()), table
-    except (ConfigError, CalibrationError, UnsupportedModelError) as error:
+    except (ConfigError, CalibrationError, ModelError) as error:
         if not is_optional:
             raise
         return Candidate(precision, None, str(error)), None
 
 
 def _quantised(graph: OnnxModel, table: CalibrationTable, keep_float: list[str]) -> OnnxModel:
-    names = graph.node_names
-    for name in keep_float:
-        if name not in names:
-            raise ConfigError(f"[precision] keep_float: the model has no node {name!r}: {nearest(name, names)}")
     return fold_weights(insert_qdq(graph, table.scales, frozenset(keep_float)))
 
 
-def calibration_table(model: FloatModel, kitchen: Kitchen) -> CalibrationTable:
+def calibration_table(model: FloatModel, given: CandidateInputs) -> CalibrationTable:
     """Scales for what gets quantised: from the cache if model, data and settings are the same, else calibrated.
 
     Raises:
@@ -112,19 +117,22 @@ def calibration_table(model: FloatModel, kitchen: Kitchen) -> CalibrationTable:
             f"{model.graph.name}: no float Conv, Gemm, MatMul or ConvTranspose, so INT8 would change nothing; "
             "build it as fp32 or fp16"
         )
-    source = kitchen.data.calibration
+    source = given.data.calibration
     if source is None:
         raise ConfigError(
-            f"model {kitchen.recipe.name!r}: int8 needs calibration data; "
-            "give --calibration C.npz or [calibration] data"
+            f"model {given.recipe.name!r}: int8 needs calibration data; give --calibration C.npz or [calibration] data"
         )
-    settings = kitchen.recipe.tables.calibration
-    key = digest_of([_digest(model), source.key(), settings.algorithm, settings.max_clipped, list(tensors)])
-    path = kitchen.calib_cache / kitchen.recipe.name / f"{key[:32]}.cache"
+    settings = given.recipe.tables.calibration
+    key = digest_of([_digest(model), given.calibration_key, settings.algorithm, settings.max_clipped, list(tensors)])
+    path = given.calib_cache / given.recipe.name / f"{key[:32]}.cache"
     if path.exists():
-        kitchen.progress.note(f"calibration table re-used: {path}")
-        return CalibrationTable.read(path)
-    table = _calibrated(model, kitchen, tensors)
+        with contextlib.suppress(CalibrationError):
+            table = CalibrationTable.read(path)
+            if set(table.scales) == set(tensors) and all(scale > 0 for scale in table.scales.values()):
+                given.progress.note(f"calibration table re-used: {path}")
+                return table
+        given.progress.note(f"calibration table {path} is damaged; calibrating again")
+    table = _calibrated(model, given, tensors)
     table.write(path)
     return table
 
@@ -134,20 +142,20 @@ def _digest(model: FloatModel) -> str:
     return digest_of([hashlib.sha256(model.graph.serialize()).hexdigest(), shapes])
 
 
-def _calibrated(model: FloatModel, kitchen: Kitchen, tensors: tuple[str, ...]) -> CalibrationTable:
-    source, settings = kitchen.data.calibration, kitchen.recipe.tables.calibration
+def _calibrated(model: FloatModel, given: CandidateInputs, tensors: tuple[str, ...]) -> CalibrationTable:
+    source, settings = given.data.calibration, given.recipe.tables.calibration
     assert source is not None
     inputs = {spec.name for spec in model.graph.inputs}
     graph = with_extra_outputs(model.graph, [name for name in tensors if name not in inputs])
     signature = Signature(graph.inputs, graph.outputs, model.profile)
     batches = fitting_batches(source, signature, settings.batch_size, "calibration")
     total = source.count()
-    kitchen.progress.stage("calibrating", total)
+    given.progress.stage("calibrating", total)
 
     def run(feeds: Feeds) -> Dict[str, Any]:
         outputs = _run(engine, feeds)
         rows = min((len(value) for value in feeds.values() if value.ndim), default=1)
-        kitchen.progress.advance(rows if signature.max_batch_size else 1)
+        given.progress.advance(rows if signature.max_batch_size else 1)
         return {**outputs, **feeds}
 
     with engine_from_bytes(graph.serialize(), model.info, signature, EngineOptions(warm_up_runs=0)) as engine:

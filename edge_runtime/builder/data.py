@@ -69,16 +69,23 @@ def _source(recipe: Recipe, table: DataTable, inputs: Sequence[TensorSpec]) -> S
 
 
 def fitting_batches(source: SampleSource, signature: Signature, size: int, what: str) -> Iterator[Sample]:
-    """Samples joined to batches of about `size` rows within the profile.
+    """Samples joined to batches of about `size` rows within the profile, or single where the model has no batch axis.
+
+    A rest of fewer rows than the smallest batch is left out.
 
     Raises:
-        DataError: a sample (`what` says of which data) has a shape outside the profile.
+        DataError: a sample (`what` says of which data) has a shape outside the profile, or there are too few rows.
     """
+    least = 1
     if signature.max_batch_size:
         least = max(limits.minimum[0] for limits in signature.profile.values())
         size = max(least, min(size, signature.max_batch_size))
+    else:
+        size = 1
     done = 0
     for sample in batched(source, size, signature.inputs):
+        if done and (sample.rows or least) < least:
+            return
         try:
             for name, value in sample.feeds.items():
                 signature.check_input(name, DType.from_numpy(value.dtype), value.shape)

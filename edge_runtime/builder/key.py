@@ -12,12 +12,11 @@ from edge_runtime.builder.recipe import RecipeTables
 from edge_runtime.device.identity import DeviceInfo
 
 
-def build_key(
-    tables: RecipeTables, model_digest: str, data_keys: Mapping[str, Any], backend: Backend, device: DeviceInfo
-) -> str:
-    """SHA-256 over what decides a plan: recipe, model, data, backend, device and this program's version.
+def build_key(tables: RecipeTables, digests: Mapping[str, Any], backend: Backend, device: DeviceInfo) -> str:
+    """SHA-256 over what decides a plan: recipe, `digests`, backend, device and this program's version.
 
-    Where files lie doesn't count, their digests do; nor does whether a failed plan would be published.
+    `digests` are those of the model, the data and the metric's module. Where files lie doesn't count, nor does whether
+    a failed plan would be published.
     """
     settings = tables.model_dump(mode="json", by_alias=True)
     settings["model"] = {"max_batch": tables.model.max_batch}
@@ -29,8 +28,7 @@ def build_key(
         {
             "edge_runtime": __version__,
             "recipe": settings,
-            "model": model_digest,
-            "data": data_keys,
+            "digests": digests,
             "backend": [backend.name, backend.version, backend.device],
             "device": device.record(),
         }

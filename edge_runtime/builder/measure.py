@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Callable, Dict, Mapping
 
@@ -13,10 +14,12 @@ from edge_runtime.builder.progress import Progress
 from edge_runtime.builder.recipe import Recipe
 from edge_runtime.calibration.sample import SampleSource
 from edge_runtime.engine.engine import Engine
+from edge_runtime.errors import BackendError
 from edge_runtime.evaluation.distance import Agreement, AgreementScore
 from edge_runtime.evaluation.latency import LatencyRatio, TimingOptions, interleaved
 from edge_runtime.evaluation.metrics import Metric, metric_from_name
 from edge_runtime.evaluation.score import Score
+from edge_runtime.evaluation.user_function import UserFunction
 from edge_runtime.tensors import Feeds
 
 _BATCH = 16
@@ -38,6 +41,16 @@ def metric_of(recipe: Recipe, held_out: SampleSource) -> Metric:
         first = next(iter(held_out), None)
         name = "accuracy" if first is not None and first.label is not None else "cosine"
     return metric_from_name(name, table.output, recipe.folder)
+
+
+def metric_key(recipe: Recipe) -> str | None:
+    """The digest of the metric's module, which isn't run; None for a metric of ours.
+
+    Raises:
+        ConfigError: there is no such module.
+    """
+    name = recipe.tables.metric.name or ""
+    return UserFunction(name, recipe.folder).module_sha256() if ":" in name else None
 
 
 def measure_quality(
@@ -67,10 +80,21 @@ def _call(engine: Engine, feeds: Feeds) -> Callable[[], object]:
     return lambda: engine.infer(feeds)
 
 
-def usual_feeds(model: FloatModel, held_out: SampleSource | None) -> Feeds:
-    """Feeds for timing: the first held-out sample if its shapes are the most usual ones, else zeros of those."""
+def usual_feeds(model: FloatModel, engine: Engine, held_out: SampleSource | None) -> Feeds:
+    """Feeds for timing: the first held-out sample if its shapes are the most usual ones, else zeros or ones of those.
+
+    Raises:
+        BackendError: the float model runs on none of them.
+    """
     usual = {spec.name: model.profile[spec.name].optimum for spec in model.graph.inputs}
     sample = next(iter(held_out), None) if held_out is not None else None
     if sample is not None and {name: value.shape for name, value in sample.feeds.items()} == usual:
         return sample.feeds
-    return {spec.name: np.zeros(usual[spec.name], spec.dtype.numpy) for spec in model.graph.inputs}
+    zeros = {spec.name: np.zeros(usual[spec.name], spec.dtype.numpy) for spec in model.graph.inputs}
+    ones = {name: np.ones_like(value) for name, value in zeros.items()}
+    candidates = [zeros, ones, *([sample.feeds] if sample is not None else [])]
+    for feeds in candidates[:-1]:
+        with contextlib.suppress(BackendError):
+            engine.infer(feeds)
+            return feeds
+    return candidates[-1]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Mapping, Sequence
 
-from edge_runtime.builder.recipe import InputTable, RecipeTables
-from edge_runtime.errors import ConfigError, nearest
+from edge_runtime.builder.recipe import InputTable, RecipeTables, check_names
+from edge_runtime.errors import ConfigError
 from edge_runtime.tensors import DYNAMIC, ShapeRange, TensorSpec
 
 
@@ -15,10 +15,7 @@ def profile_of(inputs: Sequence[TensorSpec], tables: RecipeTables) -> dict[str, 
     Raises:
         ConfigError: a table names no input, or an input's dynamic axes have no sizes.
     """
-    names = [spec.name for spec in inputs]
-    for name in tables.input:
-        if name not in names:
-            raise ConfigError(f"shapes for input {name!r}, but the model has none of that name: {nearest(name, names)}")
+    check_names(list(tables.input), [spec.name for spec in inputs], "[input] the model has no input")
     return {spec.name: _range(spec, tables.input, tables.model.max_batch) for spec in inputs}
 
 

@@ -33,4 +33,4 @@ class LoggedProgress:
 
     def note(self, text: str) -> None:
         """Logs a note."""
-        logger.warning("%s", text)
+        logger.info("%s", text)

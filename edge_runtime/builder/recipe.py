@@ -6,16 +6,17 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Literal, Mapping, Optional, Tuple
+from typing import Any, Collection, Dict, List, Literal, Mapping, Optional, Sequence, Tuple
 
 from pydantic import Field, field_validator, model_validator
 
 from edge_runtime.config import RECIPE_SECTIONS, Layer, Settings, environment_layer, merged, read_toml, validated
-from edge_runtime.errors import ConfigError
+from edge_runtime.errors import ConfigError, nearest
 from edge_runtime.plan.names import check_model_name
 
 PRECISIONS = ("auto", "fp32", "fp16", "int8")
 METRICS = ("accuracy", "cosine", "mse", "max-abs")
+BACKENDS = ("auto", "onnxruntime", "tensorrt")
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 Dims = Tuple[int, ...]
@@ -26,7 +27,9 @@ class ModelTable(Settings):
 
     name: Optional[str] = Field(None, description="Name of the model in the engine store (default: the recipe's name).")
     path: Optional[str] = Field(None, description="The ONNX file; relative to the recipe.")
-    package: Optional[str] = Field(None, description="An installed distribution that carries the ONNX file.")
+    package: Optional[str] = Field(
+        None, min_length=1, description="An installed distribution that carries the ONNX file."
+    )
     file: Optional[str] = Field(None, description="The ONNX file inside that distribution.")
     max_batch: int = Field(
         8, ge=1, description="Largest batch of inputs without shapes of their own whose only dynamic axis is axis 0."
@@ -67,6 +70,11 @@ class DataTable(Settings):
     data: Optional[str] = Field(None, description="Samples: an .npz file, or module:function that yields them.")
     arguments: Dict[str, Any] = Field({}, description="Keyword arguments of the function.")
     data_version: Optional[str] = Field(None, description="Change it when the function reads other data than before.")
+
+    @field_validator("data_version", mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, (int, float)) else value
 
     @model_validator(mode="after")
     def _kind(self) -> DataTable:
@@ -132,7 +140,7 @@ class GateTable(Settings):
         description="Largest loss against float: absolute; for mse and max-abs a share of the target's magnitude.",
     )
     max_latency_ratio: float = Field(
-        1.0, gt=0, description="Under auto: largest latency against the next-wider precision."
+        0.97, gt=0, description="Under auto: largest latency against the best wider precision."
     )
     latency_budget_s: float = Field(5.0, gt=0, le=600, description="Time for one latency comparison, seconds.")
     publish_failed: bool = Field(False, description="Publish an explicit precision that failed, marked `forced`.")
@@ -141,15 +149,22 @@ class GateTable(Settings):
 class BackendTable(Settings):
     """`[backend]`: what the plan is built with and for."""
 
-    name: Literal["auto", "onnxruntime", "tensorrt"] = Field("auto", description="auto, onnxruntime or tensorrt.")
+    name: str = Field("auto", description="auto, onnxruntime or tensorrt.")
     device: Optional[str] = Field(None, description="cpu, gpu:N or dla:N (default: the backend's).")
     fallback: Optional[Literal["onnxruntime"]] = Field(
         None, description="Backend to use where `auto` finds a GPU that can't be used."
     )
 
+    @field_validator("name")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in BACKENDS:
+            raise ValueError(f"expected one of {', '.join(BACKENDS)}")
+        return value
+
     @field_validator("device")
     @classmethod
-    def _known(cls, value: Optional[str]) -> Optional[str]:
+    def _device(cls, value: Optional[str]) -> Optional[str]:
         if value is not None and not re.fullmatch(r"cpu|(gpu|dla):[0-9]{1,2}", value):
             raise ValueError("expected cpu, gpu:N or dla:N")
         return value
@@ -177,8 +192,17 @@ class Recipe:
     folder: Path
 
     def path(self, relative: str) -> Path:
-        """A path of the recipe as the file system knows it."""
-        return self.folder / Path(relative).expanduser()
+        """A path of the recipe as the file system knows it.
+
+        Raises:
+            ConfigError: it can't be a path.
+        """
+        try:
+            path = self.folder / Path(relative).expanduser()
+            path.exists()
+        except (OSError, RuntimeError, ValueError) as error:
+            raise ConfigError(f"recipe {self.name!r}: path {relative[:128]!r} can't be used: {error}") from None
+        return path
 
 
 def load_recipe(path: Path, flags: Layer | None = None, environ: Mapping[str, str] = os.environ) -> Recipe:
@@ -198,24 +222,51 @@ def make_recipe(
     Raises:
         ConfigError: a table, a variable or a flag is wrong.
     """
-    layers = _overridden(_overridden(tables, environment_layer(environ, RECIPE_SECTIONS)), flags or {})
+    layers = _overridden(
+        _overridden(tables, environment_layer(environ, RECIPE_SECTIONS), ignores_case=True), flags or {}
+    )
     parsed = validated(RecipeTables, layers, f"recipe {name!r}")
-    model_name = parsed.model.name or name
+    model_name = name if parsed.model.name is None else parsed.model.name
     try:
         return Recipe(check_model_name(model_name), parsed, folder)
     except ConfigError as error:
         raise ConfigError(f"{error}; set [model] name") from None
 
 
-def _overridden(lower: Layer, higher: Layer) -> Dict[str, Any]:
+def name_of(tables: Layer) -> str:
+    """What a model is called whose tables don't say: as its file is."""
+    model = _table(tables, "model")
+    return str(model.get("name") or Path(str(model.get("path") or model.get("file") or "model")).stem)
+
+
+def check_names(names: Sequence[Optional[str]], valid: Collection[str], problem: str) -> None:
+    """Raises ConfigError, beginning with `problem`, if one of `names` isn't valid; None is."""
+    for name in names:
+        if name is not None and name not in valid:
+            raise ConfigError(f"{problem} {name!r}: {nearest(name, valid)}")
+
+
+def _overridden(lower: Layer, higher: Layer, ignores_case: bool = False) -> Dict[str, Any]:
     """`merged`, but other data doesn't inherit the old data's arguments, nor a fixed shape the old range."""
     base = dict(lower)
     for section in ("calibration", "held_out"):
-        if "data" in higher.get(section, {}) and isinstance(base.get(section), Mapping):
+        if "data" in _table(higher, section) and _table(base, section):
             base[section] = {k: v for k, v in base[section].items() if k not in ("arguments", "data_version")}
-    shapes = {"shape", "min", "opt", "max"}
-    for name, table in higher.get("input", {}).items():
-        old = base.get("input", {}).get(name)
-        if isinstance(old, Mapping) and ("shape" in table or "shape" in old):
-            base["input"] = {**base["input"], name: {k: v for k, v in old.items() if k not in shapes}}
-    return merged(base, higher)
+    inputs = dict(_table(base, "input"))
+    for name, table in _table(higher, "input").items():
+        known = next((n for n in inputs if ignores_case and n.lower() == name), name)
+        old = _table(inputs, known)
+        if isinstance(table, Mapping) and ("shape" in table or "shape" in old):
+            inputs[known] = {k: v for k, v in old.items() if k not in _SHAPES}
+    if inputs:
+        base["input"] = inputs
+    return merged(base, higher, ignores_case)
+
+
+_SHAPES = ("shape", "min", "opt", "max")
+
+
+def _table(layer: Layer, key: str) -> Mapping[str, Any]:
+    """A table of a layer; empty if it isn't there, or isn't a table, which validation tells."""
+    value = layer.get(key) if isinstance(layer, Mapping) else None
+    return value if isinstance(value, Mapping) else {}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional
 import typer
 
 from edge_runtime.builder.recipe import (
+    BACKENDS,
     METRICS,
     PRECISIONS,
     BackendTable,
@@ -47,10 +48,14 @@ def command(
     ),
     calibration: Optional[Path] = flag(CalibrationTable, "data", "--calibration", metavar="C.npz"),
     held_out: Optional[Path] = flag(DataTable, "data", "--held-out", metavar="H.npz"),
-    metric: Optional[str] = flag(MetricTable, "name", "--metric", metavar=_METRIC_NAMES),
+    metric: Optional[str] = flag(
+        MetricTable, "name", "--metric", metavar=_METRIC_NAMES, callback=one_of(METRICS, or_function=True)
+    ),
     max_drop: Optional[float] = flag(GateTable, "max_drop", "--max-drop", minimum=0),
     publish_failed: Optional[bool] = flag(GateTable, "publish_failed", "--publish-failed"),
-    backend: Optional[str] = flag(BackendTable, "name", "--backend", metavar="auto|onnxruntime|tensorrt"),
+    backend: Optional[str] = flag(
+        BackendTable, "name", "--backend", metavar="|".join(BACKENDS), callback=one_of(BACKENDS)
+    ),
     engines: Path = engines_option(),
     calib_cache: Path = typer.Option(Path("calib_cache"), "--calib-cache", help="Folder of the calibration tables."),
     verify_data: bool = typer.Option(
@@ -84,9 +89,9 @@ def command(
 
 
 def _recipe(source: Path, flags: Dict[str, Any]) -> Recipe:
-    if source.suffix == ".toml":
+    if source.suffix.lower() == ".toml":
         return load_recipe(source, flags)
-    if source.suffix != ".onnx":
+    if source.suffix.lower() != ".onnx":
         raise UsageError(f"{source}: expected a recipe (.toml) or an ONNX model (.onnx)")
     return make_recipe({"model": {"path": source.name}}, source.stem, source.parent.resolve(), flags)
 
@@ -118,9 +123,9 @@ def _row(candidate: CandidateRecord) -> List[str]:
     return [
         candidate.precision,
         candidate.verdict,
-        f"{metric['name']} {_number(metric['value'])}" if metric else "not measured",
-        _number(agreement["cosine"]) if agreement else "not measured",
-        f"{latency['ratio']:.2f} ({latency['low']:.2f}-{latency['high']:.2f})" if latency else "not measured",
+        f"{metric.name} {_number(metric.value)}" if metric else "not measured",
+        _number(agreement.cosine) if agreement else "not measured",
+        f"{latency.ratio:.2f} ({latency.low:.2f}-{latency.high:.2f})" if latency else "not measured",
         f"{candidate.nbytes:,}" if candidate.nbytes is not None else "",
     ]
 

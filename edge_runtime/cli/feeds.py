@@ -21,9 +21,9 @@ def feeds_from_npz(path: Path) -> Arrays:
         DataError: it can't be read, or isn't an .npz file of plain arrays.
     """
     try:
+        if not zipfile.is_zipfile(path):
+            raise DataError(f"{path}: expected an .npz file with one array per input")
         with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise DataError(f"{path}: expected an .npz file with one array per input, got a single array")
             return {name: file[name] for name in file.files}
     except OSError as error:
         raise DataError(f"{path}: can't be read ({error.strerror or error})") from error

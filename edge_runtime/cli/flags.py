@@ -33,12 +33,13 @@ def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def one_of(choices: Sequence[str]) -> Callable[[Optional[str]], Optional[str]]:
-    """A callback that refuses any other value as a usage error."""
+def one_of(choices: Sequence[str], or_function: bool = False) -> Callable[[Optional[str]], Optional[str]]:
+    """A callback that refuses any other value (but module:function, where that is valid) as a usage error."""
 
     def check(value: Optional[str]) -> Optional[str]:
-        if value is not None and value not in choices:
-            raise typer.BadParameter(f"expected one of {', '.join(choices)}, got {value!r}")
+        if value is not None and value not in choices and not (or_function and ":" in value):
+            others = " or module:function" if or_function else ""
+            raise typer.BadParameter(f"expected one of {', '.join(choices)}{others}, got {value!r}")
         return value
 
     return check

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from pathlib import Path
 from typing import Any, Dict, Optional
 
@@ -54,9 +55,12 @@ def command(
 
 
 def _write(path: Path, outputs: Arrays) -> None:
+    """An .npz file; numpy.savez can't write an array that is called `file`."""
     buffer = io.BytesIO()
-    arrays: Dict[str, Any] = dict(outputs)
-    np.savez(buffer, **arrays)
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, value in outputs.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, value, allow_pickle=False)
     try:
         write_atomically(path, buffer.getvalue())
     except OSError as error:
@@ -86,4 +90,4 @@ def _described(value: np.ndarray[Any, Any]) -> Dict[str, Any]:
 
 
 def _preview(value: np.ndarray[Any, Any]) -> str:
-    return np.array2string(value.ravel()[:8], precision=4, separator=", ") + (" …" if value.size > 8 else "")
+    return np.array2string(value.ravel()[:8], precision=4, separator=", ") + (" ..." if value.size > 8 else "")

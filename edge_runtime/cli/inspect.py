@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List
 
@@ -34,12 +35,14 @@ def command(
     configure_logging()
     output = Output(is_json)
     path = Path(target)
-    if path.suffix == ".onnx":
+    if path.suffix.lower() == ".onnx":
         _show_model(load_model(path), output)
     elif path.suffix == ".cache":
         _show_table(path, CalibrationTable.read(path), output)
+    elif os.sep in target or target in (".", ".."):
+        _show_plan(open_plan(path), output)
     else:
-        _show_plan(open_plan(path) if path.is_dir() else PlanStore(engines).open(target), output)
+        _show_plan(PlanStore(engines).open(target), output)
 
 
 def _show_plan(stored: StoredPlan, output: Output) -> None:
@@ -69,7 +72,7 @@ def _show_model(model: OnnxModel, output: Output) -> None:
         tensors = {"inputs": _specs(model.inputs), "outputs": _specs(model.outputs)}
         output.document({"model": model.name, "opset": model.opset, "digest": model.digest, **tensors})
         return
-    rows = [["opset", str(model.opset)], ["sha256", model.digest]]
+    rows = [["opset", str(model.opset)], ["digest", model.digest]]
     for kind, specs in (("input", model.inputs), ("output", model.outputs)):
         rows += [[f"{kind} {spec.name}", f"{spec.dtype.value} {list(spec.shape)}"] for spec in specs]
     output.table(model.name, ("", ""), rows)

@@ -12,7 +12,7 @@ from typing import Sequence
 
 import typer
 
-from edge_runtime.errors import EdgeRuntimeError
+from edge_runtime.errors import EdgeRuntimeError, UsageError
 
 VERBS = {
     "build": "Build a plan from a recipe or an ONNX model, and publish it if it passes the gate.",
@@ -33,6 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except EdgeRuntimeError as error:
         _report(error, as_json="--json" in words)
         sys.exit(error.exit_code)
+    except SystemExit as ending:
+        if ending.code == UsageError.exit_code and "--json" in words:
+            _print_json(UsageError("wrong usage; stderr says what, --help shows how"))
+        raise
 
 
 def _app(words: Sequence[str]) -> typer.Typer:
@@ -76,5 +80,9 @@ def _not_loaded() -> None:
 
 def _report(error: EdgeRuntimeError, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps({"error": {"type": type(error).__name__, "message": str(error)}}))
+        _print_json(error)
     typer.echo(f"edge-runtime: {error}", err=True)
+
+
+def _print_json(error: EdgeRuntimeError) -> None:
+    typer.echo(json.dumps({"error": {"type": type(error).__name__, "message": str(error)}}))

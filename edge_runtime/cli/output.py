@@ -30,7 +30,7 @@ class Output:
 
     def say(self, text: str) -> None:
         """A line for a person: stdout, or stderr when stdout is JSON."""
-        (self._err if self.is_json else self._out).print(escape(text), highlight=False)
+        (self._err if self.is_json else self._out).print(escape(text), highlight=False, soft_wrap=True)
 
     def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """A table for a person; numbers are aligned by the caller's text."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, List, Optional
 
 import typer
 
-from edge_runtime.cli.flags import engines_option, flag, given, json_option
+from edge_runtime.cli.flags import engines_option, flag, given, json_option, one_of
 from edge_runtime.cli.output import Output, configure_logging
 from edge_runtime.config import environment_layer, merged, validated
 from edge_runtime.errors import ConfigError
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from edge_runtime.engine.engine import Engine
     from edge_runtime.server.lifecycle import Bound
 
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
 
 def command(
     models: List[str] = typer.Argument(None, metavar="[MODEL]...", help="Models to serve (default: all in the store)."),
@@ -25,7 +27,9 @@ def command(
     http: Optional[str] = flag(ServerSettings, "http", "--http", metavar="HOST:PORT"),
     grpc: Optional[str] = flag(ServerSettings, "grpc", "--grpc", metavar="HOST:PORT"),
     slots: Optional[int] = flag(ServerSettings, "slots", "--slots", minimum=1),
-    log_level: str = typer.Option("WARNING", "--log-level", help="DEBUG, INFO, WARNING or ERROR."),
+    log_level: Optional[str] = typer.Option(
+        "WARNING", "--log-level", help="What goes to stderr.", metavar="|".join(_LEVELS), callback=one_of(_LEVELS)
+    ),
     is_json: bool = json_option(),
 ) -> None:
     """Serve plans over the Open Inference Protocol (HTTP and gRPC) until SIGTERM.
@@ -36,7 +40,7 @@ def command(
     from edge_runtime.plan.store import PlanStore
     from edge_runtime.server.lifecycle import run
 
-    configure_logging(log_level.upper())
+    configure_logging(log_level or "WARNING")
     layers = merged(
         environment_layer(os.environ, ("server",)).get("server", {}), given(http=http, grpc=grpc, slots=slots)
     )

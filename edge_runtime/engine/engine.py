@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
 import threading
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ import numpy.typing as npt
 
 from edge_runtime.errors import BackendError, InvalidRequestError
 from edge_runtime.tensors import DType, Feeds, Shape, Signature
+
+logger = logging.getLogger(__name__)
 
 Array = npt.NDArray[Any]
 
@@ -51,6 +54,7 @@ class Engine:
         self._slots: list[Slot] = []
         self._idle: queue.SimpleQueue[Slot | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
+        self._is_closing = False
         with contextlib.ExitStack() as undo:
             for _ in range(slots):
                 self._slots.append(make_slot())
@@ -81,6 +85,8 @@ class Engine:
 
     def check(self, feeds: Feeds) -> None:
         """Raises InvalidRequestError unless `feeds` are arrays that the plan was built for."""
+        if not isinstance(feeds, Mapping):
+            raise InvalidRequestError(f"feeds: expected arrays by input name, got {type(feeds).__name__}")
         for name, value in feeds.items():
             if not isinstance(value, np.ndarray):
                 raise InvalidRequestError(f"input {name!r}: expected a NumPy array, got {type(value).__name__}")
@@ -94,41 +100,46 @@ class Engine:
         Raises:
             BackendError: the engine is closed.
         """
+        if self._is_closing:
+            raise self._closed()
         slot = self._idle.get()
-        if slot is None:
-            self._idle.put(None)
-            raise BackendError(f"engine {self.info.name!r} is closed; load the plan again")
+        if slot is None or self._is_closing:
+            self._idle.put(slot)
+            raise self._closed()
         try:
             yield slot
         finally:
             self._idle.put(slot)
 
-    def warm_up(self, runs: int = 1) -> None:
-        """Runs every slot at its profile's smallest, most usual and largest shapes, on zeros, or on ones if it can't.
+    def _closed(self) -> BackendError:
+        return BackendError(f"engine {self.info.name!r} is closed; load the plan again")
 
-        Raises:
-            BackendError: the engine library failed on both.
+    def warm_up(self, runs: int = 1) -> None:
+        """Runs every slot at its profile's largest, smallest and most usual shapes, on zeros, or on ones if it can't.
+
+        A model that can run on neither (it may be fed a shape, say) stays cold, which is logged.
         """
-        shapes = [
-            {name: getattr(limits, size) for name, limits in self.signature.profile.items()}
-            for size in ("maximum", "minimum", "optimum")
-        ]
+        sizes = ("maximum", "minimum", "optimum")
         with self._closing, contextlib.ExitStack() as stack:
             for slot in [stack.enter_context(self.slot()) for _ in self._slots]:
-                for chosen in shapes * runs:
-                    try:
-                        self._run_filled(slot, chosen, 0)
-                    except BackendError:  # a size or a divisor that is fed in can't be zero
-                        self._run_filled(slot, chosen, 1)
+                for size in sizes * runs:
+                    self._warm(slot, {name: getattr(limits, size) for name, limits in self.signature.profile.items()})
 
-    @staticmethod
-    def _run_filled(slot: Slot, shapes: Mapping[str, Shape], value: int) -> None:
-        for name, shape in shapes.items():
-            slot.bind(name, shape).fill(value)
-        slot.run()
+    def _warm(self, slot: Slot, shapes: Mapping[str, Shape]) -> None:
+        for value in (0, 1):
+            for name, shape in shapes.items():
+                slot.bind(name, shape).fill(value)
+            try:
+                slot.run()
+            except BackendError as error:  # a size or a divisor that is fed in can't be zero
+                failure = error
+            else:
+                return
+        logger.warning("not warmed up: %s", failure)
 
     def close(self) -> None:
         """Waits for running inferences, then gives the slots back; idempotent."""
+        self._is_closing = True
         with self._closing:
             while self._slots:
                 slot = self._idle.get()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Callable, Dict, Tuple
 
 import numpy as np
@@ -44,9 +45,9 @@ class OnnxRuntimeSlot:
         self._what = what
         self._binding = session.io_binding()
         self._memory = {
-            spec.name: np.empty(element_count(signature.profile[spec.name].maximum), spec.dtype.numpy)
-            for spec in signature.inputs
+            spec.name: _allocated(spec, signature.profile[spec.name].maximum, what) for spec in signature.inputs
         }
+        self._computed = [spec for spec in signature.outputs if spec.name not in self._memory]
         self._shapes: Dict[str, Shape] = {}
         self._learnt: Dict[ShapeKey, Dict[str, Shape]] = {}
         self._outputs: Dict[str, Array] = {}
@@ -93,12 +94,12 @@ class OnnxRuntimeSlot:
         self._bound = None
         self._bind_inputs()
         self._binding.clear_binding_outputs()
-        for spec in self._signature.outputs:
+        for spec in self._computed:
             self._binding.bind_output(spec.name, "cpu")
         with translated(f"{self._what}: the run failed"):
             self._session.run_with_iobinding(self._binding)
             values = [value.numpy() for value in self._binding.get_outputs()]
-        outputs = {spec.name: value for spec, value in zip(self._signature.outputs, values)}
+        outputs = {**{spec.name: value for spec, value in zip(self._computed, values)}, **self._passed_on()}
         if len(self._learnt) >= _MAX_LEARNT_SHAPES:
             self._learnt.clear()
         self._learnt[key] = {name: value.shape for name, value in outputs.items()}
@@ -113,17 +114,32 @@ class OnnxRuntimeSlot:
 
     def _bind_outputs(self, shapes: Dict[str, Shape]) -> None:
         self._binding.clear_binding_outputs()
-        self._outputs = {
-            spec.name: _fitting(self._outputs, spec, shapes[spec.name]) for spec in self._signature.outputs
-        }
-        for spec in self._signature.outputs:
-            view = self._outputs[spec.name]
+        fitting = {spec.name: self._fitting(spec, shapes[spec.name]) for spec in self._computed}
+        self._outputs = {**fitting, **self._passed_on()}
+        for spec in self._computed:
+            view = fitting[spec.name]
             self._binding.bind_output(spec.name, "cpu", 0, spec.dtype.numpy.type, view.shape, view.ctypes.data)
 
+    def _passed_on(self) -> Dict[str, Array]:
+        """Outputs that are inputs: ONNX Runtime doesn't write those that are bound."""
+        names = {spec.name for spec in self._signature.outputs}
+        return {name: self.bind(name, shape) for name, shape in self._shapes.items() if name in names}
 
-def _fitting(current: Dict[str, Array], spec: TensorSpec, shape: Shape) -> Array:
-    """A view of `shape`, on the memory that the output has if that is large enough."""
-    memory = current[spec.name].base if spec.name in current else None
-    if memory is None or memory.size < element_count(shape):
-        memory = np.empty(element_count(shape), spec.dtype.numpy)
-    return memory[: element_count(shape)].reshape(shape)
+    def _fitting(self, spec: TensorSpec, shape: Shape) -> Array:
+        """A view of `shape`, on the memory that the output has if that is large enough."""
+        memory = self._outputs[spec.name].base if spec.name in self._outputs else None
+        if memory is None or memory.size < element_count(shape):
+            memory = _allocated(spec, shape, self._what)
+        return memory[: element_count(shape)].reshape(shape)
+
+
+def _allocated(spec: TensorSpec, shape: Shape, what: str) -> Array:
+    """Memory for a tensor.
+
+    Raises:
+        BackendError: there is less memory in this machine than it takes.
+    """
+    nbytes = element_count(shape) * spec.dtype.itemsize
+    if nbytes > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+        raise BackendError(f"{what}: tensor {spec.name!r} takes {nbytes:,} bytes; build it for smaller shapes")
+    return np.empty(element_count(shape), spec.dtype.numpy)

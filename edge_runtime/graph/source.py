@@ -82,8 +82,10 @@ def source_digest(path: Path) -> Tuple[str, Files]:
 
 
 def digest_of(files: Files) -> str:
-    """The SHA-256 over file names and digests."""
-    return hashlib.sha256("".join(f"{name}\0{digest}\n" for name, digest in files).encode()).hexdigest()
+    """The SHA-256 over the digests of the model's file and, with their names, of those that it refers to."""
+    (_, own), *others = files
+    text = "".join(f"{name}\0{digest}\n" for name, digest in (("", own), *others))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def parsed(data: bytes, name: str) -> onnx.ModelProto:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List, Optional, Tuple, Type
+from typing import Any, Dict, List, Optional, Tuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
-from edge_runtime.errors import PlanCorruptError, PlanTargetError
+from edge_runtime.errors import ConfigError, PlanCorruptError, PlanTargetError
 from edge_runtime.tensors import DType, ShapeRange, Signature, TensorSpec
 
 SCHEMA = 1
@@ -69,6 +69,32 @@ class DataRecord(Record):
     table_sha256: Optional[str] = None
 
 
+class MetricRecord(Record):
+    """A score over `n` rows and its 95 % interval; None where it isn't a finite number, or not known."""
+
+    name: str
+    value: Optional[float]
+    low: Optional[float]
+    high: Optional[float]
+    n: int
+
+
+class AgreementRecord(Record):
+    """How near a candidate's answers are to float's; None where that isn't a finite number."""
+
+    cosine: Optional[float]
+    sqnr_db: Optional[float]
+
+
+class LatencyRecord(Record):
+    """Latency over that of the candidate `against`, with its 95 % interval."""
+
+    against: str
+    ratio: float
+    low: float
+    high: float
+
+
 class CandidateRecord(Record):
     """One candidate and its verdict: `chosen`, `passed`, `refused`, `forced` or `unavailable`."""
 
@@ -76,15 +102,15 @@ class CandidateRecord(Record):
     verdict: str
     reason: str
     nbytes: Optional[int] = None
-    metric: Optional[Dict[str, Any]] = None
-    agreement: Optional[Dict[str, Any]] = None
-    latency: Optional[Dict[str, Any]] = None
+    metric: Optional[MetricRecord] = None
+    agreement: Optional[AgreementRecord] = None
+    latency: Optional[LatencyRecord] = None
 
 
 class Manifest(Record):
     """All of `manifest.json`."""
 
-    schema_version: int = Field(SCHEMA, alias="schema")
+    schema_version: StrictInt = Field(SCHEMA, alias="schema")
     name: str
     version: int = Field(ge=1)
     created: str
@@ -141,26 +167,34 @@ def manifest_from_text(text: str, source: str) -> Manifest:
     """
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PlanCorruptError(f"{source}: not valid JSON ({error}); build the plan again") from None
     if not isinstance(content, dict):
         raise PlanCorruptError(f"{source}: expected a JSON object; build the plan again")
     schema = content.get("schema")
-    if isinstance(schema, int) and schema > SCHEMA:
+    if isinstance(schema, (int, float)) and schema > SCHEMA:
         raise PlanTargetError(
             f"{source}: expected schema {SCHEMA} or older, got {schema}; upgrade edge_runtime or build the plan again"
         )
-    return _parsed(Manifest, content, source)
-
-
-def _parsed(kind: Type[Manifest], content: Dict[str, Any], source: str) -> Manifest:
     try:
-        manifest = kind.model_validate(content)
-        names = {record.name for record in manifest.inputs}
-        if names != set(manifest.profile):
-            raise PlanCorruptError(f"{source}: profile covers {sorted(manifest.profile)}, inputs are {sorted(names)}")
+        manifest = Manifest.model_validate(content)
+        _check_signature(manifest)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise PlanCorruptError(f"{source}: {where}: {first['msg']}; build the plan again") from None
+    except ConfigError as error:
+        raise PlanCorruptError(f"{source}: {error}; build the plan again") from None
     return manifest
+
+
+def _check_signature(manifest: Manifest) -> None:
+    signature = manifest.signature
+    names = {spec.name for spec in signature.inputs}
+    if not names or not signature.outputs or names != set(signature.profile):
+        raise ConfigError(
+            f"inputs {sorted(names)}, profile {sorted(signature.profile)}: expected the same, and outputs"
+        )
+    for spec in signature.inputs:
+        if signature.profile[spec.name].spec_shape != spec.shape:
+            raise ConfigError(f"input {spec.name!r} of shape {list(spec.shape)} has {signature.profile[spec.name]}")

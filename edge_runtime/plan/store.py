@@ -63,7 +63,11 @@ def open_plan(folder: Path) -> StoredPlan:
     Raises:
         PlanError: there is none, or its manifest is broken.
     """
-    if (folder / MANIFEST).exists():
+    try:
+        has_manifest = (folder / MANIFEST).exists()
+    except OSError as error:
+        raise PlanNotFoundError(f"{str(folder)[:128]}: {error.strerror}; name a folder of a plan or model") from None
+    if has_manifest:
         text = _read(folder / MANIFEST)
         try:
             return StoredPlan(folder, manifest_from_text(text.decode(), str(folder / MANIFEST)))
@@ -106,7 +110,7 @@ class PlanStore:
             known = nearest(name, self.models())
             raise PlanNotFoundError(f"no plan of model {name!r} in {self.root} ({known}); build it: edge-runtime build")
         pointer = self._folder(name) / CURRENT
-        if not pointer.exists():
+        if not os.path.lexists(pointer):
             return versions[-1]
         number = _version_number(_read(pointer).decode(errors="replace").strip())
         if number not in versions:
@@ -142,38 +146,59 @@ class PlanStore:
                     return stored
         return None
 
-    def publish(self, name: str, make_manifest: Callable[[int], Manifest], files: Mapping[str, bytes]) -> StoredPlan:
+    def publish(
+        self, name: str, make_manifest: Callable[[int], Manifest], files: Mapping[str, bytes], is_new: bool = True
+    ) -> StoredPlan:
         """Writes a new version and makes it the served one; at any moment there is all of it or nothing.
 
         Args:
             name: the model.
             make_manifest: the manifest, given the version number.
             files: contents by file name, the plan among them.
+            is_new: if somebody else published the same build key meanwhile, that version is taken instead.
 
         Raises:
             PlanError: the store can't be written (full, read-only, no permission); nothing was published.
         """
         folder = self._folder(name)
+        with self._locked(folder):
+            manifest = make_manifest(self._next_version(folder))
+            found = self.find(name, manifest.build_key) if is_new else None
+            if found is not None and found.manifest.forced == manifest.forced:
+                return found
+            self._write_version(folder, manifest, files)
+            if os.path.lexists(folder / CURRENT):
+                self._point(folder, manifest.version)
+        return StoredPlan(folder / str(manifest.version), manifest)
+
+    def check_writable(self, name: str) -> None:
+        """Raises PlanError, before any work is done, if a version of this model couldn't be published."""
+        with self._locked(self._folder(name)):
+            pass
+
+    def _write_version(self, folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:
+        stage = folder / f"{_STAGE}{secrets.token_hex(8)}"
         try:
-            with self._locked(folder):
-                version = self._next_version(folder)
-                stage = folder / f"{_STAGE}{secrets.token_hex(8)}"
-                manifest = make_manifest(version)
-                try:
-                    stage.mkdir()
-                    for file, data in {**files, MANIFEST: manifest_text(manifest).encode()}.items():
-                        write_synced(stage / file, data)
-                    sync_folder(stage)
-                    write_atomically(folder / _HIGHEST, f"{version}\n".encode())
-                    stage.rename(folder / str(version))
-                finally:
-                    shutil.rmtree(stage, ignore_errors=True)
-                sync_folder(folder)
-                if (folder / CURRENT).exists():
-                    write_atomically(folder / CURRENT, f"{version}\n".encode())
+            stage.mkdir()
+            for file, data in {**files, MANIFEST: manifest_text(manifest).encode()}.items():
+                write_synced(stage / file, data)
+            sync_folder(stage)
+            write_atomically(folder / _HIGHEST, f"{manifest.version}\n".encode())
+            stage.rename(folder / str(manifest.version))
+            sync_folder(folder)
         except OSError as error:
             raise PlanError(f"{folder}: can't publish the plan ({error.strerror}); nothing was published") from error
-        return StoredPlan(folder / str(version), manifest)
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+
+    def _point(self, folder: Path, version: int) -> None:
+        try:
+            write_atomically(folder / CURRENT, f"{version}\n".encode())
+        except OSError as error:
+            raise PlanError(
+                f"{folder / CURRENT}: can't be written ({error.strerror}); version {version} is there, "
+                "but another one may be served"
+            ) from error
 
     def serve(self, name: str, version: int) -> None:
         """Makes a version that is there the served one.
@@ -181,15 +206,13 @@ class PlanStore:
         Raises:
             PlanError: the store can't be written, or there is no such version.
         """
-        if self.served(name) == version:
-            return
+        with contextlib.suppress(PlanError):  # a broken pointer is mended below
+            if self.served(name) == version:
+                return
         self.open(name, version)
         folder = self._folder(name)
-        try:
-            with self._locked(folder):
-                write_atomically(folder / CURRENT, f"{version}\n".encode())
-        except OSError as error:
-            raise PlanError(f"{folder / CURRENT}: can't be written ({error.strerror})") from error
+        with self._locked(folder):
+            self._point(folder, version)
 
     def _folder(self, name: str) -> Path:
         return self.root / check_model_name(name)
@@ -198,13 +221,20 @@ class PlanStore:
         highest = folder / _HIGHEST
         seen = _version_number(_read(highest).decode(errors="replace").strip()) if highest.exists() else 0
         numbers = [_version_number(entry.name) for entry in folder.iterdir()]
-        return max([seen, *numbers]) + 1
+        following = max([seen, *numbers]) + 1
+        if not _version_number(str(following)):
+            raise PlanError(f"{folder}: no version number is left after {following - 1}; use another model name")
+        return following
 
     @contextlib.contextmanager
     def _locked(self, folder: Path) -> Iterator[None]:
         """Holds the model's folder against other writers, and clears what a killed one left."""
-        make_folder(folder)
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            make_folder(folder)
+            (folder / _HIGHEST).touch()
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise PlanError(f"{folder}: can't be written ({error.strerror}); nothing was published") from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             for stray in (*folder.glob(f"{_STAGE}*"), *folder.glob(".*.tmp")):

@@ -13,6 +13,7 @@ from typing import Any, Dict, List
 from edge_runtime import onnxruntime_api
 from edge_runtime.builder.backend import resolve_backend
 from edge_runtime.builder.recipe import BackendTable
+from edge_runtime.config import environment_layer, validated
 from edge_runtime.device.identity import DeviceInfo, identify
 from edge_runtime.errors import EdgeRuntimeError
 from edge_runtime.plan.store import PlanStore
@@ -72,10 +73,11 @@ _OPTIONAL = (
 
 def _backend(device: DeviceInfo) -> Finding:
     try:
-        backend = resolve_backend(BackendTable(), device, onnxruntime_api.version())
+        table = validated(BackendTable, environment_layer(os.environ, ("backend",)).get("backend", {}), "[backend]")
+        backend = resolve_backend(table, device, onnxruntime_api.version())
     except EdgeRuntimeError as error:
-        return Finding("backend auto", FAILED, str(error))
-    return Finding("backend auto", OK, f"{backend.name} {backend.version} on {backend.device}")
+        return Finding("backend", FAILED, str(error))
+    return Finding("backend", OK, f"{backend.name} {backend.version} on {backend.device}")
 
 
 def _package(name: str, module: str, why: str) -> Finding:

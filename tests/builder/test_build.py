@@ -12,6 +12,7 @@ from typing import Any, Dict
 import numpy as np
 import onnxruntime
 import pytest
+from onnx import TensorProto, helper
 
 import edge_runtime
 from edge_runtime.builder.builder import BuildOptions, BuiltPlan, build
@@ -145,7 +146,7 @@ def test_without_held_out_data_a_quarter_of_the_calibration_data_is_held_out(ben
     }
     metric = build(recipe, bench.options).manifest.candidates[-1].metric
     assert metric is not None
-    assert (metric["name"], metric["n"]) == ("cosine", 25)
+    assert (metric.name, metric.n) == ("cosine", 25)
 
 
 def test_the_calibration_table_is_kept_and_used_again(bench: Bench) -> None:
@@ -167,6 +168,92 @@ def test_the_calibration_table_is_kept_and_used_again(bench: Bench) -> None:
     )
     build(recipe, bench.options, notes)
     assert notes.notes == [f"calibration table re-used: {table}"]
+
+
+@pytest.mark.parametrize("content", ["TRT-100300-EntropyCalibration2\n", "garbage", ""])
+def test_a_damaged_calibration_table_is_made_again(bench: Bench, content: str) -> None:
+    plan = bench.build("int8")
+    (table,) = bench.options.calib_cache.glob("m/*.cache")
+    text = table.read_text()
+    table.write_text(content)
+    again = bench.build("int8", {"gate": {"max_drop": 0.5}})
+    assert table.read_text() == text
+    assert again.read_plan() == plan.read_plan()
+
+
+def test_two_builders_of_the_same_recipe_make_one_version(bench: Bench) -> None:
+    command = [sys.executable, "-c", "from edge_runtime.cli.main import main; main()", "build", "m.onnx", "--json"]
+    children = [
+        subprocess.Popen(command, cwd=bench.folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for _ in range(3)
+    ]
+    for child in children:
+        assert json.loads(child.communicate()[0])["plan"] == "engines/m/1"
+        assert child.returncode == 0
+
+
+METRIC = """
+def score(outputs, samples):
+    return {value}
+"""
+
+
+def test_a_metric_of_ones_own_decides_and_its_module_is_part_of_the_key(bench: Bench) -> None:
+    metric = {"metric": {"name": "own:score"}}
+    (bench.folder / "own.py").write_text(METRIC.format(value=0.5))
+    assert bench.build("fp16", metric).manifest.candidates[-1].verdict == "chosen"
+    assert bench.build("fp16", metric).is_reused
+    (bench.folder / "own.py").write_text(METRIC.format(value="float('nan')"))
+    with pytest.raises(GateError):
+        bench.build("fp16", metric)
+    (bench.folder / "own.py").unlink()
+    with pytest.raises(ConfigError, match="no module 'own'"):
+        bench.build("fp16", metric)
+
+
+def test_a_smallest_batch_above_one_leaves_a_rest_out(bench: Bench) -> None:
+    ranges = {"x": {"min": [3, 4], "opt": [3, 4], "max": [7, 4]}}
+    metric = bench.build("fp32", {"input": ranges}).manifest.candidates[0].metric
+    assert metric is not None
+    assert metric.n == 98
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({"metric": {"output": "score"}}, r"no output 'score': did you mean 'scores'"),
+        ({"precision": {"keep_float": ["heat"]}}, r"no node 'heat': did you mean 'head'"),
+        ({"input": {"y": {"shape": [1, 4]}}}, r"no input 'y': valid: x"),
+        ({"calibration": {"data": "absent.npz"}}, r"no such data file: .*absent\.npz"),
+        ({"model": {"path": "x" * 300}}, "can't be used"),
+        ({"model": {"path": "~nobody-of-that-name/m.onnx"}}, "can't be used"),
+    ],
+)
+def test_names_in_a_recipe_that_lead_nowhere_are_told_whatever_is_built(
+    bench: Bench, tables: Dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        bench.build("fp32", tables)
+
+
+@pytest.mark.parametrize("recipe", [{"model": "m.onnx"}, {"model": []}, {}, {"model": {"path": "m.onnx"}, "input": 5}])
+def test_tables_that_are_no_tables_are_a_configuration_error(recipe: Dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        build(recipe)
+
+
+def test_a_model_that_is_fp16_already_gains_nothing_under_auto(bench: Bench) -> None:
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT16, ["n", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT16, ["n", 4])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (bench.folder / "half.onnx").write_bytes(model.SerializeToString())
+    tables = {"model": {"path": "half.onnx"}, "calibration": {"data": None}, "held_out": {"data": None}}
+    records = bench.build("auto", tables).manifest.candidates
+    assert [record.verdict for record in records] == ["chosen", "unavailable", "unavailable"]
+    assert bench.build("fp16", tables).manifest.precision == "fp16"
 
 
 SAMPLES = """
@@ -228,7 +315,7 @@ def test_the_manifest_says_what_the_plan_was_made_from(bench: Bench) -> None:
     assert manifest.signature.profile["x"].maximum == (8, 4)
     latency = manifest.candidates[-1].latency
     assert latency is not None
-    assert latency["against"] == "fp32"
+    assert latency.against == "fp32"
 
 
 def test_killing_the_builder_at_any_moment_leaves_whole_plans_or_none(bench: Bench) -> None:

@@ -74,7 +74,9 @@ def test_auto_goes_on_when_a_candidate_could_not_be_made() -> None:
 def test_an_explicit_precision_is_published_however_slow_it_is() -> None:
     decision = verdict("int8", quality(fp32=0.98, int8=0.98), {"int8": 3.0})
     assert (decision.chosen, decision.is_forced) == ("int8", False)
-    assert decision.records[-1].latency == {"against": "fp32", "ratio": 3.0, "low": 2.9, "high": 3.1}
+    latency = decision.records[-1].latency
+    assert latency is not None
+    assert (latency.against, latency.ratio, latency.low, latency.high) == ("fp32", 3.0, 2.9, 3.1)
 
 
 @pytest.mark.parametrize("loss", [0.02, math.nan, math.inf])

@@ -53,12 +53,17 @@ def test_the_top_level_help_names_every_verb_and_loads_none() -> None:
         (("build", "m.onnx", "--shape", "x=1", "--shape", "x=2"), 2),
         (("build", "m.onnx", "--max-batch", "0"), 2),
         (("build", "m.txt"), 2),
+        (("build", "m.onnx", "--metric", "speed"), 2),
+        (("build", "m.onnx", "--backend", "tpu"), 2),
+        (("serve", "--log-level", "loud"), 2),
         (("bench", "m", "-n", "0"), 2),
         (("build", "absent.onnx"), 78),
         (("build", "absent.toml"), 78),
         (("serve",), 78),
         (("serve", "absent"), 1),
         (("inspect", "absent"), 1),
+        (("inspect", "./" + "x" * 300), 1),
+        (("build", "m" * 300 + ".onnx"), 78),
         (("bench", "absent"), 1),
     ],
 )
@@ -74,6 +79,12 @@ def test_json_errors_are_one_document_on_stdout(tmp_path: Path) -> None:
     error = json.loads(done.stdout)["error"]
     assert error["type"] == "PlanNotFoundError"
     assert "absent" in error["message"]
+
+
+def test_wrong_usage_is_one_document_on_stdout_too(tmp_path: Path) -> None:
+    done = run("build", "m.onnx", "--precision", "int4", "--json", cwd=tmp_path)
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["type"] == "UsageError"
 
 
 def test_main_takes_its_words_as_an_argument(capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,5 +77,11 @@ def test_bench_reports_figures_environment_and_what_was_not_measured(folder: Pat
     assert "power" in report["not_measured"]
 
 
+@pytest.mark.parametrize("content", [b"garbage", b"\x93NUMPY\x01\x00", b"PK\x03\x04"])
+def test_an_input_that_is_no_npz_is_refused(folder: Path, content: bytes) -> None:
+    (folder / "bad.npz").write_bytes(content)
+    assert run(folder, "infer", "m", "--input", "bad.npz", code=1)["error"]["type"] == "DataError"
+
+
 def test_doctor_is_one_document(folder: Path) -> None:
     assert run(folder, "doctor")["sound"] is True

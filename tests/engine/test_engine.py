@@ -151,3 +151,52 @@ def test_close_waits_for_the_run_and_ends_later_calls(engine: Engine) -> None:
 def test_an_engine_without_slots_or_threads_is_refused(options: dict) -> None:
     with pytest.raises(ConfigError):
         EngineOptions(**options)
+
+
+def test_close_returns_while_other_threads_keep_asking(engine: Engine) -> None:
+    answered, refused = [], []
+
+    def ask() -> None:
+        try:
+            while True:
+                answered.append(engine.infer({"x": rows(1)}))
+        except BackendError as error:
+            refused.append(error)
+
+    askers = [threading.Thread(target=ask) for _ in range(8)]
+    for asker in askers:
+        asker.start()
+    closers = [threading.Thread(target=engine.close) for _ in range(2)]
+    for closer in closers:
+        closer.start()
+    for thread in (*closers, *askers):
+        thread.join(20)
+        assert not thread.is_alive()
+    assert len(refused) == 8
+
+
+def test_outputs_that_are_inputs_or_constants_are_given_back(make_engine: Callable[..., Engine]) -> None:
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+            for name, shape in (("y", ["n", 2]), ("x", ["n", 2]), ("c", [2]))
+        ],
+        [helper.make_tensor("c", TensorProto.FLOAT, [2], [5.0, 6.0])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    outputs = {"y": (-1, 2), "x": (-1, 2), "c": (2,)}
+    with make_engine(model, {"x": ShapeRange((1, 2), (1, 2), (4, 2))}, outputs) as engine:
+        for n in (1, 3, 1, 1, 3):
+            x = np.random.default_rng(n).normal(size=(n, 2)).astype(np.float32)
+            got = engine.infer({"x": x})
+            np.testing.assert_array_equal(got["x"], x)
+            np.testing.assert_array_equal(got["y"], np.maximum(x, 0))
+            np.testing.assert_array_equal(got["c"], [5, 6])
+
+
+def test_a_profile_that_no_memory_holds_is_refused(classifier: bytes, make_engine: Callable[..., Engine]) -> None:
+    with pytest.raises(BackendError, match="smaller shapes"):
+        make_engine(classifier, {"x": ShapeRange((1, 4), (1, 4), (10**13, 4))}, SCORES)

@@ -43,8 +43,10 @@ def manifest(version: int, name: str = "m", plan: bytes = PLAN, build_key: str =
     )
 
 
-def publish(store: PlanStore, plan: bytes = PLAN, build_key: str = "k") -> StoredPlan:
-    return store.publish("m", lambda version: manifest(version, plan=plan, build_key=build_key), {"model.onnx": plan})
+def publish(store: PlanStore, plan: bytes = PLAN, build_key: str = "k", is_new: bool = False) -> StoredPlan:
+    return store.publish(
+        "m", lambda version: manifest(version, plan=plan, build_key=build_key), {"model.onnx": plan}, is_new=is_new
+    )
 
 
 @pytest.fixture
@@ -72,6 +74,36 @@ def test_current_names_what_is_served_and_a_new_version_takes_over(store: PlanSt
     assert store.open("m").manifest.version == 1
     publish(store)
     assert store.open("m").manifest.version == 3
+
+
+def test_what_another_builder_published_meanwhile_is_taken(store: PlanStore) -> None:
+    first = publish(store)
+    assert publish(store, is_new=True).folder == first.folder
+    assert publish(store, is_new=True, build_key="other").manifest.version == 2
+
+
+@pytest.mark.parametrize("content", ["", "garbage", "99", "1\n2"])
+def test_a_broken_current_is_mended_by_serving_a_version(store: PlanStore, content: str) -> None:
+    publish(store), publish(store)
+    (store.root / "m/current").write_text(content)
+    with pytest.raises(PlanNotFoundError):
+        store.open("m")
+    store.serve("m", 2)
+    assert store.open("m").manifest.version == 2
+
+
+def test_numbers_that_run_out_are_refused_before_anything_is_written(store: PlanStore) -> None:
+    publish(store)
+    (store.root / "m/999999999").mkdir()
+    with pytest.raises(PlanError, match="no version number is left"):
+        publish(store)
+    assert store.versions("m") == [1]
+
+
+def test_a_store_that_cannot_be_written_is_found_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(PlanError, match="can.t be written"):
+        PlanStore(tmp_path / "file").check_writable("m")
 
 
 def test_a_current_that_names_no_version_is_refused(store: PlanStore) -> None:
@@ -136,7 +168,29 @@ def test_a_newer_schema_is_refused_and_unknown_keys_are_kept() -> None:
     assert raised.value.exit_code == 78
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "{", "null", '{"schema": "x"}'])
+def changed(**changes: object) -> str:
+    return json.dumps({**json.loads(manifest_text(manifest(1))), **changes})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        "{",
+        "null",
+        "[" * 200_000,
+        changed(schema="1"),
+        changed(profile={"x": {"min": [4, 2], "opt": [1, 2], "max": [4, 2]}}),
+        changed(profile={"x": {"min": [1], "opt": [1], "max": [4]}}),
+        changed(profile={}),
+        changed(inputs=[], profile={}),
+        changed(outputs=[]),
+        changed(candidates=[{"precision": "fp32", "verdict": "chosen", "reason": "", "latency": {"q": 1}}]),
+        changed(plan={"file": "../m", "sha256": "0" * 64, "nbytes": 1}),
+    ],
+)
 def test_broken_manifests_are_refused(text: str) -> None:
     with pytest.raises(PlanCorruptError):
         manifest_from_text(text, "manifest.json")
