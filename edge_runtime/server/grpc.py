@@ -7,11 +7,13 @@ from typing import Any, Awaitable, Callable, Dict
 
 import grpc
 from google.protobuf.json_format import ParseDict
+from google.protobuf.message import DecodeError
 
-from edge_runtime.errors import ConfigError, EdgeRuntimeError
+from edge_runtime.errors import ConfigError, EdgeRuntimeError, InvalidRequestError, UnknownNameError
 from edge_runtime.server.models import ModelTable, server_metadata
 from edge_runtime.server.settings import ServerSettings, address_text
 from edge_runtime.wire.grpc_infer import message_from_answer, request_from_message
+from edge_runtime.wire.inference import clipped
 from edge_runtime.wire.messages import HEALTH_SERVICE, SERVICE, message, methods
 from edge_runtime.wire.status import INTERNAL, public_text, status_of
 
@@ -60,33 +62,38 @@ def _handlers(service: str, implementations: Dict[str, Method]) -> Any:
     return grpc.method_handlers_generic_handler(
         service,
         {
-            name: grpc.unary_unary_rpc_method_handler(
-                _answering(implementations[name]),
-                request_deserializer=request_class.FromString,
-                response_serializer=_serialized,
-            )
+            name: grpc.unary_unary_rpc_method_handler(_answering(implementations[name], request_class))
             for name, request_class, _ in methods(service)
         },
     )
 
 
-def _serialized(response: Any) -> bytes:
-    return response.SerializeToString()  # type: ignore[no-any-return]
+def _answering(method: Method, request_class: Any) -> Callable[[bytes, Any], Awaitable[bytes]]:
+    """The method from bytes to bytes, with every failure as a gRPC status."""
 
-
-def _answering(method: Method) -> Callable[[Any, Any], Awaitable[Any]]:
-    """The method with our errors as gRPC status."""
-
-    async def answer(request: Any, context: Any) -> Any:
+    async def answer(received: bytes, context: Any) -> bytes:
         try:
-            return await method(request)
+            response = await method(_parsed(received, request_class))
+            return response.SerializeToString()  # type: ignore[no-any-return]
         except EdgeRuntimeError as error:
             _, code = status_of(error)
             if code == INTERNAL[1]:
                 logger.error("%s: %s", type(error).__name__, error)
-            await context.abort(getattr(grpc.StatusCode, code), public_text(error))
+            text = public_text(error)
+        except Exception:  # the top frame of a call
+            logger.exception("a gRPC call failed")
+            code, text = INTERNAL[1], "internal error"
+        await context.abort(grpc.StatusCode[code], text)
+        raise AssertionError("abort raises")
 
     return answer
+
+
+def _parsed(received: bytes, request_class: Any) -> Any:
+    try:
+        return request_class.FromString(received)
+    except DecodeError:
+        raise InvalidRequestError(f"the message isn't a {request_class.DESCRIPTOR.name}") from None
 
 
 class GrpcRoutes:
@@ -150,12 +157,14 @@ class GrpcRoutes:
     async def model_infer(self, request: Any) -> Any:
         """An inference."""
         model = self._models.find(request.model_name, request.model_version)
-        with self._models.admission(model) as arrival_ns:
+        arrival_ns = model.executor.now_ns()
+        with model.counting_refusals(), self._models.admission(model):
             received = request_from_message(request, model.engine.signature)
             return await model.infer(received, arrival_ns, lambda answer: message_from_answer(answer, received.outputs))
 
     async def health_check(self, request: Any) -> Any:
         """The standard health check; the service may be "" or the inference service."""
-        is_known = request.service in ("", SERVICE)
-        status = ("SERVING" if self._models.is_ready else "NOT_SERVING") if is_known else "SERVICE_UNKNOWN"
+        if request.service not in ("", SERVICE):
+            raise UnknownNameError(f"unknown service {clipped(request.service)}; valid: {SERVICE}")
+        status = "SERVING" if self._models.is_ready else "NOT_SERVING"
         return ParseDict({"status": status}, message("grpc.health.v1.HealthCheckResponse")())

@@ -6,14 +6,13 @@ import asyncio
 import json
 import logging
 import re
-from typing import Any, Awaitable, Callable, Dict, List, Tuple
+from typing import Any, Awaitable, Callable, List, Tuple
 from urllib.parse import unquote
 
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 
 from edge_runtime.errors import EdgeRuntimeError, InvalidRequestError, UnknownNameError
-from edge_runtime.server.http_body import BodyTimeoutError, UnsupportedEncodingError, read_body
+from edge_runtime.server.http_body import HttpRefusedError, read_body
 from edge_runtime.server.metrics import CONTENT_TYPE, metrics_page
 from edge_runtime.server.models import ModelTable, server_metadata
 from edge_runtime.server.settings import ServerSettings
@@ -26,15 +25,17 @@ logger = logging.getLogger(__name__)
 
 Handler = Callable[[web.BaseRequest, "re.Match[str]"], Awaitable[web.Response]]
 
-_SILENT = logging.getLogger(f"{__name__}.access")
-_SILENT.disabled = True
 _LARGE_JSON_NBYTES = 1 << 20
+_LARGE_ANSWER_NBYTES = 1 << 16
+_SERVER = {"Server": "edge_runtime"}
 _MODEL = r"v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?"
+_UNSUPPORTED = r"v2/(?:(?:system|cuda)sharedmemory|logging|trace|models/[^/]+/trace|repository/models)(?:/.*)?"
 
 
 def json_response(content: Any, status: int = 200) -> web.Response:
     """A JSON answer."""
-    return web.Response(body=json.dumps(content).encode(), status=status, content_type="application/json")
+    headers = {"Content-Type": "application/json", **_SERVER}
+    return web.Response(body=json.dumps(content).encode(), status=status, headers=headers)
 
 
 def error_response(text: str, status: int) -> web.Response:
@@ -43,45 +44,6 @@ def error_response(text: str, status: int) -> web.Response:
     if status == 503:
         response.headers["Retry-After"] = "1"
     return response
-
-
-class HttpServer(web.Server):
-    """A protocol factory for `loop.create_server`: every answer is the protocol's, errors of the framework too."""
-
-    def __init__(self, models: ModelTable, settings: ServerSettings) -> None:
-        self._routes = HttpRoutes(models, settings)
-        self._settings = settings
-        super().__init__(self._routes.answer, handler_cancellation=True)
-
-    def __call__(self) -> RequestHandler:
-        """The handler of one connection."""
-        return _Connection(
-            self,
-            loop=asyncio.get_running_loop(),
-            auto_decompress=False,
-            access_log=_SILENT,
-            keepalive_timeout=self._settings.idle_timeout_s,
-        )
-
-
-class _Connection(RequestHandler):
-    """One connection, whose errors are JSON."""
-
-    __slots__ = ()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002
-    ) -> web.StreamResponse:
-        """The answer to a broken request head, or to a failure of ours, which is logged."""
-        if status >= 500:
-            logger.error("%s %s failed", request.method, clipped(request.path), exc_info=exc)
-        response = error_response("internal error" if status >= 500 else "not a valid HTTP request", status)
-        response.force_close()
-        return response
 
 
 class HttpRoutes:
@@ -104,23 +66,23 @@ class HttpRoutes:
                 ("GET", _MODEL, self._model_metadata),
                 ("POST", r"v2/repository/index", self._repository_index),
                 ("GET", r"metrics", self._metrics),
+                ("GET", _UNSUPPORTED, _refuse_extension),
+                ("POST", _UNSUPPORTED, _refuse_extension),
             )
         ]
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """The answer to any request; what the client did wrong is told, what we did is logged."""
         try:
-            response = await self._routed(request)
+            return await self._routed(request)
         except EdgeRuntimeError as error:
             response = _refusal(error)
-            if not request.content.at_eof():
-                response.force_close()  # what is left of the body would be read as the next request
-        await response.prepare(request)
-        await response.write_eof()
+        if not request.content.at_eof() or request.content.exception() is not None:
+            response.force_close()  # nobody reads what is left of the body
         return response
 
     async def _routed(self, request: web.BaseRequest) -> web.Response:
-        path = request.raw_path.partition("?")[0].lstrip("/")
+        path = request.rel_url.raw_path.lstrip("/")
         allowed = []
         for method, pattern, handler in self._routes:
             match = pattern.fullmatch(path)
@@ -130,11 +92,8 @@ class HttpRoutes:
                 allowed.append(method)
         if not allowed:
             raise UnknownNameError(f"no such path: {clipped(path)}")
-        response = error_response(f"method {clipped(request.method)} isn't allowed here", 405)
-        response.headers["Allow"] = ", ".join(allowed)
-        if request.can_read_body:
-            response.force_close()
-        return response
+        text = f"method {clipped(request.method)} isn't allowed here; allowed: {', '.join(allowed)}"
+        raise HttpRefusedError(text, 405, {"Allow": ", ".join(allowed)})
 
     def _model(self, match: re.Match[str]) -> Any:
         name, version = match["model"], match["version"] or ""
@@ -144,7 +103,8 @@ class HttpRoutes:
         return json_response({"live": True})
 
     async def _ready(self, _: web.BaseRequest, __: re.Match[str]) -> web.Response:
-        return json_response({"ready": self._models.is_ready}, 200 if self._models.is_ready else 503)
+        self._models.check_ready()
+        return json_response({"ready": True})
 
     async def _server_metadata(self, _: web.BaseRequest, __: re.Match[str]) -> web.Response:
         return json_response(server_metadata())
@@ -154,7 +114,8 @@ class HttpRoutes:
 
     async def _model_ready(self, _: web.BaseRequest, match: re.Match[str]) -> web.Response:
         name = self._model(match).name
-        return json_response({"name": name, "ready": self._models.is_ready}, 200 if self._models.is_ready else 503)
+        self._models.check_ready()
+        return json_response({"name": name, "ready": True})
 
     async def _model_config(self, _: web.BaseRequest, match: re.Match[str]) -> web.Response:
         return json_response(self._model(match).config())
@@ -174,25 +135,38 @@ class HttpRoutes:
 
     async def _metrics(self, _: web.BaseRequest, __: re.Match[str]) -> web.Response:
         text = metrics_page(self._models, self._models.is_ready)
-        return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
+        return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE, **_SERVER})
 
     async def _infer(self, request: web.BaseRequest, match: re.Match[str]) -> web.Response:
         model = self._model(match)
-        head_nbytes = _head_nbytes(request)
-        body = await read_body(request, self._settings)
-        with self._models.admission(model) as arrival_ns:
-            received = await _decoded(body, head_nbytes, model, match)
-            nbytes, payload = await model.infer(received, arrival_ns, lambda answer: _encoded(answer, received))
-        response = web.Response(body=payload)
-        if nbytes is None:
-            response.content_type = "application/json"
-        else:
-            response.content_type = "application/octet-stream"
-            response.headers[HEAD_LENGTH] = str(nbytes)
-        accepted = request.headers.get("Accept-Encoding", "")
-        if "gzip" in accepted or "deflate" in accepted:
-            response.enable_compression()
+        self._models.check_admission(model)
+        with model.counting_refusals():
+            head_nbytes = _head_nbytes(request)
+            body = await read_body(request, self._settings)
+            with self._models.admission(model):
+                arrival_ns = model.executor.now_ns()
+                received = await _decoded(body, head_nbytes, model, match)
+                nbytes, payload = await model.infer(received, arrival_ns, lambda answer: _encoded(answer, received))
+        headers = {"Content-Type": "application/json", **_SERVER}
+        if nbytes is not None:
+            headers.update({"Content-Type": "application/octet-stream", HEAD_LENGTH: str(nbytes)})
+        response = web.Response(body=payload, headers=headers, zlib_executor_size=_LARGE_ANSWER_NBYTES)
+        coding = _accepted_coding(request.headers.get("Accept-Encoding", ""))
+        if coding is not None:
+            response.enable_compression(coding)
         return response
+
+
+async def _refuse_extension(request: web.BaseRequest, _: re.Match[str]) -> web.Response:
+    raise HttpRefusedError(f"{clipped(request.rel_url.raw_path)} belongs to an extension that isn't supported", 501)
+
+
+def _accepted_coding(accepted: str) -> web.ContentCoding | None:
+    """The compression that an Accept-Encoding header asks for; weight 0 refuses one."""
+    offers = [item.replace(" ", "").lower().partition(";q=") for item in accepted.split(",")]
+    names = {name for name, _, weight in offers if not weight or weight.strip("0.")}
+    codings = (web.ContentCoding.gzip, web.ContentCoding.deflate)
+    return next((coding for coding in codings if coding.value in names), None)
 
 
 async def _decoded(body: memoryview, head_nbytes: int | None, model: Any, match: re.Match[str]) -> InferRequest:
@@ -218,8 +192,10 @@ def _head_nbytes(request: web.BaseRequest) -> int | None:
 
 
 def _refusal(error: EdgeRuntimeError) -> web.Response:
-    special: Dict[type, int] = {UnsupportedEncodingError: 415, BodyTimeoutError: 408}
-    status = special.get(type(error), status_of(error)[0])
-    if status >= 500 and status != 503:
+    status = error.status if isinstance(error, HttpRefusedError) else status_of(error)[0]
+    if status == 500:
         logger.error("%s: %s", type(error).__name__, error)
-    return error_response(public_text(error), status)
+    response = error_response(public_text(error), status)
+    if isinstance(error, HttpRefusedError):
+        response.headers.update(error.headers)
+    return response

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from typing import List
+from typing import Mapping
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 
 from edge_runtime.errors import InvalidRequestError, TooLargeError
 from edge_runtime.server.settings import ServerSettings
@@ -14,12 +14,13 @@ from edge_runtime.server.settings import ServerSettings
 _WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 
-class UnsupportedEncodingError(InvalidRequestError):
-    """A Content-Encoding that isn't gzip or deflate: 415."""
+class HttpRefusedError(InvalidRequestError):
+    """A refusal for which only HTTP has a status."""
 
-
-class BodyTimeoutError(InvalidRequestError):
-    """The body didn't arrive in time: 408."""
+    def __init__(self, message: str, status: int, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = headers or {}
 
 
 async def read_body(request: web.BaseRequest, settings: ServerSettings) -> memoryview:
@@ -27,37 +28,43 @@ async def read_body(request: web.BaseRequest, settings: ServerSettings) -> memor
 
     Raises:
         TooLargeError: it is, or says that it will be, over the limit.
-        BodyTimeoutError: it took too long.
-        InvalidRequestError: its compression is broken or unknown.
+        InvalidRequestError: its framing or compression is broken.
+        HttpRefusedError: its compression is unknown, or it took too long.
     """
     limit = settings.max_request_bytes
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding != "identity" and encoding not in _WINDOW_BITS:
-        raise UnsupportedEncodingError("Content-Encoding: expected gzip, deflate or none")
+        raise HttpRefusedError("Content-Encoding: expected gzip, deflate or none", 415)
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
+    loop = asyncio.get_running_loop()
+    timer = loop.call_later(settings.body_timeout_s, request.content.set_exception, asyncio.TimeoutError())
     try:
-        body = await asyncio.wait_for(_received(request, limit), settings.body_timeout_s)
+        body = await _received(request.content, limit)
+    except web.RequestPayloadError:
+        raise InvalidRequestError("the body isn't framed as HTTP says") from None
     except asyncio.TimeoutError:
-        raise BodyTimeoutError(f"the body didn't arrive within {settings.body_timeout_s:g} s") from None
-    return memoryview(body if encoding == "identity" else _decompressed(body, encoding, limit))
+        raise HttpRefusedError(f"the body didn't arrive within {settings.body_timeout_s:g} s", 408) from None
+    finally:
+        timer.cancel()
+    if encoding == "identity":
+        return memoryview(body)
+    return memoryview(await loop.run_in_executor(None, _decompressed, body, encoding, limit))
 
 
-async def _received(request: web.BaseRequest, limit: int) -> bytes:
-    chunks: List[bytes] = []
-    nbytes = 0
-    async for chunk in request.content.iter_any():
-        nbytes += len(chunk)
-        if nbytes > limit:
+async def _received(content: StreamReader, limit: int) -> bytearray:
+    body = bytearray()
+    while not content.at_eof():
+        body += await content.readany()
+        if len(body) > limit:
             raise _too_large(limit)
-        chunks.append(chunk)
-    return b"".join(chunks)
+    return body
 
 
-def _decompressed(body: bytes, encoding: str, limit: int) -> bytes:
+def _decompressed(body: bytearray, encoding: str, limit: int) -> bytes:
     stream = zlib.decompressobj(_WINDOW_BITS[encoding])
     try:
         data = stream.decompress(body, limit + 1)

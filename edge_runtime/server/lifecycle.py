@@ -12,13 +12,13 @@ from typing import Callable, Sequence
 from edge_runtime.engine.engine import Engine
 from edge_runtime.errors import ConfigError
 from edge_runtime.server.grpc import bind_grpc, grpc_server
-from edge_runtime.server.http import HttpServer
+from edge_runtime.server.http_connection import HttpServer
 from edge_runtime.server.models import ModelTable
 from edge_runtime.server.settings import ServerSettings, address_text, loopback_address
 
 logger = logging.getLogger(__name__)
 
-_CLOSE_S = 2.0
+_CLOSE_S = 1.0
 EXIT_HUNG = 70
 
 
@@ -90,10 +90,10 @@ async def serve(
         models.is_ready = False
         if listener is not None:
             listener.close()
-        await http_factory.shutdown(_CLOSE_S)
-        await grpc.stop(_CLOSE_S)
         loop = asyncio.get_running_loop()
-        closed = [await loop.run_in_executor(None, model.executor.close, _CLOSE_S) for model in models]
+        closed = await asyncio.gather(*(loop.run_in_executor(None, model.executor.close, _CLOSE_S) for model in models))
+        http_factory.pre_shutdown()
+        await asyncio.gather(http_factory.shutdown(_CLOSE_S), grpc.stop(_CLOSE_S))
     return all(closed)
 
 

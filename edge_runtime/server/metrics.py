@@ -7,6 +7,7 @@ from typing import Iterable, List
 from edge_runtime.server.models import ServedModel
 from edge_runtime.server.statistics import FAILURE_REASONS, PARTS
 
+_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -15,11 +16,10 @@ def metrics_page(models: Iterable[ServedModel], is_ready: bool) -> str:
     page = _Page()
     for model in models:
         totals = model.statistics.totals()
-        labels = f'model="{model.name}",version="{model.version}"'
+        labels = _labels(model=model.name, version=model.version)
         page.add("nv_inference_request_success", "counter", labels, totals.success)
         for reason in FAILURE_REASONS:
-            reasoned = f'{labels},reason="{reason}"'
-            page.add("nv_inference_request_failure", "counter", reasoned, totals.failures[reason])
+            page.add("nv_inference_request_failure", "counter", f'{labels},reason="{reason}"', totals.failures[reason])
         page.add("nv_inference_count", "counter", labels, totals.rows)
         page.add("nv_inference_exec_count", "counter", labels, totals.success)
         page.add("nv_inference_pending_request_count", "gauge", labels, model.executor.pending)
@@ -27,10 +27,14 @@ def metrics_page(models: Iterable[ServedModel], is_ready: bool) -> str:
         for part in PARTS:
             page.add(f"nv_inference_{part}_duration_us", "counter", labels, totals.parts_ns[part] // 1000)
         info = model.engine.info
-        described = f'{labels},backend="{info.backend}",device="{info.device}",precision="{info.precision}"'
-        page.add("edge_runtime_model_info", "gauge", described, 1)
+        described = _labels(backend=info.backend, device=info.device, precision=info.precision)
+        page.add("edge_runtime_model_info", "gauge", f"{labels},{described}", 1)
     page.add("edge_runtime_ready", "gauge", "", int(is_ready))
     return page.text()
+
+
+def _labels(**values: str) -> str:
+    return ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in values.items())
 
 
 class _Page:

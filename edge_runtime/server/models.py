@@ -9,14 +9,8 @@ from typing import Any, Callable, Dict, Iterator, List, Sequence, TypeVar
 
 from edge_runtime import __version__
 from edge_runtime.engine.engine import Engine
-from edge_runtime.errors import (
-    EdgeRuntimeError,
-    NotJsonError,
-    RequestError,
-    ServerUnavailableError,
-    UnknownNameError,
-)
-from edge_runtime.scheduling.request import Outcome, Request
+from edge_runtime.errors import EdgeRuntimeError, RequestError, ServerUnavailableError, UnknownNameError
+from edge_runtime.scheduling.request import Outputs, Request
 from edge_runtime.server.executor import Executor
 from edge_runtime.server.statistics import ModelStatistics, statistics_record
 from edge_runtime.tensors import TensorSpec
@@ -75,6 +69,16 @@ class ServedModel:
         """The protocol's statistics of this model."""
         return statistics_record(self.name, self.version, self.statistics.totals())
 
+    @contextlib.contextmanager
+    def counting_refusals(self) -> Iterator[None]:
+        """A block in which a client's mistake is counted as a failed request."""
+        start_ns = self.executor.now_ns()
+        try:
+            yield
+        except RequestError:
+            self.statistics.add_failure("OTHER", self.executor.now_ns() - start_ns)
+            raise
+
     async def infer(self, received: InferRequest, arrival_ns: int, encode: Callable[[InferAnswer], T]) -> T:
         """Runs a checked request and gives back what `encode` made of the answer.
 
@@ -87,37 +91,30 @@ class ServedModel:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
 
-        def tell(result: T | None, error: EdgeRuntimeError | None) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-                loop.call_soon_threadsafe(_settle, done, result, error)
+        def encoded(outputs: Outputs) -> T:
+            return encode(InferAnswer(self.name, self.version, received.id, outputs))
 
-        def emit(outcome: Outcome) -> None:
-            try:
-                if isinstance(outcome, EdgeRuntimeError):
-                    raise outcome
-                result = encode(InferAnswer(self.name, self.version, received.id, outcome))
-            except EdgeRuntimeError as error:
-                tell(None, error)
-            else:
-                tell(result, None)
+        def emit(outcome: Any) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+                loop.call_soon_threadsafe(_settle, done, outcome)
 
         rows = next((len(v) for v in received.inputs.values()), 1) if self.engine.signature.max_batch_size else 1
-        request = Request(received.inputs, emit, arrival_ns, rows)
+        request = Request(received.inputs, encoded, emit, arrival_ns, rows)
         self.executor.submit(request)
         try:
             return await done
         except asyncio.CancelledError:
-            request.cancel()
+            self.executor.cancel(request)
             raise
 
 
-def _settle(done: asyncio.Future[Any], result: Any, error: EdgeRuntimeError | None) -> None:
+def _settle(done: asyncio.Future[Any], outcome: Any) -> None:
     if done.done():
         return
-    if error is not None:
-        done.set_exception(error)
+    if isinstance(outcome, EdgeRuntimeError):
+        done.set_exception(outcome)
     else:
-        done.set_result(result)
+        done.set_result(outcome)
 
 
 class ModelTable:
@@ -157,13 +154,35 @@ class ModelTable:
             return False
         return True
 
-    def admission(self, model: ServedModel) -> _Admission:
-        """A block in which an inference of `model` is under way; a failure of the request itself is counted.
+    def check_ready(self) -> None:
+        """Raises ServerUnavailableError while no inferences are taken."""
+        if not self.is_ready:
+            raise ServerUnavailableError("the server is shutting down or not ready; try again later")
+
+    def check_admission(self, model: ServedModel) -> None:
+        """Raises ServerUnavailableError, and counts it, while no inferences of `model` are taken."""
+        try:
+            self.check_ready()
+        except ServerUnavailableError:
+            model.statistics.add_failure("REJECTED", 0)
+            raise
+
+    @contextlib.contextmanager
+    def admission(self, model: ServedModel) -> Iterator[None]:
+        """A block in which an inference of `model` is under way: a drain waits for its end.
 
         Raises:
             ServerUnavailableError: the server drains or isn't ready.
         """
-        return _Admission(self, model)
+        self.check_admission(model)
+        self._in_flight += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
 
     async def idle(self) -> None:
         """Returns when no inference is under way."""
@@ -175,36 +194,6 @@ class ModelTable:
         if is_ready_only and not self.is_ready:
             return []
         return [{"name": model.name, "version": model.version, "state": state, "reason": ""} for model in self]
-
-    def begin(self) -> None:
-        """Counts an inference that begins."""
-        self._in_flight += 1
-        self._idle.clear()
-
-    def end(self) -> None:
-        """Counts one that is over."""
-        self._in_flight -= 1
-        if not self._in_flight:
-            self._idle.set()
-
-
-class _Admission:
-    def __init__(self, table: ModelTable, model: ServedModel) -> None:
-        self._table = table
-        self._model = model
-        self._start_ns = model.executor.now_ns()
-
-    def __enter__(self) -> int:
-        """Begins, and returns the arrival time in ns of the executor's clock."""
-        if not self._table.is_ready:
-            raise ServerUnavailableError("the server is shutting down or not ready; try again later")
-        self._table.begin()
-        return self._start_ns
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        self._table.end()
-        if isinstance(error, RequestError) and not isinstance(error, NotJsonError):
-            self._model.statistics.add_failure("OTHER", self._model.executor.now_ns() - self._start_ns)
 
 
 def server_metadata() -> Dict[str, Any]:

@@ -155,18 +155,18 @@ def _flag(parameters: Dict[str, Any], key: str, what: str, default: bool = False
 
 
 def body_from_answer(answer: InferAnswer, wanted: Sequence[WantedOutput]) -> Tuple[int | None, bytes]:
-    """The length of the head (None: all JSON) and the body of an answer.
+    """The length of the head (None: all JSON) and the body of an answer, which holds a copy of the outputs.
 
     Raises:
         NotJsonError: an output that was asked for as JSON is FP16, or holds NaN or infinity.
     """
     described: List[Dict[str, Any]] = []
-    binary: List[bytes] = []
+    binary: List[Any] = []
     for output in wanted:
         array = answer.outputs[output.name]
         item: Dict[str, Any] = _described(output.name, array)
         if output.is_binary:
-            binary.append(array.tobytes())
+            binary.append(np.ascontiguousarray(array))
             item["parameters"] = {"binary_data_size": array.nbytes}
         else:
             item["data"] = _json_values(output.name, array)

@@ -162,5 +162,7 @@ def check_parameters(names: Collection[object], what: str) -> None:
 
 def clipped(value: object) -> str:
     """A value of the wire as text for one line: escaped, and at most 128 characters long."""
-    text = ascii(value) if not isinstance(value, (list, dict)) else ascii(value[:8] if isinstance(value, list) else {})
+    if isinstance(value, dict):
+        return "an object"
+    text = ascii(value[:128] if isinstance(value, str) else value[:8] if isinstance(value, list) else value)
     return text if len(text) <= 128 else text[:125] + "..."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any, Dict
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from edge_runtime.errors import InvalidRequestError
 
 _MAX_DEPTH = 100
+_MAX_DIGITS = 4300
 _STEPS = np.zeros(256, np.int8)
 _STEPS[[ord("["), ord("{")]] = 1
 _STEPS[[ord("]"), ord("}")]] = -1
@@ -25,7 +27,7 @@ def parsed_object(text: bytes | memoryview) -> Dict[str, Any]:
     if data.count(b"[") + data.count(b"{") > _MAX_DEPTH and _depth(data) > _MAX_DEPTH:
         raise InvalidRequestError(f"JSON is nested deeper than {_MAX_DEPTH} levels")
     try:
-        content = json.loads(data.decode("utf-8"), parse_constant=_refused_constant)
+        content = json.loads(data.decode("utf-8"), parse_constant=_refused_constant, parse_int=_PARSE_INT)
     except (ValueError, RecursionError) as error:
         reason = getattr(error, "msg", None) or getattr(error, "reason", None) or "a number or a nesting is too large"
         raise InvalidRequestError(f"not valid JSON: {reason}") from None
@@ -36,6 +38,16 @@ def parsed_object(text: bytes | memoryview) -> Dict[str, Any]:
 
 def _refused_constant(name: str) -> None:
     raise InvalidRequestError(f"not valid JSON: {name} is no number; send the tensor as binary data")
+
+
+def _bounded_int(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError
+    return int(digits)
+
+
+# Newer Pythons bound the digits themselves, in C; without a bound a long number takes minutes.
+_PARSE_INT = None if hasattr(sys, "set_int_max_str_digits") else _bounded_int
 
 
 def _depth(data: bytes) -> int:

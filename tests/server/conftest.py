@@ -8,12 +8,13 @@ import json
 import socket
 import threading
 from dataclasses import dataclass
-from typing import Any, Callable, Iterator
+from pathlib import Path
+from typing import Any, Callable, ContextManager, Iterator
 
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import helper
 
 from edge_runtime.engine.engine import Engine, EngineInfo
 from edge_runtime.engine.loading import EngineOptions, engine_from_bytes
@@ -21,67 +22,106 @@ from edge_runtime.server.lifecycle import Bound, Stop, serve
 from edge_runtime.server.settings import ServerSettings
 from edge_runtime.tensors import DType, ShapeRange, Signature, TensorSpec
 
-ONNX_TYPES = {
-    DType.FP32: TensorProto.FLOAT,
-    DType.INT64: TensorProto.INT64,
-    DType.FP16: TensorProto.FLOAT16,
-    DType.BOOL: TensorProto.BOOL,
+Tensors = "dict[str, tuple[DType, tuple]]"
+
+
+def signature_of(inputs: Tensors, outputs: Tensors) -> Signature:
+    """Of tensors given as (type, shape); a dynamic dimension is a string, and 1 to 8 long."""
+
+    def specs(tensors: Tensors) -> tuple[TensorSpec, ...]:
+        return tuple(
+            TensorSpec(
+                name,
+                dtype,
+                tuple(-1 if isinstance(size, str) else size for size in shape),
+                tuple(size if isinstance(size, str) else "" for size in shape),
+            )
+            for name, (dtype, shape) in tensors.items()
+        )
+
+    def limit(shape: tuple, longest: int) -> tuple:
+        return tuple(longest if isinstance(size, str) else size for size in shape)
+
+    ranges = {
+        name: ShapeRange(limit(shape, 1), limit(shape, 1), limit(shape, 8)) for name, (_, shape) in inputs.items()
+    }
+    return Signature(specs(inputs), specs(outputs), ranges)
+
+
+def info(name: str) -> EngineInfo:
+    return EngineInfo(name, 3, "onnxruntime 1.0", "onnxruntime_onnx", "fp32", "cpu")
+
+
+def onnx_engine(name: str, nodes: list, inputs: Tensors, outputs: Tensors) -> Engine:
+    def values(tensors: Tensors) -> list[onnx.ValueInfoProto]:
+        return [
+            helper.make_tensor_value_info(tensor, helper.np_dtype_to_tensor_dtype(dtype.numpy), shape)
+            for tensor, (dtype, shape) in tensors.items()
+        ]
+
+    graph = helper.make_graph(nodes, name, values(inputs), values(outputs))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    options = EngineOptions(slots=2, threads_per_run=1)
+    return engine_from_bytes(model.SerializeToString(), info(name), signature_of(inputs, outputs), options)
+
+
+def node(operator: str, inputs: str, outputs: str) -> onnx.NodeProto:
+    return helper.make_node(operator, inputs.split(), outputs.split())
+
+
+ROW = (DType.FP32, ("batch", 4))
+BYTES = (DType.UINT8, ("batch", 4))
+TYPES = {dtype.value: (dtype, (2, 3)) for dtype in DType}
+MODELS: dict[str, tuple] = {
+    "identity": ([node("Identity", "x", "y")], {"x": ROW}, {"y": ROW}),
+    "pair": (
+        [node("Add", "a b", "sum"), node("Sub", "a b", "difference")],
+        {"a": ROW, "b": ROW},
+        {"sum": ROW, "difference": ROW},
+    ),
+    "fixed": ([node("Identity", "x", "y")], {"x": (DType.FP32, (2, 3))}, {"y": (DType.FP32, (2, 3))}),
+    "scalar": ([node("Neg", "x", "y")], {"x": (DType.FP32, ())}, {"y": (DType.FP32, ())}),
+    "types": (
+        [node("Identity", name, f"{name}_out") for name in TYPES],
+        TYPES,
+        {f"{name}_out": tensor for name, tensor in TYPES.items()},
+    ),
+    "root": ([node("Sqrt", "x", "y")], {"x": ROW}, {"y": ROW}),
+    "nonzero": ([node("NonZero", "x", "y")], {"x": (DType.FP32, (8,))}, {"y": (DType.INT64, (1, "found"))}),
+    "picky": (
+        [node("Gather", "x at", "y")],
+        {"x": (DType.FP32, (4,)), "at": (DType.INT64, (1,))},
+        {"y": (DType.FP32, (1,))},
+    ),
+    "large": ([node("Identity", "x", "y")], {"x": (DType.FP32, (1 << 19,))}, {"y": (DType.FP32, (1 << 19,))}),
 }
 
 
-def engine(name: str, nodes: list, inputs: dict[str, tuple], outputs: dict[str, tuple], slots: int = 2) -> Engine:
-    """An engine of these nodes; inputs and outputs are (type, shape), a dynamic dimension a string, at most 8."""
+class GatedEngine:
+    """A made-up engine `gated`, x f32[batch, 4] -> y = x, each of whose runs waits for `release`."""
 
-    def value(tensor: str, dtype: DType, shape: tuple) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(tensor, ONNX_TYPES[dtype], shape)
+    def __init__(self, slots: int = 1) -> None:
+        self.begun = threading.Semaphore(0)
+        self._gate = threading.Semaphore(0)
+        self.runs = 0
+        self.engine = Engine(info("gated"), signature_of({"x": ROW}, {"y": ROW}), lambda: self, slots)
 
-    def spec(tensor: str, dtype: DType, shape: tuple) -> TensorSpec:
-        return TensorSpec(tensor, dtype, tuple(-1 if isinstance(size, str) else size for size in shape))
+    def release(self, runs: int = 1) -> None:
+        for _ in range(runs):
+            self._gate.release()
 
-    graph = helper.make_graph(
-        nodes, name, [value(n, *d) for n, d in inputs.items()], [value(n, *d) for n, d in outputs.items()]
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    ranges = {
-        tensor: ShapeRange(
-            tuple(1 if isinstance(size, str) else size for size in shape),
-            tuple(1 if isinstance(size, str) else size for size in shape),
-            tuple(8 if isinstance(size, str) else size for size in shape),
-        )
-        for tensor, (_, shape) in inputs.items()
-    }
-    signature = Signature(
-        tuple(spec(n, *d) for n, d in inputs.items()), tuple(spec(n, *d) for n, d in outputs.items()), ranges
-    )
-    info = EngineInfo(name, 3, "onnxruntime 1", "onnxruntime_onnx", "fp32", "cpu")
-    return engine_from_bytes(model.SerializeToString(), info, signature, EngineOptions(slots=slots, threads_per_run=1))
+    def bind(self, name: str, shape: tuple) -> np.ndarray:
+        self._array = np.empty(shape, np.float32)
+        return self._array
 
+    def run(self) -> dict[str, np.ndarray]:
+        self.runs += 1
+        self.begun.release()
+        assert self._gate.acquire(timeout=20)
+        return {"y": self._array}
 
-def identity(name: str, dtype: DType, shape: tuple, slots: int = 2) -> Engine:
-    return engine(
-        name, [helper.make_node("Identity", ["x"], ["y"])], {"x": (dtype, shape)}, {"y": (dtype, shape)}, slots
-    )
-
-
-def tiny_engines() -> list[Engine]:
-    """`identity` f32[batch, 16], `integers` i64[batch, 4], `half` f16[batch, 4], `truth` bool[batch, 4],
-    `pair` (a + b, a - b), `fixed` f32[2, 3] without a batch axis, `nonzero` with outputs that depend on the data."""
-    nodes = [helper.make_node("Add", ["a", "b"], ["sum"]), helper.make_node("Sub", ["a", "b"], ["difference"])]
-    row = (DType.FP32, ("batch", 4))
-    return [
-        identity("identity", DType.FP32, ("batch", 16)),
-        identity("integers", DType.INT64, ("batch", 4)),
-        identity("half", DType.FP16, ("batch", 4)),
-        identity("truth", DType.BOOL, ("batch", 4)),
-        engine("pair", nodes, {"a": row, "b": row}, {"sum": row, "difference": row}),
-        identity("fixed", DType.FP32, (2, 3)),
-        engine(
-            "nonzero",
-            [helper.make_node("NonZero", ["x"], ["y"])],
-            {"x": (DType.FP32, (8,))},
-            {"y": (DType.INT64, (1, "found"))},
-        ),
-    ]
+    def close(self) -> None:
+        pass
 
 
 @dataclass
@@ -97,15 +137,16 @@ class Reply:
         return json.loads(self.body)
 
 
+@dataclass
 class Server:
     """A running server, and raw ways to talk to it."""
 
-    def __init__(self, bound: Bound, stop: Callable[[], None], thread: threading.Thread) -> None:
-        self.bound = bound
-        self.stop = stop
-        self.thread = thread
+    bound: Bound
+    signal: Callable[[], None]
+    thread: threading.Thread
+    outcome: list[bool]
 
-    def connection(self, timeout_s: float = 30.0) -> socket.socket:
+    def connection(self, timeout_s: float = 20.0) -> socket.socket:
         host, port = self.bound.http.rsplit(":", 1)
         return socket.create_connection((host, int(port)), timeout_s)
 
@@ -117,14 +158,30 @@ class Server:
             return list(replies(connection, count))
 
     def ask(self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Reply:
-        lines = {"Host": "x", "Content-Length": str(len(body)), "Connection": "close", **(headers or {})}
-        head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in lines.items()) + "\r\n"
-        return self.exchange(head.encode("latin-1") + body)[0]
+        return self.exchange(message(method, path, body, {"Connection": "close", **(headers or {})}))[0]
 
     def infer(self, model: str, head: Any, tail: bytes = b"", headers: dict[str, str] | None = None) -> Reply:
         text = head if isinstance(head, bytes) else json.dumps(head).encode()
         length = {"Inference-Header-Content-Length": str(len(text))}
         return self.ask("POST", f"/v2/models/{model}/infer", text + tail, {**length, **(headers or {})})
+
+    def counts(self, model: str) -> tuple[int, int]:
+        """How many inferences succeeded and failed."""
+        found = self.ask("GET", f"/v2/models/{model}/stats").json["model_stats"][0]["inference_stats"]
+        return found["success"]["count"], found["fail"]["count"]
+
+    def failures(self, model: str) -> dict[str, int]:
+        """How many failed, by reason, those without a failure left out."""
+        lines = self.ask("GET", "/metrics").body.decode().splitlines()
+        of_model = [line for line in lines if line.startswith(f'nv_inference_request_failure{{model="{model}"')]
+        found = {line.split('reason="')[1].split('"')[0]: int(line.split()[-1]) for line in of_model}
+        return {reason: count for reason, count in found.items() if count}
+
+
+def message(method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> bytes:
+    lines = {"Host": "x", "Content-Length": str(len(body)), **(headers or {})}
+    head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{key}: {value}\r\n" for key, value in lines.items()) + "\r\n"
+    return head.encode("latin-1") + body
 
 
 def replies(connection: socket.socket, count: int) -> Iterator[Reply]:
@@ -145,46 +202,100 @@ def replies(connection: socket.socket, count: int) -> Iterator[Reply]:
 
 @contextlib.contextmanager
 def running(engines: list[Engine], **settings: Any) -> Iterator[Server]:
-    """A server in a thread of its own; at the end it is stopped and its engines are closed."""
+    """A server in a thread of its own; at the end it is stopped at once and its engines are closed."""
     ready = threading.Event()
     found: dict[str, Any] = {}
+    outcome: list[bool] = []
 
     async def main() -> None:
         loop, stop = asyncio.get_running_loop(), Stop(asyncio.Event(), asyncio.Event())
-        found["stop"] = lambda: loop.call_soon_threadsafe(stop.signalled)
+        found["signal"] = lambda: loop.call_soon_threadsafe(stop.signalled)
 
         def on_ready(bound: Bound) -> None:
             found["bound"] = bound
             ready.set()
 
         chosen = ServerSettings(**{"http": "127.0.0.1:0", "grpc": "127.0.0.1:0", **settings})
-        found["is_clean"] = await serve(engines, chosen, on_ready, stop)
+        outcome.append(await serve(engines, chosen, on_ready, stop))
 
     thread = threading.Thread(target=lambda: asyncio.run(main()), name="server")
     thread.start()
     try:
         assert ready.wait(30)
-        yield Server(found["bound"], found["stop"], thread)
+        yield Server(found["bound"], found["signal"], thread, outcome)
     finally:
-        with contextlib.suppress(RuntimeError):
-            found["stop"]()
+        for _ in range(2):
+            with contextlib.suppress(RuntimeError):
+                found["signal"]()
         thread.join(30)
-        for each in engines:
-            each.close()
         assert not thread.is_alive()
+        for engine in engines:
+            engine.close()
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """One server with all the tiny models, for tests that leave it as it was."""
-    with running(tiny_engines()) as each:
-        yield each
+    with running([onnx_engine(name, *parts) for name, parts in MODELS.items()]) as started:
+        yield started
 
 
-def binary_head(nbytes: int, **changes: Any) -> dict[str, Any]:
-    """The head of a binary request to `identity`, one row."""
-    item = {"name": "x", "datatype": "FP32", "shape": [1, 16], "parameters": {"binary_data_size": nbytes}, **changes}
-    return {"inputs": [item], "parameters": {"binary_data_output": True}}
+@pytest.fixture(scope="session")
+def serving() -> Callable[..., ContextManager[Server]]:
+    """Starts a server of one's own: `with serving("identity", ..., queue_size=1) as server`; engines or their names."""
+
+    def start(*engines: Any, **settings: Any) -> ContextManager[Server]:
+        made = [onnx_engine(each, *MODELS[each]) if isinstance(each, str) else each for each in engines]
+        return running(made, **settings)
+
+    return start
 
 
-ROW = np.arange(16, dtype=np.float32).tobytes()
+@pytest.fixture
+def gated() -> GatedEngine:
+    return GatedEngine()
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """`logged()`: the lines so far, without those of grpc.aio about several servers in one process."""
+    return lambda: [line for line in caplog.messages if "PollerCompletionQueue" not in line]
+
+
+@pytest.fixture(scope="session")
+def watch_rss() -> Callable[[], Callable[[], int]]:
+    """`grown = watch_rss()`, then `grown()`: by how many bytes this process was larger at its peak since then."""
+
+    def peak() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
+
+    def watch() -> Callable[[], int]:
+        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+        before = peak()
+        return lambda: peak() - before
+
+    return watch
+
+
+@pytest.fixture(scope="session")
+def http_message() -> Callable[..., bytes]:
+    """`http_message(method, path, body, headers)`: the bytes of a request."""
+    return message
+
+
+@pytest.fixture(scope="session")
+def http_replies() -> Callable[..., Iterator[Reply]]:
+    """`http_replies(connection, count)`: reads answers off a socket."""
+    return replies
+
+
+@pytest.fixture(scope="session")
+def good_head() -> Callable[..., dict[str, Any]]:
+    """The head of a binary request of one row to `identity`, with changes to its input."""
+
+    def head(**changes: Any) -> dict[str, Any]:
+        item = {"name": "x", "datatype": "FP32", "shape": [1, 4], "parameters": {"binary_data_size": 16}, **changes}
+        return {"inputs": [{key: value for key, value in item.items() if value is not ...}]}
+
+    return head

@@ -14,6 +14,7 @@ from edge_runtime.wire.status import public_text, status_of
         (errors.TooLargeError, (413, "RESOURCE_EXHAUSTED")),
         (errors.NotJsonError, (422, "INVALID_ARGUMENT")),
         (errors.ServerUnavailableError, (503, "UNAVAILABLE")),
+        (errors.QueueFullError, (503, "RESOURCE_EXHAUSTED")),
         (errors.BackendError, (500, "INTERNAL")),
         (errors.EdgeRuntimeError, (500, "INTERNAL")),
     ],

@@ -1,0 +1,97 @@
+"""Connections of the HTTP server: time limits, and errors of the framework in the protocol's form."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import cast
+
+from aiohttp import EMPTY_PAYLOAD, StreamReader, web
+from aiohttp.http import RawRequestMessage
+from aiohttp.web_protocol import RequestHandler
+
+from edge_runtime.server.http import HttpRoutes, error_response
+from edge_runtime.server.models import ModelTable
+from edge_runtime.server.settings import ServerSettings
+from edge_runtime.wire.inference import clipped
+
+logger = logging.getLogger(__name__)
+
+_LINGER_S = 2.0  # so long the rest of a refused body is read, for the client to see why
+_MAX_PIPELINED = 1000  # newer versions of aiohttp stop reading much earlier
+
+
+class HttpServer(web.Server):
+    """A protocol factory for `loop.create_server`."""
+
+    def __init__(self, models: ModelTable, settings: ServerSettings) -> None:
+        self._routes = HttpRoutes(models, settings)
+        self._idle_timeout_s = settings.idle_timeout_s
+        super().__init__(self._answer, handler_cancellation=True)
+
+    def __call__(self) -> RequestHandler:
+        """The handler of one connection."""
+        return _Connection(
+            self,
+            loop=asyncio.get_running_loop(),
+            auto_decompress=False,
+            access_log=None,  # type: ignore[arg-type]
+            keepalive_timeout=self._idle_timeout_s,
+            lingering_time=_LINGER_S,
+        )
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        cast(_Connection, request.protocol).begin(request.content)
+        return await self._routes.answer(request)
+
+
+class _Connection(RequestHandler):
+    """One connection, which is closed if its first head doesn't arrive in time, and whose errors are JSON."""
+
+    __slots__ = ("_content", "_first_head_timer")
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Starts the time that the first head has; for later ones, the time since the last answer counts."""
+        super().connection_made(transport)
+        loop = asyncio.get_running_loop()
+        self._first_head_timer = loop.call_later(self.keepalive_timeout, self.force_close)
+        self._content = EMPTY_PAYLOAD
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Cancels what is under way for this client."""
+        self._first_head_timer.cancel()
+        super().connection_lost(exc)
+
+    def begin(self, content: StreamReader) -> None:
+        """Says that a whole head arrived, which this body follows."""
+        self._first_head_timer.cancel()
+        self._content = content
+        self._end_broken_body()
+
+    def data_received(self, data: bytes) -> None:
+        """Takes in what the client sent; one that asks ever more without waiting for answers is cut off."""
+        super().data_received(data)
+        if len(self._messages) > _MAX_PIPELINED:
+            self.force_close()
+        self._end_broken_body()
+
+    def _end_broken_body(self) -> None:
+        """Tells who reads a body that the parser failed inside it; aiohttp's own parser in C leaves them waiting."""
+        is_broken = self._messages and not isinstance(self._messages[-1][0], RawRequestMessage)
+        if is_broken and not self._content.is_eof():
+            self._content.set_exception(web.RequestPayloadError())
+            self._content.feed_eof()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002
+    ) -> web.StreamResponse:
+        """The answer to a broken head, or to a failure of ours, which is logged."""
+        if status >= 500:
+            logger.error("%s %s failed", request.method, clipped(request.path), exc_info=exc)
+        response = error_response("internal error" if status >= 500 else "not a valid HTTP request", status)
+        response.force_close()
+        return response

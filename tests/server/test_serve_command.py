@@ -1,0 +1,135 @@
+"""`edge-runtime serve` as a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Iterator
+
+import numpy as np
+import onnxruntime
+import pytest
+from tritonclient.http import InferenceServerClient, InferInput
+
+from edge_runtime.plan.manifest import Manifest
+from edge_runtime.plan.store import PlanStore
+
+COMMAND = [sys.executable, "-c", "from edge_runtime.cli.main import main; main()", "serve"]
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory: pytest.TempPathFactory, classifier: bytes) -> Path:
+    """A store with one plan: `classifier`, x f32[batch, 4] -> scores f32[batch, 3]."""
+    root = tmp_path_factory.mktemp("engines")
+
+    def manifest(version: int) -> Manifest:
+        return Manifest.model_validate(
+            {
+                "schema": 1,
+                "name": "classifier",
+                "version": version,
+                "created": "2026-01-01T00:00:00+00:00",
+                "edge_runtime": "0",
+                "build_key": "k",
+                "precision": "fp32",
+                "plan": {
+                    "file": "model.onnx",
+                    "sha256": hashlib.sha256(classifier).hexdigest(),
+                    "nbytes": len(classifier),
+                },
+                "source": {"source": "m.onnx", "digest": "0" * 64, "files": {}},
+                "data": {},
+                "backend": {
+                    "name": "onnxruntime",
+                    "version": onnxruntime.__version__,
+                    "platform": "onnxruntime_onnx",
+                    "device": "cpu",
+                },
+                "device": {"kind": "cpu"},
+                "inputs": [{"name": "x", "dtype": "FP32", "shape": [-1, 4], "axes": ["batch", ""]}],
+                "outputs": [{"name": "scores", "dtype": "FP32", "shape": [-1, 3], "axes": ["batch", ""]}],
+                "profile": {"x": {"min": [1, 4], "opt": [1, 4], "max": [8, 4]}},
+                "max_batch_size": 8,
+                "candidates": [],
+            }
+        )
+
+    PlanStore(root).publish("classifier", manifest, {"model.onnx": classifier})
+    return root
+
+
+@contextlib.contextmanager
+def started(engines: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen, Any]]:
+    """The process, and its first line as JSON."""
+    addresses = ("--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--json")
+    command = [*COMMAND, "--engines", str(engines), *addresses, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process, json.loads(process.stdout.readline() or "null")
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_signal_under_load_loses_no_answer(engines, http_message, http_replies, number) -> None:
+    body = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}]}).encode()
+    request = http_message("POST", "/v2/models/classifier/infer", body)
+    statuses: list[int] = []
+    torn: list[bytes] = []
+    warm = threading.Semaphore(0)
+
+    def send_until_refused(address: tuple[str, int]) -> None:
+        with contextlib.suppress(ConnectionError), socket.create_connection(address, 10) as connection:
+            while not statuses or statuses[-1] == 200:
+                connection.sendall(request)
+                answers = list(http_replies(connection, 1))
+                statuses.extend(answer.status for answer in answers)
+                torn.extend(each.body for each in answers if len(each.body) != int(each.headers["content-length"]))
+                warm.release()
+                if not answers:
+                    return
+
+    with started(engines) as (process, ready):
+        assert sorted(ready) == ["event", "grpc", "http"]
+        assert ready["event"] == "ready"
+        host, port = ready["http"].rsplit(":", 1)
+        threads = [threading.Thread(target=send_until_refused, args=((host, int(port)),)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for _ in range(100):
+            assert warm.acquire(timeout=10)
+        process.send_signal(number)
+        assert process.wait(10) == 0
+        for thread in threads:
+            thread.join(10)
+        assert (process.stdout.read(), process.stderr.read()) == ("", "")
+    assert not torn
+    assert set(statuses) <= {200, 503}
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+@pytest.mark.parametrize("place", ["in use", "0.0.0.0:0", "nonsense"])
+def test_an_address_that_can_not_be_served_ends_with_78(engines, server, protocol, place) -> None:
+    address = getattr(server.bound, protocol) if place == "in use" else place
+    with started(engines, f"--{protocol}", address) as (process, first):
+        assert first["error"]["type"] == "ConfigError"
+        assert process.wait(20) == 78
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_answers_are_those_of_the_plan(engines, classifier) -> None:
+    rows = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    (expected,) = onnxruntime.InferenceSession(classifier).run(None, {"x": rows})
+    with started(engines, "classifier", "--slots", "2") as (_, ready), InferenceServerClient(ready["http"]) as client:
+        tensor = InferInput("x", [3, 4], "FP32")
+        tensor.set_data_from_numpy(rows)
+        found = client.infer("classifier", [tensor]).as_numpy("scores")
+        assert client.get_model_config("classifier")["instance_group"][0]["count"] == 2
+    np.testing.assert_allclose(found, expected, atol=1e-6)
