@@ -108,6 +108,11 @@ def test_every_verb_make_target_and_link_of_the_readme_exists() -> None:
         assert (ROOT / link).exists(), link
 
 
+@pytest.mark.parametrize("name", ["README.md", "docs/recipes.md", "docs/serving.md"])
+def test_no_placeholder_is_left(name: str) -> None:
+    assert not re.findall(r"^[A-Z_]{4,}$|TODO|TBD", (ROOT / name).read_text(), re.MULTILINE)
+
+
 def test_the_readme_is_short_and_draws_the_rooms_that_there_are() -> None:
     assert len(README.splitlines()) <= 400
     rooms = {p.name for p in (ROOT / "edge_runtime").iterdir() if p.is_dir() and not p.name.startswith("__")}
