@@ -19,7 +19,6 @@ EdgeRuntimeError                 exit 1
 │   ├── NotJsonError             an answer that only binary tensors can hold
 │   ├── UnknownNameError         no such model, version or route
 │   └── TooLargeError            over a limit of the server
-├── RequestCancelledError        the client went away before its request ran
 ├── ServerUnavailableError       draining or not ready: try again later
 │   └── QueueFullError           too much waits already
 └── RemoteError                  what a server answered to our client
@@ -115,10 +114,6 @@ class UnknownNameError(RequestError):
 
 class TooLargeError(RequestError):
     """The request is over a limit of the server."""
-
-
-class RequestCancelledError(EdgeRuntimeError):
-    """The client went away before its request ran, so it wasn't run."""
 
 
 class ServerUnavailableError(EdgeRuntimeError):

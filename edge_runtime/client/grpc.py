@@ -12,7 +12,8 @@ from edge_runtime.client.address import Address
 from edge_runtime.client.answers import Origin, array_from_bytes, array_from_list, tensor_rows, tensor_spec
 from edge_runtime.client.request import InferRequest
 from edge_runtime.errors import InvalidRequestError, RemoteError, ServerUnavailableError
-from edge_runtime.tensors import DType, TensorSpec
+from edge_runtime.tensors import TensorSpec
+from edge_runtime.wire.grpc_infer import TYPED_CONTENTS
 from edge_runtime.wire.messages import SERVICE, message, methods
 
 Array = npt.NDArray[Any]
@@ -28,19 +29,6 @@ _CHANNEL_OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
 _NOT_NOW = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
-_TYPED_CONTENTS = {
-    DType.BOOL: "bool_contents",
-    DType.INT8: "int_contents",
-    DType.INT16: "int_contents",
-    DType.INT32: "int_contents",
-    DType.INT64: "int64_contents",
-    DType.UINT8: "uint_contents",
-    DType.UINT16: "uint_contents",
-    DType.UINT32: "uint_contents",
-    DType.UINT64: "uint64_contents",
-    DType.FP32: "fp32_contents",
-    DType.FP64: "fp64_contents",
-}
 
 
 class GrpcTransport:
@@ -138,7 +126,7 @@ class GrpcTransport:
         }
 
     def _typed(self, contents: Any, spec: TensorSpec) -> Array:
-        field = _TYPED_CONTENTS.get(spec.dtype)
+        field = TYPED_CONTENTS.get(spec.dtype)
         return array_from_list(list(getattr(contents, field)) if field else None, spec, self._origin)
 
 

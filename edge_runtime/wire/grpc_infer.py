@@ -24,7 +24,7 @@ from edge_runtime.wire.inference import (
 )
 from edge_runtime.wire.messages import message
 
-_CONTENTS = {
+TYPED_CONTENTS = {
     DType.BOOL: "bool_contents",
     DType.INT8: "int_contents",
     DType.INT16: "int_contents",
@@ -72,7 +72,7 @@ def request_from_message(received: Any, signature: Signature) -> InferRequest:
 
 
 def _typed(tensor: Any, spec: TensorSpec, shape: Tuple[int, ...]) -> Array:
-    field = _CONTENTS.get(spec.dtype)
+    field = TYPED_CONTENTS.get(spec.dtype)
     if field is None:
         raise InvalidRequestError(f"input {spec.name!r}: {spec.dtype.value} travels in raw_input_contents only")
     others = [f for f, _ in tensor.contents.ListFields() if f.name != field]

@@ -7,7 +7,6 @@ from edge_runtime.errors import (
     InvalidRequestError,
     NotJsonError,
     QueueFullError,
-    RequestCancelledError,
     ServerUnavailableError,
     TooLargeError,
     UnknownNameError,
@@ -18,7 +17,6 @@ _STATUS: dict[type[EdgeRuntimeError], tuple[int, str]] = {
     NotJsonError: (422, "INVALID_ARGUMENT"),
     UnknownNameError: (404, "NOT_FOUND"),
     TooLargeError: (413, "RESOURCE_EXHAUSTED"),
-    RequestCancelledError: (400, "CANCELLED"),
     QueueFullError: (503, "RESOURCE_EXHAUSTED"),
     ServerUnavailableError: (503, "UNAVAILABLE"),
 }

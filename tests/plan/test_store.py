@@ -102,7 +102,7 @@ def test_numbers_that_run_out_are_refused_before_anything_is_written(store: Plan
 
 def test_a_store_that_cannot_be_written_is_found_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(PlanError, match="can.t be written"):
+    with pytest.raises(PlanError, match=r"can't be written"):
         PlanStore(tmp_path / "file").check_writable("m")
 
 

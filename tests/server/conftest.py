@@ -93,7 +93,7 @@ MODELS: dict[str, tuple] = {
         {"x": (DType.FP32, (4,)), "at": (DType.INT64, (1,))},
         {"y": (DType.FP32, (1,))},
     ),
-    "large": ([node("Identity", "x", "y")], {"x": (DType.FP32, (1 << 19,))}, {"y": (DType.FP32, (1 << 19,))}),
+    "large": ([node("Identity", "x", "y")], {"x": (DType.FP32, (1 << 17,))}, {"y": (DType.FP32, (1 << 17,))}),
 }
 
 

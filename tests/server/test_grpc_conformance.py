@@ -89,6 +89,11 @@ def test_nan_and_infinity_pass_bit_for_bit(client) -> None:
     assert client.infer("identity", [tensor("x", odd)]).as_numpy("y").tobytes() == odd.tobytes()
 
 
+def test_a_large_tensor_goes_there_and_back(client) -> None:
+    value = RNG.normal(size=1 << 17).astype(np.float32)
+    np.testing.assert_array_equal(client.infer("large", [tensor("x", value)]).as_numpy("y"), value)
+
+
 @pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
 def test_messages_may_be_compressed(client, algorithm) -> None:
     result = client.infer("identity", [tensor("x", ROWS)], compression_algorithm=algorithm)

@@ -144,6 +144,15 @@ def test_bodies_are_compressed_both_ways(client, asked, answered, is_binary) -> 
     np.testing.assert_array_equal(result.as_numpy("y"), ROWS)
 
 
+@pytest.mark.parametrize("is_binary", [True, False], ids=["binary", "json"])
+@pytest.mark.parametrize("answered", [None, "gzip"])
+def test_a_large_tensor_goes_there_and_back(client, answered, is_binary) -> None:
+    value = RNG.normal(size=1 << 17).astype(np.float32)
+    inputs, outputs = [tensor("x", value, is_binary)], wanted("y", is_binary=is_binary)
+    result = client.infer("large", inputs, outputs=outputs, response_compression_algorithm=answered)
+    np.testing.assert_array_equal(result.as_numpy("y"), value)
+
+
 @pytest.mark.parametrize(
     ("accepted", "coding"),
     [
