@@ -23,7 +23,7 @@ def value(name, shape=(1,), element=TensorProto.FLOAT):
     return helper.make_tensor_value_info(name, element, shape)
 
 
-def refused(proto, kind, *words):
+def assert_refused(proto, kind, *words):
     with pytest.raises(kind) as caught:
         model_from_bytes(proto.SerializeToString(), "net.onnx")
     assert type(caught.value) is kind
@@ -97,19 +97,19 @@ def test_damaged_bytes_raise_nothing_but_our_own_errors(edits):
 
 
 def test_graph_without_outputs_is_refused(proto):
-    refused(proto([RELU], {"x": [1]}, outputs=[]), ModelError, "no outputs")
+    assert_refused(proto([RELU], {"x": [1]}, outputs=[]), ModelError, "no outputs")
 
 
 def test_graph_without_inputs_is_unsupported(proto):
     constant = helper.make_node("Constant", [], ["y"], value_float=1.0)
-    refused(proto([constant], {}), UnsupportedModelError, "no inputs")
+    assert_refused(proto([constant], {}), UnsupportedModelError, "no inputs")
 
 
 def test_unknown_domain_is_named(proto):
     node = helper.make_node("FancyOp", ["x"], ["y"], "fancy", domain="com.acme")
     model = proto([node], {"x": [1]})
     model.opset_import.add(domain="com.acme", version=1)
-    refused(model, UnsupportedModelError, "FancyOp", "com.acme", "fancy")
+    assert_refused(model, UnsupportedModelError, "FancyOp", "com.acme", "fancy")
 
 
 def test_unused_foreign_domain_and_long_standard_name_are_taken(proto):
@@ -120,20 +120,22 @@ def test_unused_foreign_domain_and_long_standard_name_are_taken(proto):
 
 
 def test_unknown_operator_of_the_standard_domain_is_named(proto):
-    refused(proto([helper.make_node("Frobnicate", ["x"], ["y"])], {"x": [1]}), UnsupportedModelError, "Frobnicate")
+    assert_refused(
+        proto([helper.make_node("Frobnicate", ["x"], ["y"])], {"x": [1]}), UnsupportedModelError, "Frobnicate"
+    )
 
 
 def test_opset_and_ir_newer_than_the_library_are_unsupported(proto):
-    refused(proto([RELU], {"x": [1]}, opset=99), UnsupportedModelError, "opset 99")
-    refused(proto([RELU], {"x": [1]}, ir_version=99), UnsupportedModelError, "IR version 99")
+    assert_refused(proto([RELU], {"x": [1]}, opset=99), UnsupportedModelError, "opset 99")
+    assert_refused(proto([RELU], {"x": [1]}, ir_version=99), UnsupportedModelError, "IR version 99")
 
 
 def test_missing_and_doubled_opset_are_refused(proto):
     model = proto([RELU], {"x": [1]})
     model.opset_import.add(domain="ai.onnx", version=12)
-    refused(model, ModelError, "[13, 12]")
+    assert_refused(model, ModelError, "[13, 12]")
     del model.opset_import[:]
-    refused(model, ModelError, "[]")
+    assert_refused(model, ModelError, "[]")
 
 
 @pytest.mark.parametrize(
@@ -147,13 +149,13 @@ def test_missing_and_doubled_opset_are_refused(proto):
     ],
 )
 def test_broken_wiring_is_told_by_tensor(proto, nodes, words):
-    refused(proto(nodes, {"x": [1]}), ModelError, *words)
+    assert_refused(proto(nodes, {"x": [1]}), ModelError, *words)
 
 
 def test_wiring_of_subgraphs_is_checked(proto):
     branch = helper.make_graph([helper.make_node("Relu", ["ghost"], ["r"])], "branch", [], [value("r")])
     node = helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)
-    refused(proto([node], [value("c", [], TensorProto.BOOL)]), ModelError, "'ghost'")
+    assert_refused(proto([node], [value("c", [], TensorProto.BOOL)]), ModelError, "'ghost'")
 
 
 def test_names_that_are_no_text_are_refused(proto):
@@ -165,19 +167,19 @@ def test_names_that_are_no_text_are_refused(proto):
 @pytest.mark.parametrize("element", [TensorProto.STRING, TensorProto.BFLOAT16, TensorProto.COMPLEX64])
 def test_types_without_an_engine_are_unsupported_by_name(proto, element):
     model = proto([helper.make_node("Identity", ["text"], ["y"])], [value("text", [1], element)])
-    refused(model, UnsupportedModelError, "'text'", TensorProto.DataType.Name(element))
+    assert_refused(model, UnsupportedModelError, "'text'", TensorProto.DataType.Name(element))
 
 
 def test_sequence_input_and_output_are_unsupported_by_name(proto):
     sequence = helper.make_tensor_sequence_value_info("parts", TensorProto.FLOAT, None)
     model = proto([helper.make_node("SequenceLength", ["parts"], ["y"])], [sequence])
-    refused(model, UnsupportedModelError, "input 'parts'", "sequence")
+    assert_refused(model, UnsupportedModelError, "input 'parts'", "sequence")
     split = helper.make_node("SequenceConstruct", ["x"], ["y"])
-    refused(proto([split], {"x": [1]}), UnsupportedModelError, "output 'y'", "sequence")
+    assert_refused(proto([split], {"x": [1]}), UnsupportedModelError, "output 'y'", "sequence")
 
 
 def test_input_without_rank_is_unsupported_by_name(proto):
-    refused(proto([RELU], [value("x", None)]), UnsupportedModelError, "'x'", "shape")
+    assert_refused(proto([RELU], [value("x", None)]), UnsupportedModelError, "'x'", "shape")
 
 
 def test_initializers_that_are_inputs_too_are_constants(build):
@@ -188,7 +190,7 @@ def test_initializers_that_are_inputs_too_are_constants(build):
 
 def test_output_of_another_type_than_declared_is_refused(proto):
     model = proto([RELU], {"x": [1]}, outputs=[value("y", [1], TensorProto.INT64)])
-    refused(model, ModelError, "'y'", "INT64", "FLOAT")
+    assert_refused(model, ModelError, "'y'", "INT64", "FLOAT")
 
 
 @pytest.mark.parametrize(
@@ -207,38 +209,38 @@ def test_output_shape_follows_the_graph_not_the_file(build, declared, shape):
 def test_raw_data_of_another_size_than_the_shape_is_refused(proto):
     model = proto([helper.make_node("Add", ["x", "w"], ["y"])], {"x": [2]}, {"w": np.ones(2, np.float32)})
     model.graph.initializer[0].dims[0] = 3
-    refused(model, ModelError, "'w'", "expected 12")
+    assert_refused(model, ModelError, "'w'", "expected 12")
     model.graph.initializer[0].dims[0] = -2
-    refused(model, ModelError, "'w'")
+    assert_refused(model, ModelError, "'w'")
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4])
 def test_another_number_of_values_than_the_shape_says_is_refused(proto, count):
     model = proto([helper.make_node("Add", ["x", "w"], ["y"])], {"x": [2]})
     model.graph.initializer.add(name="w", dims=[2], data_type=TensorProto.FLOAT, float_data=[1.0] * count)
-    refused(model, ModelError, "'w'", f"{4 * count} bytes, expected 8")
+    assert_refused(model, ModelError, "'w'", f"{4 * count} bytes, expected 8")
 
 
 def test_sparse_weights_are_unsupported(proto):
     model = proto([RELU], {"x": [1]})
     model.graph.sparse_initializer.add().values.name = "s"
-    refused(model, UnsupportedModelError, "sparse")
+    assert_refused(model, UnsupportedModelError, "sparse")
 
 
 def test_a_broken_node_is_told_even_if_the_output_has_no_type(proto):
     node = helper.make_node("TopK", ["x", "x"], ["y", "i"])
-    refused(proto([node], {"x": [4]}, opset=9), ModelError, "TopK")
+    assert_refused(proto([node], {"x": [4]}, opset=9), ModelError, "TopK")
 
 
 def test_shapes_that_contradict_each_other_are_told(proto):
     conv = helper.make_node("Conv", ["x", "w"], ["y"])
-    refused(proto([conv], {"x": ["n", 2, 8]}, {"w": np.ones((2, 2, 3, 3), np.float32)}), ModelError, "Conv")
+    assert_refused(proto([conv], {"x": ["n", 2, 8]}, {"w": np.ones((2, 2, 3, 3), np.float32)}), ModelError, "Conv")
     product = helper.make_node("MatMul", ["x", "w"], ["y"])
-    refused(proto([product], {"x": ["n", 2]}, {"w": np.ones((3, 3), np.float32)}), ModelError, "MatMul")
+    assert_refused(proto([product], {"x": ["n", 2]}, {"w": np.ones((3, 3), np.float32)}), ModelError, "MatMul")
 
 
 def test_wrong_attribute_is_refused_in_the_checkers_words(proto):
-    refused(proto([helper.make_node("Relu", ["x"], ["y"], speed=3)], {"x": [1]}), ModelError, "speed")
+    assert_refused(proto([helper.make_node("Relu", ["x"], ["y"], speed=3)], {"x": [1]}), ModelError, "speed")
 
 
 def test_own_functions_are_inlined(proto):
@@ -252,7 +254,7 @@ def test_own_functions_are_inlined(proto):
         "Add"
     ]
     model.functions[0].node[0].CopyFrom(helper.make_node("Double", ["a"], ["b"], domain="own"))
-    refused(model, ModelError, "circle")
+    assert_refused(model, ModelError, "circle")
 
 
 def test_loading_changes_nothing_in_the_answers(real_path, real_feeds, run):
@@ -277,4 +279,4 @@ def test_model_over_two_gib_is_unsupported(tmp_path):
 
 
 def test_version_of_onnx_is_in_the_message_about_opsets(proto):
-    refused(proto([RELU], {"x": [1]}, opset=99), UnsupportedModelError, onnx.__version__)
+    assert_refused(proto([RELU], {"x": [1]}, opset=99), UnsupportedModelError, onnx.__version__)

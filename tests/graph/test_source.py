@@ -32,7 +32,7 @@ def external(tmp_path, proto):
     return write
 
 
-def refused(path, *words):
+def assert_refused(path, *words):
     with pytest.raises(ModelError) as caught:
         load_model(path)
     for word in words:
@@ -64,7 +64,7 @@ def test_a_subfolder_is_inside_the_folder(external):
 @pytest.mark.parametrize("location", ["", "/etc/passwd", "../outside.bin", "a/../../outside.bin", "..", ".", "a\\b"])
 def test_locations_outside_the_folder_are_refused(external, location):
     path = external(location)
-    refused(path, "'w'", "inside the model's folder")
+    assert_refused(path, "'w'", "inside the model's folder")
     with pytest.raises(ModelError, match="inside the model's folder"):
         source_digest(path)
 
@@ -72,10 +72,10 @@ def test_locations_outside_the_folder_are_refused(external, location):
 def test_links_are_refused_as_files_and_as_folders(external, tmp_path):
     path = external("link.bin")
     (path.parent / "link.bin").symlink_to(tmp_path / "outside.bin")
-    refused(path, "link.bin", "symbolic link")
+    assert_refused(path, "link.bin", "symbolic link")
     path = external("folder/outside.bin")
     (path.parent / "folder").symlink_to(tmp_path)
-    refused(path, "folder/outside.bin", "symbolic link")
+    assert_refused(path, "folder/outside.bin", "symbolic link")
 
 
 def test_a_link_to_the_models_folder_is_followed(external, tmp_path):
@@ -87,10 +87,10 @@ def test_a_link_to_the_models_folder_is_followed(external, tmp_path):
 def test_pipes_folders_and_missing_files_are_refused(external):
     path = external("pipe")
     os.mkfifo(path.parent / "pipe")
-    refused(path, "'pipe'", "regular file")
+    assert_refused(path, "'pipe'", "regular file")
     (external("folder").parent / "folder").mkdir()
-    refused(path, "'folder'")
-    refused(external("none.bin"), "'none.bin'", "missing")
+    assert_refused(path, "'folder'")
+    assert_refused(external("none.bin"), "'none.bin'", "missing")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_pipes_folders_and_missing_files_are_refused(external):
     ],
 )
 def test_slices_that_do_not_fit_are_refused(external, entries, word):
-    refused(external(**entries), "'w'", word)
+    assert_refused(external(**entries), "'w'", word)
 
 
 def test_slices_that_add_up_to_over_two_gib_are_unsupported(external):
