@@ -33,6 +33,7 @@ from edge_runtime.plan.store import PlanStore
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "text-direction"
+ENGINES = Path(os.environ.get("EDGE_RUNTIME_ENGINES", "engines"))
 LEAST_REQUESTS = 1000
 TOLERANCE = 1e-5
 COMMAND = [str(Path(sys.executable).with_name("edge-runtime"))]
@@ -58,7 +59,7 @@ def main() -> int:
     if status:
         return status
     lines = held_out_lines()
-    plan = PlanStore(Path("engines")).open(MODEL)
+    plan = PlanStore(ENGINES).open(MODEL)
     with edge_runtime.load(plan) as engine:
         input_name, output_name = engine.signature.inputs[0].name, engine.signature.outputs[0].name
         expected = [engine.infer({input_name: line})[output_name] for line, _ in lines]

@@ -95,6 +95,16 @@ def test_the_python_of_the_readme_runs(folder: Path, environ: dict[str, str], se
     subprocess.run([sys.executable, "-c", code], cwd=folder, env=environ, check=True)
 
 
+def test_the_commands_of_the_documentation_run(folder: Path, environ: dict[str, str], server: str) -> None:
+    for name in ("docs/recipes.md", "docs/serving.md"):
+        for block in re.findall(r"```sh\n(.*?)```", (ROOT / name).read_text(), re.DOTALL):
+            shim = f'edge-runtime() {{ {" ".join(map(shlex.quote, COMMAND))} "$@"; }}\n'
+            done = subprocess.run(
+                ["bash", "-ec", shim + block], cwd=folder, env=environ, capture_output=True, check=False
+            )
+            assert done.returncode == 0, done.stderr
+
+
 def test_every_verb_make_target_and_link_of_the_readme_exists() -> None:
     from edge_runtime.cli.main import VERBS
 

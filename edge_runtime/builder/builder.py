@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Dict, Mapping
@@ -46,7 +46,7 @@ from edge_runtime.plan.manifest import (
     range_record,
     tensor_record,
 )
-from edge_runtime.plan.store import PlanStore, StoredPlan
+from edge_runtime.plan.store import PlanStore, StoredPlan, default_root
 
 PLAN_FILE = "model.onnx"
 
@@ -55,7 +55,7 @@ PLAN_FILE = "model.onnx"
 class BuildOptions:
     """Where plans and calibration tables are kept, and whether data functions are run before a plan is re-used."""
 
-    engines: Path = Path("engines")
+    engines: Path = field(default_factory=default_root)
     calib_cache: Path = Path("calib_cache")
     verify_data: bool = False
 

@@ -54,6 +54,7 @@ class MeanSquaredError:
     def __init__(self) -> None:
         self._errors: Dict[str, _Mean] = {}
         self._squares: Dict[str, _Mean] = {}
+        self._float_squares: Dict[str, _Mean] = {}
 
     def add(self, outputs: Outputs, sample: LabelledSample, reference: Outputs) -> None:
         """Compares one sample.
@@ -65,14 +66,17 @@ class MeanSquaredError:
             for name, got, want in _compared(outputs, sample.expected or _targets(reference)):
                 self._errors.setdefault(name, _Mean()).add(np.square(got - want).mean(axis=1))
                 self._squares.setdefault(name, _Mean()).add(np.square(want).mean(axis=1))
+                floats = np.asarray(reference.get(name, want), np.float64).reshape(len(want), -1)
+                self._float_squares.setdefault(name, _Mean()).add(np.square(floats).mean(axis=1))
 
     def score(self) -> Score:
-        """The error, with a normal interval, beside the target's mean square.
+        """The error, with a normal interval, beside the target's mean square (the float model's, if that is zero).
 
         Raises:
             DataError: nothing was compared.
         """
-        return _mean_score(self._errors, (0.0, math.inf), _mean_score(self._squares, (0.0, math.inf)).value)
+        target, floats = (_mean_score(means, (0.0, math.inf)).value for means in (self._squares, self._float_squares))
+        return _mean_score(self._errors, (0.0, math.inf), target or floats)
 
 
 class LargestError:
@@ -81,6 +85,7 @@ class LargestError:
     def __init__(self) -> None:
         self._largest = 0.0
         self._magnitude = 0.0
+        self._float_magnitude = 0.0
         self._rows: Dict[str, int] = {}
 
     def add(self, outputs: Outputs, sample: LabelledSample, reference: Outputs) -> None:
@@ -93,17 +98,19 @@ class LargestError:
             for name, got, want in _compared(outputs, sample.expected or _targets(reference)):
                 self._largest = float(np.maximum(self._largest, np.abs(got - want).max()))
                 self._magnitude = max(self._magnitude, float(np.abs(want).max()))
+                floats = np.abs(np.asarray(reference.get(name, want), np.float64)).max()
+                self._float_magnitude = max(self._float_magnitude, float(floats))
                 self._rows[name] = self._rows.get(name, 0) + len(got)
 
     def score(self) -> Score:
-        """The error, beside the target's largest |value|.
+        """The error, beside the target's largest |value| (the float model's, if that is zero).
 
         Raises:
             DataError: nothing was compared.
         """
         if not self._rows:
             raise _nothing_compared()
-        return Score(self._largest, None, None, max(self._rows.values()), self._magnitude)
+        return Score(self._largest, None, None, max(self._rows.values()), self._magnitude or self._float_magnitude)
 
 
 @dataclass(frozen=True)

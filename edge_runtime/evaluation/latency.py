@@ -104,6 +104,10 @@ class LatencySummary:
             throughput_per_s=values.size / max(whole_ns, 1) * 1e9,
         )
 
+    def too_small(self) -> List[Tuple[str, int]]:
+        """The percentiles that n is too small for, and the n that each needs."""
+        return [(name, min_samples(level)) for name, level in _PERCENTILES if self.n < min_samples(level)]
+
     def rows(self) -> List[Tuple[str, str]]:
         """Label and text of every figure, for a table."""
         plain = (self.p90_ms, self.p99_ms, self.p999_ms)

@@ -79,6 +79,11 @@ def open_plan(folder: Path) -> StoredPlan:
     return PlanStore(resolved.parent).open(resolved.name)
 
 
+def default_root(environ: Mapping[str, str] = os.environ) -> Path:
+    """The folder of plans where none is named: `$EDGE_RUNTIME_ENGINES`, else `./engines`."""
+    return Path(environ.get("EDGE_RUNTIME_ENGINES") or "engines")
+
+
 class PlanStore:
     """The plans below one folder."""
 
@@ -172,9 +177,11 @@ class PlanStore:
         return StoredPlan(folder / str(manifest.version), manifest)
 
     def check_writable(self, name: str) -> None:
-        """Raises PlanError, before any work is done, if a version of this model couldn't be published."""
-        with self._locked(self._folder(name)):
-            pass
+        """Raises PlanError, before any work is done and with nothing made, if the store can't be written."""
+        folder = self._folder(name).absolute()
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            raise PlanError(f"{existing}: can't be written, so nothing could be published into {self.root}")
 
     def _write_version(self, folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:
         stage = folder / f"{_STAGE}{secrets.token_hex(8)}"
@@ -231,7 +238,6 @@ class PlanStore:
         """Holds the model's folder against other writers, and clears what a killed one left."""
         try:
             make_folder(folder)
-            (folder / _HIGHEST).touch()
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
             raise PlanError(f"{folder}: can't be written ({error.strerror}); nothing was published") from error

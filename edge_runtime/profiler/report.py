@@ -57,6 +57,7 @@ class BenchReport:
         """The report as JSON holds it, units in the names; null is unknown or not measured."""
         latency = asdict(self.latency)
         calls_per_s = latency.pop("throughput_per_s")
+        latency["n_too_small"] = {name: f"n too small ({least:,} needed)" for name, least in self.latency.too_small()}
         return {
             "schema": SCHEMA,
             "target": dict(self.target),

@@ -121,7 +121,7 @@ def test_a_precision_that_loses_too_much_is_not_published_unless_told(bench: Ben
     np.savez(bench.folder / "c.npz", x=np.full((10, 4), 1e-3, np.float32))  # calibrated on next to nothing
     with pytest.raises(GateError, match=r"int8: accuracy .* only 0.01 allowed; nothing was published"):
         bench.build("int8")
-    assert bench.store.models() == []
+    assert not bench.options.engines.exists()
     forced = bench.build("int8", {"gate": {"publish_failed": True}}).manifest
     assert (forced.forced, forced.candidates[-1].verdict) == (True, "forced")
     with pytest.raises(GateError):
@@ -200,7 +200,8 @@ def score(outputs, samples):
 def test_a_metric_of_ones_own_decides_and_its_module_is_part_of_the_key(bench: Bench) -> None:
     metric = {"metric": {"name": "own:score"}}
     (bench.folder / "own.py").write_text(METRIC.format(value=0.5))
-    assert bench.build("fp16", metric).manifest.candidates[-1].verdict == "chosen"
+    record = bench.build("fp16", metric).manifest.candidates[-1]
+    assert (record.verdict, record.metric and record.metric.n) == ("chosen", 100)
     assert bench.build("fp16", metric).is_reused
     (bench.folder / "own.py").write_text(METRIC.format(value="float('nan')"))
     with pytest.raises(GateError):
@@ -208,6 +209,13 @@ def test_a_metric_of_ones_own_decides_and_its_module_is_part_of_the_key(bench: B
     (bench.folder / "own.py").unlink()
     with pytest.raises(ConfigError, match="no module 'own'"):
         bench.build("fp16", metric)
+
+
+def test_a_target_of_zeros_is_held_against_the_float_models_outputs(bench: Bench) -> None:
+    held_out = np.load(bench.folder / "h.npz")["x"]
+    np.savez(bench.folder / "h.npz", x=held_out, **{"expected/scores": np.zeros((100, 3), np.float32)})
+    for metric in ("mse", "max-abs"):
+        assert bench.build("int8", {"metric": {"name": metric}}).manifest.precision == "int8"
 
 
 def test_a_smallest_batch_above_one_leaves_a_rest_out(bench: Bench) -> None:

@@ -73,6 +73,7 @@ def test_bench_reports_figures_environment_and_what_was_not_measured(folder: Pat
     assert report["latency"]["n"] == 70
     assert report["latency"]["p90_ms"] is not None
     assert report["latency"]["p99_ms"] is None
+    assert report["latency"]["n_too_small"]["p99"] == "n too small (662 needed)"
     assert report["cold_start"]["load_ms"] > 0
     assert "power" in report["not_measured"]
 

@@ -104,6 +104,8 @@ def test_a_store_that_cannot_be_written_is_found_before_any_work(tmp_path: Path)
     (tmp_path / "file").touch()
     with pytest.raises(PlanError, match=r"can't be written"):
         PlanStore(tmp_path / "file").check_writable("m")
+    PlanStore(tmp_path / "engines").check_writable("m")
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
 def test_a_current_that_names_no_version_is_refused(store: PlanStore) -> None:
