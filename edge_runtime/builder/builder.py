@@ -105,6 +105,8 @@ def build(
     model = _float_model(job)
     data = data_of(job.recipe, model.graph.inputs)
     data.check_disjoint()
+    if data.is_split:
+        job.progress.note("no held-out data: every fourth calibration sample is held out, the others calibrate")
     keys = data.verified_keys()
     given = CandidateInputs(job.recipe, data, keys["calibration"], job.options.calib_cache, job.progress)
     candidates, table = make_candidates(model, given)

@@ -144,9 +144,11 @@ def test_without_held_out_data_a_quarter_of_the_calibration_data_is_held_out(ben
         "precision": {"policy": "int8"},
         "gate": {"latency_budget_s": 0.1},
     }
-    metric = build(recipe, bench.options).manifest.candidates[-1].metric
+    progress = Notes()
+    metric = build(recipe, bench.options, progress).manifest.candidates[-1].metric
     assert metric is not None
     assert (metric.name, metric.n) == ("cosine", 25)
+    assert any("every fourth calibration sample is held out" in note for note in progress.notes)
 
 
 def test_the_calibration_table_is_kept_and_used_again(bench: Bench) -> None:
