@@ -47,6 +47,7 @@ from edge_runtime.plan.manifest import (
     tensor_record,
 )
 from edge_runtime.plan.store import PlanStore, StoredPlan, default_root
+from edge_runtime.tensors import Feeds
 
 PLAN_FILE = "model.onnx"
 
@@ -182,9 +183,10 @@ def _measured(job: _Job, model: FloatModel, data: BuildData, candidates: list[Ca
         rules = GateRules(
             tables.precision.policy, metric, max_drop, tables.gate.max_latency_ratio, tables.gate.publish_failed
         )
+        feeds: Feeds = {}
         if len(engines) > 1:
             job.progress.stage("comparing latency")
-        feeds = usual_feeds(model, engines["fp32"], data.held_out)
+            feeds = usual_feeds(model, engines["fp32"], data.held_out)
         decision = decide(
             candidates,
             quality,

@@ -82,10 +82,9 @@ def _call(engine: Engine, feeds: Feeds) -> Callable[[], object]:
 
 
 def usual_feeds(model: FloatModel, engine: Engine, held_out: SampleSource | None) -> Feeds:
-    """Feeds for timing: the first held-out sample if its shapes are the most usual ones, else zeros or ones of those.
+    """Feeds for timing: the first held-out sample if its shapes are the most usual ones.
 
-    Raises:
-        BackendError: the float model runs on none of them.
+    Else zeros or ones of those shapes, whichever `engine` runs on first, and that sample as it is after them.
     """
     usual = {spec.name: model.profile[spec.name].optimum for spec in model.graph.inputs}
     sample = next(iter(held_out), None) if held_out is not None else None

@@ -22,6 +22,12 @@ FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 Dims = Tuple[int, ...]
 
 
+def _one_of(value: str, choices: Sequence[str]) -> str:
+    if value not in choices:
+        raise ValueError(f"expected one of {', '.join(choices)}")
+    return value
+
+
 class ModelTable(Settings):
     """`[model]`: where the ONNX file is."""
 
@@ -126,9 +132,7 @@ class PrecisionTable(Settings):
     @field_validator("policy")
     @classmethod
     def _known(cls, value: str) -> str:
-        if value not in PRECISIONS:
-            raise ValueError(f"expected one of {', '.join(PRECISIONS)}")
-        return value
+        return _one_of(value, PRECISIONS)
 
 
 class GateTable(Settings):
@@ -158,9 +162,7 @@ class BackendTable(Settings):
     @field_validator("name")
     @classmethod
     def _known(cls, value: str) -> str:
-        if value not in BACKENDS:
-            raise ValueError(f"expected one of {', '.join(BACKENDS)}")
-        return value
+        return _one_of(value, BACKENDS)
 
     @field_validator("device")
     @classmethod

@@ -19,14 +19,11 @@ _SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 
 
 def collect(
-    run: Callable[[Feeds], Mapping[str, npt.NDArray[Any]]],
-    samples: Iterable[Sample],
-    tensors: Sequence[str],
-    progress: Callable[[int], None] | None = None,
+    run: Callable[[Feeds], Mapping[str, npt.NDArray[Any]]], samples: Iterable[Sample], tensors: Sequence[str]
 ) -> Dict[str, Histogram]:
     """The histogram of each of `tensors` over all `samples`, in one pass that holds one sample's activations.
 
-    `run` answers feeds with activations by name; `progress` hears how many samples are done.
+    `run` answers feeds with activations by name.
 
     Raises:
         CalibrationError: there is no sample, a tensor never has a value, or one is NaN or infinite.
@@ -39,8 +36,6 @@ def collect(
             if name in activations:
                 histogram.update(activations[name], done)
         done += 1
-        if progress is not None:
-            progress(done)
     if not done:
         raise CalibrationError("no calibration sample was given; expected at least one")
     unseen = [name for name, histogram in histograms.items() if not histogram.total]

@@ -1,4 +1,4 @@
-"""Sources of calibration and held-out samples, and what is made of them: parts and batches."""
+"""What is made of a source of samples: parts and batches."""
 
 from __future__ import annotations
 
@@ -8,23 +8,9 @@ from typing import Any, Dict, Iterable, Iterator, List, Sequence, Tuple
 import numpy as np
 
 from edge_runtime.calibration.feeds import has_batch_axis
-from edge_runtime.calibration.function import FunctionSource
-from edge_runtime.calibration.npz import NpzSource
-from edge_runtime.calibration.sample import Array, Sample, SampleSource, content_sha256, fingerprints, overlap
+from edge_runtime.calibration.sample import Array, Sample, SampleSource
 from edge_runtime.errors import DataError
 from edge_runtime.tensors import TensorSpec
-
-__all__ = [
-    "FunctionSource",
-    "NpzSource",
-    "Sample",
-    "SampleSource",
-    "batched",
-    "content_sha256",
-    "fingerprints",
-    "overlap",
-    "split",
-]
 
 
 def split(source: SampleSource, every: int = 4) -> Tuple[SampleSource, SampleSource]:

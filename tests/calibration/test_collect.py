@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from edge_runtime.calibration.collect import collect, table_from_histograms
 from edge_runtime.calibration.entropy import entropy_threshold
 from edge_runtime.calibration.histogram import Histogram
-from edge_runtime.calibration.samples import Sample, batched
+from edge_runtime.calibration.sample import Sample
+from edge_runtime.calibration.samples import batched
 from edge_runtime.errors import CalibrationError
 
 
@@ -29,11 +30,9 @@ VALUES = np.random.default_rng(0).normal(size=(24, 50)).astype(np.float32)
 
 
 def test_every_tensor_gets_the_histogram_of_all_its_values():
-    heard: list[int] = []
-    histograms = collect(double, samples_of(VALUES), ["y", "x"], heard.append)
+    histograms = collect(double, samples_of(VALUES), ["y", "x"])
     assert {name: histogram.total for name, histogram in histograms.items()} == {"x": 1200, "y": 1200}
     assert histograms["y"].amax == 2 * histograms["x"].amax == 2 * float(np.abs(VALUES).max())
-    assert heard == list(range(1, 25))
 
 
 @settings(max_examples=20, deadline=None)

@@ -12,7 +12,8 @@ from onnx import helper
 from PIL import Image, ImageDraw
 
 from edge_runtime.calibration.collect import collect, table_from_histograms
-from edge_runtime.calibration.samples import Sample, batched
+from edge_runtime.calibration.sample import Sample
+from edge_runtime.calibration.samples import batched
 
 
 def text_line(text: str, is_turned: bool) -> np.ndarray:

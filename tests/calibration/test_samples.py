@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.calibration.npz import NpzSource
-from edge_runtime.calibration.samples import Sample, batched, content_sha256, fingerprints, overlap, split
+from edge_runtime.calibration.sample import Sample, content_sha256, fingerprints, overlap
+from edge_runtime.calibration.samples import batched, split
 from edge_runtime.errors import DataError
 from edge_runtime.tensors import DType, TensorSpec
 
