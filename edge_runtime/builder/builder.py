@@ -28,6 +28,7 @@ from edge_runtime.builder.profile import axes_of, profile_of
 from edge_runtime.builder.progress import LoggedProgress, Progress
 from edge_runtime.builder.recipe import Recipe, check_names, load_recipe, make_recipe, name_of
 from edge_runtime.builder.source import model_path
+from edge_runtime.calibration.sample import SampleSource
 from edge_runtime.calibration.table import CalibrationTable
 from edge_runtime.device.identity import DeviceInfo, identify
 from edge_runtime.engine.engine import Engine, EngineInfo
@@ -175,7 +176,7 @@ def _measured(job: _Job, model: FloatModel, data: BuildData, candidates: list[Ca
     metric: Metric | None = None
     quality: Dict[str, Quality] = {}
     with contextlib.ExitStack() as stack:
-        engines, candidates = _loaded(job, model, candidates, stack)
+        engines, candidates, feeds = _loaded(job, model, candidates, data.held_out, stack)
         if data.held_out is not None:
             metric = metric_of(job.recipe, data.held_out)
             quality = measure_quality(engines, model, data.held_out, metric, job.progress)
@@ -183,10 +184,8 @@ def _measured(job: _Job, model: FloatModel, data: BuildData, candidates: list[Ca
         rules = GateRules(
             tables.precision.policy, metric, max_drop, tables.gate.max_latency_ratio, tables.gate.publish_failed
         )
-        feeds: Feeds = {}
         if len(engines) > 1:
             job.progress.stage("comparing latency")
-            feeds = usual_feeds(model, engines["fp32"], data.held_out)
         decision = decide(
             candidates,
             quality,
@@ -204,26 +203,36 @@ def _measured(job: _Job, model: FloatModel, data: BuildData, candidates: list[Ca
 
 
 def _loaded(
-    job: _Job, model: FloatModel, candidates: list[Candidate], stack: contextlib.ExitStack
-) -> tuple[Dict[str, Engine], list[Candidate]]:
-    """An engine for each candidate; under `auto` one that the backend refuses becomes unavailable."""
+    job: _Job,
+    model: FloatModel,
+    candidates: list[Candidate],
+    held_out: SampleSource | None,
+    stack: contextlib.ExitStack,
+) -> tuple[Dict[str, Engine], list[Candidate], Feeds]:
+    """An engine for each candidate, and feeds to time them on.
+
+    Under `auto` a candidate that the backend refuses, or can't run on those feeds, becomes unavailable.
+    """
     engines: Dict[str, Engine] = {}
+    feeds: Feeds = {}
     usable = []
     for candidate in candidates:
         usable.append(candidate)
         if candidate.plan is None:
             continue
         try:
-            engine = engine_from_bytes(
-                candidate.plan, model.info_of(candidate.precision), model.signature, EngineOptions()
-            )
+            info = model.info_of(candidate.precision)
+            engine = stack.enter_context(engine_from_bytes(candidate.plan, info, model.signature, EngineOptions()))
+            if candidate.precision != "fp32":
+                feeds = feeds or usual_feeds(model, engines["fp32"], held_out)
+                engine.infer(feeds)
         except BackendError as error:
             if job.recipe.tables.precision.policy != "auto" or candidate.precision == "fp32":
                 raise
             usable[-1] = Candidate(candidate.precision, None, str(error))
             continue
-        engines[candidate.precision] = stack.enter_context(engine)
-    return engines, usable
+        engines[candidate.precision] = engine
+    return engines, usable, feeds
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from onnx import TensorProto, helper
 import edge_runtime
 from edge_runtime.builder.builder import BuildOptions, BuiltPlan, build
 from edge_runtime.builder.recipe import make_recipe
-from edge_runtime.errors import ConfigError, DataError, GateError, ModelError
+from edge_runtime.engine.engine import Engine
+from edge_runtime.errors import BackendError, ConfigError, DataError, GateError, ModelError
 from edge_runtime.plan.store import PlanStore
 
 
@@ -249,6 +250,24 @@ def test_names_in_a_recipe_that_lead_nowhere_are_told_whatever_is_built(
 def test_tables_that_are_no_tables_are_a_configuration_error(recipe: Dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         build(recipe)
+
+
+def test_auto_goes_on_without_a_candidate_that_loads_but_cannot_run(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    infer = Engine.infer
+
+    def failing(engine: Engine, feeds: Any) -> Any:  # a made-up fault: a kernel that fails in FP16 only
+        if engine.info.precision == "fp16":
+            raise BackendError("no such kernel")
+        return infer(engine, feeds)
+
+    monkeypatch.setattr(Engine, "infer", failing)
+    records = bench.build("auto").manifest.candidates
+    assert [(r.precision, r.verdict) for r in records][1] == ("fp16", "unavailable")
+    assert "no such kernel" in records[1].reason
+    with pytest.raises(BackendError):
+        bench.build("fp16")
 
 
 def test_a_model_that_is_fp16_already_gains_nothing_under_auto(bench: Bench) -> None:
