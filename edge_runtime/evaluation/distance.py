@@ -4,57 +4,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Dict, Iterator, Tuple
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.errors import DataError, nearest
-from edge_runtime.evaluation.intervals import mean_interval
+from edge_runtime.evaluation.bootstrap import Resampling, percentile_interval, resampled_means
+from edge_runtime.evaluation.loss import Loss, Losses
 from edge_runtime.evaluation.score import Array, LabelledSample, Outputs, Score
 
 _Rows = npt.NDArray[np.float64]
 
 
-class Cosine:
-    """The mean over rows of the cosine of output and target, averaged over outputs."""
+class _RowMeasure:
+    """A metric made of the means of some figures of every row, which it keeps: 8 bytes each, by output."""
 
     def __init__(self) -> None:
-        self._rows: Dict[str, _Mean] = {}
-        self._columns: Dict[str, _Sums] = {}
-
-    def add(self, outputs: Outputs, sample: LabelledSample, reference: Outputs) -> None:
-        """Compares one sample.
-
-        Raises:
-            DataError: the outputs can't be compared.
-        """
-        for name, got, want in _compared(outputs, sample.expected or _targets(reference)):
-            if got.shape[1] == 1:  # the cosine of two numbers is only their sign: take the column as one vector
-                self._columns.setdefault(name, _Sums()).add(got, want)
-            else:
-                self._rows.setdefault(name, _Mean()).add(_row_cosines(got, want))
-
-    def score(self) -> Score:
-        """The mean cosine, with a normal interval where no output is a single column.
-
-        Raises:
-            DataError: nothing was compared.
-        """
-        if not self._columns:
-            return _mean_score(self._rows, (-1.0, 1.0))
-        values = [mean.value for mean in self._rows.values()] + [sums.cosine for sums in self._columns.values()]
-        n = max(part.n for parts in (self._rows, self._columns) for part in parts.values())
-        return Score(sum(values) / len(values), None, None, n)
-
-
-class MeanSquaredError:
-    """The mean over rows of the mean squared error, averaged over outputs."""
-
-    def __init__(self) -> None:
-        self._errors: Dict[str, _Mean] = {}
-        self._squares: Dict[str, _Mean] = {}
-        self._float_squares: Dict[str, _Mean] = {}
+        self._figures: Dict[Tuple[str, int], bytearray] = {}
 
     def add(self, outputs: Outputs, sample: LabelledSample, reference: Outputs) -> None:
         """Compares one sample.
@@ -64,19 +31,76 @@ class MeanSquaredError:
         """
         with np.errstate(over="ignore", invalid="ignore"):
             for name, got, want in _compared(outputs, sample.expected or _targets(reference)):
-                self._errors.setdefault(name, _Mean()).add(np.square(got - want).mean(axis=1))
-                self._squares.setdefault(name, _Mean()).add(np.square(want).mean(axis=1))
                 floats = np.asarray(reference.get(name, want), np.float64).reshape(len(want), -1)
-                self._float_squares.setdefault(name, _Mean()).add(np.square(floats).mean(axis=1))
+                figures = np.column_stack(self._row_figures(got, want, floats))
+                self._figures.setdefault((name, figures.shape[1]), bytearray()).extend(figures.tobytes())
 
-    def score(self) -> Score:
-        """The error, with a normal interval, beside the target's mean square (the float model's, if that is zero).
+    def score(self, resampling: Resampling) -> Score:
+        """The score, with a bootstrap interval over rows.
 
         Raises:
             DataError: nothing was compared.
         """
-        target, floats = (_mean_score(means, (0.0, math.inf)).value for means in (self._squares, self._float_squares))
-        return _mean_score(self._errors, (0.0, math.inf), target or floats)
+        tables = self._tables()
+        if not tables:
+            raise _nothing_compared()
+        n = max(map(len, tables))
+        with np.errstate(over="ignore", invalid="ignore"):
+            value, magnitude = self._scored([table.mean(axis=0) for table in tables])
+        low, high = None, None
+        if n > 1 and np.isfinite(value):
+            low, high = percentile_interval(self._scored(resampled_means(tables, resampling))[0])
+        return Score(float(value), low, high, n, None if magnitude is None else float(magnitude))
+
+    def compare(self, candidate: Any, value: float, losses: Losses, resampling: Resampling) -> Loss:
+        """The loss, by a bootstrap of the rows of both."""
+        ours, theirs = self._tables(), candidate._tables()
+        n = max(map(len, ours))
+        if n < 2 or [table.shape for table in ours] != [table.shape for table in theirs]:
+            return Loss(value, None, None, n)
+        drawn = resampled_means([*ours, *theirs], resampling)
+        baseline, _ = self._scored(drawn[: len(ours)])
+        scores, magnitude = self._scored(drawn[len(ours) :])
+        drawn_losses = losses(baseline, scores, np.abs(baseline) if magnitude is None else magnitude)
+        return Loss(value, *percentile_interval(drawn_losses), n)
+
+    def _tables(self) -> List[_Rows]:
+        figures = sorted(self._figures.items())
+        return [np.frombuffer(bytes(values)).reshape(-1, width) for (_, width), values in figures]
+
+    def _row_figures(self, got: _Rows, want: _Rows, floats: _Rows) -> Sequence[_Rows]:
+        raise NotImplementedError
+
+    def _scored(self, means: Sequence[_Rows]) -> Tuple[_Rows, _Rows | None]:
+        """Scores and magnitudes from the means of every output's figures, which are in the last axis."""
+        raise NotImplementedError
+
+
+class Cosine(_RowMeasure):
+    """The mean over rows of the cosine of output and target, averaged over outputs."""
+
+    def _row_figures(self, got: _Rows, want: _Rows, floats: _Rows) -> Sequence[_Rows]:  # noqa: ARG002
+        figures = ((got * want).sum(axis=1), np.square(got).sum(axis=1), np.square(want).sum(axis=1))
+        # The cosine of two numbers is only their sign: a column is taken as one vector over all rows.
+        return figures if got.shape[1] == 1 else [_cosines(*figures)]
+
+    def _scored(self, means: Sequence[_Rows]) -> Tuple[_Rows, None]:
+        cosines = [_cosines(*np.moveaxis(mean, -1, 0)) if mean.shape[-1] > 1 else mean[..., 0] for mean in means]
+        return np.mean(cosines, axis=0), None
+
+
+class MeanSquaredError(_RowMeasure):
+    """The mean over rows of the mean squared error, averaged over outputs.
+
+    The magnitude is the target's mean square (the float model's, if that is zero).
+    """
+
+    def _row_figures(self, got: _Rows, want: _Rows, floats: _Rows) -> Sequence[_Rows]:
+        return [np.square(values).mean(axis=1) for values in (got - want, want, floats)]
+
+    def _scored(self, means: Sequence[_Rows]) -> Tuple[_Rows, _Rows]:
+        errors, targets, floats = np.moveaxis(np.mean(means, axis=0), -1, 0)
+        return errors, np.where(targets == 0, floats, targets)
 
 
 class LargestError:
@@ -102,7 +126,7 @@ class LargestError:
                 self._float_magnitude = max(self._float_magnitude, float(floats))
                 self._rows[name] = self._rows.get(name, 0) + len(got)
 
-    def score(self) -> Score:
+    def score(self, resampling: Resampling) -> Score:  # noqa: ARG002
         """The error, beside the target's largest |value| (the float model's, if that is zero).
 
         Raises:
@@ -111,6 +135,10 @@ class LargestError:
         if not self._rows:
             raise _nothing_compared()
         return Score(self._largest, None, None, max(self._rows.values()), self._magnitude or self._float_magnitude)
+
+    def compare(self, candidate: Any, value: float, losses: Losses, resampling: Resampling) -> Loss:  # noqa: ARG002
+        """The loss, without an interval: rows drawn again can't have a larger error."""
+        return Loss(value, None, None, max(self._rows.values()))
 
 
 @dataclass(frozen=True)
@@ -148,30 +176,6 @@ class Agreement:
         return AgreementScore(float(np.min([s.cosine for s in sums])), float(np.min([s.sqnr_db for s in sums])))
 
 
-class _Mean:
-    """Mean and variance of a stream of values."""
-
-    def __init__(self) -> None:
-        self.n = 0
-        self._sum = 0.0
-        self._squares = 0.0
-
-    def add(self, values: _Rows) -> None:
-        with np.errstate(over="ignore", invalid="ignore"):
-            self.n += values.size
-            self._sum += float(values.sum())
-            self._squares += float(np.square(values).sum())
-
-    @property
-    def value(self) -> float:
-        return self._sum / self.n
-
-    @property
-    def half_width(self) -> float:
-        variance = max(0.0, self._squares / self.n - self.value * self.value) * self.n / max(self.n - 1, 1)
-        return mean_interval(0.0, variance, self.n)[1]
-
-
 class _Sums:
     """Products of a stream of outputs and targets."""
 
@@ -199,11 +203,6 @@ class _Sums:
             return float(10 * np.log10(np.float64(self._want) / self._error))
 
 
-def _row_cosines(got: _Rows, want: _Rows) -> _Rows:
-    with np.errstate(over="ignore", invalid="ignore"):
-        return _cosines((got * want).sum(axis=1), np.square(got).sum(axis=1), np.square(want).sum(axis=1))
-
-
 def _cosines(product: npt.ArrayLike, got: npt.ArrayLike, want: npt.ArrayLike) -> _Rows:
     """Cosines from a product and two squared lengths: 1 between two zero vectors, 0 if one is."""
     got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
@@ -212,17 +211,6 @@ def _cosines(product: npt.ArrayLike, got: npt.ArrayLike, want: npt.ArrayLike) ->
     cosines = np.where((got == 0) | (want == 0), np.where(got == want, 1.0, 0.0), cosines)
     clipped: _Rows = np.clip(cosines, -1.0, 1.0)
     return clipped
-
-
-def _mean_score(means: Dict[str, _Mean], bounds: Tuple[float, float], magnitude: float = 1.0) -> Score:
-    if not means:
-        raise _nothing_compared()
-    value = sum(mean.value for mean in means.values()) / len(means)
-    half = sum(mean.half_width for mean in means.values()) / len(means)  # outputs of one row depend on each other
-    n = max(mean.n for mean in means.values())
-    if not math.isfinite(value) or not math.isfinite(half) or n < 2:
-        return Score(value, None, None, n, magnitude)
-    return Score(value, max(bounds[0], value - half), min(bounds[1], value + half), n, magnitude)
 
 
 def _targets(reference: Outputs) -> Outputs:

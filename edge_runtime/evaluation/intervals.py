@@ -22,11 +22,5 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Tuple[f
     return max(0.0, (middle - half) / whole), min(1.0, (middle + half) / whole)
 
 
-def mean_interval(mean: float, variance: float, n: int, confidence: float = 0.95) -> Tuple[float, float]:
-    """Where the mean of a population lies, by the normal approximation, from the mean and variance of n draws."""
-    half = _quantile(confidence) * math.sqrt(variance / n)
-    return mean - half, mean + half
-
-
 def _quantile(confidence: float) -> float:
     return NormalDist().inv_cdf((1 + confidence) / 2)

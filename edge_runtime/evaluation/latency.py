@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Callable, List, Sequence, Tuple
 
 import numpy as np
@@ -162,7 +162,7 @@ class TimingOptions:
 
 @dataclass(frozen=True)
 class LatencyRatio:
-    """A candidate's latency over the first one's: the median of the rounds, and its confidence interval."""
+    """A candidate's latency over another's: the median of the rounds, and its confidence interval."""
 
     ratio: float
     low: float
@@ -171,11 +171,34 @@ class LatencyRatio:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `interleaved` measured, a summary and a ratio for each candidate, in order."""
+    """What `interleaved` measured: a summary for each candidate, in order, and ratios between any two of them.
 
-    rounds: int
+    `round_ns` is what each candidate took in each round: `[rounds, candidates]`.
+    """
+
     summaries: Tuple[LatencySummary, ...]
-    ratios: Tuple[LatencyRatio, ...]
+    round_ns: Array = field(repr=False, compare=False)
+    confidence: float
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds there were."""
+        return len(self.round_ns)
+
+    @property
+    def ratios(self) -> Tuple[LatencyRatio, ...]:
+        """The ratio of each candidate to the first."""
+        return tuple(self.ratio(index) for index in range(len(self.summaries)))
+
+    def ratio(self, of: int, against: int = 0) -> LatencyRatio:
+        """The latency of one candidate over another's, both by their place in the call.
+
+        The interval is the sign test's for the median of the per-round ratios, free of any assumption on their
+        distribution; a whole interval below 1 means faster.
+        """
+        ascending = np.sort(self.round_ns[:, of] / self.round_ns[:, against])
+        outside = _tail_count(ascending.size, 0.5, (1 - self.confidence) / 2)
+        return LatencyRatio(float(np.median(ascending)), float(ascending[outside]), float(ascending[-1 - outside]))
 
 
 def interleaved(
@@ -186,35 +209,38 @@ def interleaved(
 ) -> Comparison:
     """Times callables in one run, in the order A B B A every round, so that drift hits all alike.
 
-    The interval of a ratio is the sign test's for the median of the per-round ratios, free of any assumption on
-    their distribution; a whole interval below 1 means faster than the first. `clock` counts nanoseconds.
+    Of three or more, the next one begins each round, for the call in the middle finds caches as it left them itself.
+    `clock` counts nanoseconds.
     """
     limits = options or TimingOptions()
     candidates = (first, *others)
-    count = len(candidates)
-    order = (*candidates, *reversed(candidates))
     start_ns, budget_ns = clock(), round(limits.budget_s * 1e9)
     warm_up = (min(1, limits.warm_up_rounds), limits.warm_up_rounds)
-    _run_rounds(order, warm_up, start_ns + budget_ns // 4, clock)
-    rows = _run_rounds(order, (limits.min_rounds, limits.max_rounds), start_ns + budget_ns, clock)
+    _run_rounds(candidates, warm_up, start_ns + budget_ns // 4, clock)
+    rows = _run_rounds(candidates, (limits.min_rounds, limits.max_rounds), start_ns + budget_ns, clock)
     times = np.array(rows, dtype=np.int64)
-    forth, back = times[:, :count], times[:, : count - 1 : -1]
-    both = np.maximum(forth + back, 1)
     return Comparison(
-        len(times),
-        tuple(LatencySummary.from_durations(np.concatenate((forth[:, i], back[:, i]))) for i in range(count)),
-        tuple(_median_ratio(both[:, i] / both[:, 0], limits.confidence) for i in range(count)),
+        tuple(LatencySummary.from_durations(times[:, :, index].ravel()) for index in range(len(candidates))),
+        np.maximum(times.sum(axis=1), 1),
+        limits.confidence,
     )
 
 
 def _run_rounds(
-    order: Sequence[Callable[[], object]], rounds: Tuple[int, int], end_ns: int, clock: Clock
-) -> List[List[int]]:
-    """A row of durations a round: at least `rounds[0]`, at most `rounds[1]`, and between them until `end_ns`."""
+    candidates: Sequence[Callable[[], object]], rounds: Tuple[int, int], end_ns: int, clock: Clock
+) -> List[List[List[int]]]:
+    """Both durations of every candidate for each round: at least `rounds[0]`, at most `rounds[1]`, else to `end_ns`."""
     fewest, most = rounds
-    rows: List[List[int]] = []
+    count = len(candidates)
+    rows: List[List[List[int]]] = []
     while len(rows) < fewest or (len(rows) < most and clock() < end_ns):
-        rows.append([_timed(call, clock) for call in order])
+        turn = len(rows) % count if count > 2 else 0
+        order = [*range(turn, count), *range(turn)]
+        row = [[0] * count, [0] * count]
+        for durations, indices in zip(row, (order, reversed(order))):
+            for index in indices:
+                durations[index] = _timed(candidates[index], clock)
+        rows.append(row)
     return rows
 
 
@@ -222,9 +248,3 @@ def _timed(call: Callable[[], object], clock: Clock) -> int:
     start_ns = clock()
     call()
     return clock() - start_ns
-
-
-def _median_ratio(ratios: Array, confidence: float) -> LatencyRatio:
-    ascending = np.sort(ratios)
-    outside = _tail_count(ratios.size, 0.5, (1 - confidence) / 2)
-    return LatencyRatio(float(np.median(ascending)), float(ascending[outside]), float(ascending[-1 - outside]))

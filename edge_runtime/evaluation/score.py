@@ -7,6 +7,9 @@ from typing import Any, Mapping, Protocol
 
 import numpy.typing as npt
 
+from edge_runtime.evaluation.bootstrap import Resampling
+from edge_runtime.evaluation.loss import Loss, Losses
+
 Array = npt.NDArray[Any]
 Outputs = Mapping[str, Array]
 
@@ -27,15 +30,15 @@ class LabelledSample(Protocol):
 class Score:
     """What a metric came to over `n` rows, and where its true value lies with 95 % confidence (None: not known).
 
-    `magnitude` is what an error is measured against: the target's mean square for mse, its largest |value| for
-    max-abs, else 1. `value` is NaN if any output was NaN.
+    `magnitude` is what a loss is measured by: the target's mean square for mse, its largest |value| for max-abs; None
+    for the float model's |value|. `value` is NaN if any output was NaN.
     """
 
     value: float
     low: float | None
     high: float | None
     n: int
-    magnitude: float = 1.0
+    magnitude: float | None = None
 
 
 class Measure(Protocol):
@@ -48,9 +51,12 @@ class Measure(Protocol):
             DataError: they can't be compared.
         """
 
-    def score(self) -> Score:
+    def score(self, resampling: Resampling) -> Score:
         """The score of all that was added.
 
         Raises:
             DataError: nothing was.
         """
+
+    def compare(self, candidate: Any, value: float, losses: Losses, resampling: Resampling) -> Loss:
+        """The loss `value` of a measure of the same kind that was fed the same samples, with its interval."""

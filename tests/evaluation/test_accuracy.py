@@ -10,6 +10,7 @@ import pytest
 from edge_runtime.calibration.sample import Sample
 from edge_runtime.errors import DataError
 from edge_runtime.evaluation.accuracy import Accuracy
+from edge_runtime.evaluation.bootstrap import Resampling
 from edge_runtime.evaluation.intervals import wilson_interval
 
 
@@ -21,7 +22,7 @@ def score_of(outputs: dict, label: Any = None, expected: Any = None, reference: 
     accuracy = Accuracy(output)
     label = None if label is None else np.array(label)
     accuracy.add(outputs, Sample({}, label, expected), outputs if reference is None else reference)
-    return accuracy.score()
+    return accuracy.score(Resampling())
 
 
 def test_labels_come_first_then_expected_then_the_reference():

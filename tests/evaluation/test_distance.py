@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from edge_runtime.calibration.sample import Sample
 from edge_runtime.errors import DataError
+from edge_runtime.evaluation.bootstrap import Resampling
 from edge_runtime.evaluation.distance import Agreement, Cosine, LargestError, MeanSquaredError
 
 MEASURES = [Cosine, MeanSquaredError, LargestError]
@@ -22,7 +23,7 @@ GOT, WANT = (RNG.normal(size=(12, 6)) for _ in range(2))
 def score_of(measure: Any, got: dict, want: dict, expected: dict | None = None):
     made = measure()
     made.add(got, Sample({}, None, expected), want)
-    return made.score()
+    return made.score(Resampling())
 
 
 def cosines(got: np.ndarray, want: np.ndarray) -> np.ndarray:
@@ -55,7 +56,7 @@ def test_cutting_rows_into_samples_changes_nothing(measure, cuts):
     made = measure()
     for got, want in zip(np.split(GOT, np.cumsum(cuts).clip(max=12)), np.split(WANT, np.cumsum(cuts).clip(max=12))):
         made.add({"y": got, "column": got[:, :1]}, Sample({}), {"y": want, "column": want[:, :1]})
-    score = made.score()
+    score = made.score(Resampling())
     whole = score_of(measure, {"y": GOT, "column": GOT[:, :1]}, {"y": WANT, "column": WANT[:, :1]})
     assert (score.value, score.n, score.magnitude) == (pytest.approx(whole.value), 12, pytest.approx(whole.magnitude))
 

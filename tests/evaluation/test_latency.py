@@ -116,6 +116,33 @@ def test_a_ratio_is_to_the_first_with_its_interval():
     assert (result.rounds, [summary.n for summary in result.summaries]) == (40, [80, 80, 80])
 
 
+def test_any_two_can_be_compared():
+    clock = FakeClock()
+    calls = [clock.taking(duration) for duration in (2.0, 3.0, 1.0)]
+    result = interleaved(*calls, options=TimingOptions(min_rounds=6, max_rounds=6), clock=clock)
+    assert result.ratio(2, 1).ratio == pytest.approx(1 / 3)
+    assert result.ratio(0, 1).ratio == pytest.approx(2 / 3)
+    assert [result.ratio(index) for index in range(3)] == list(result.ratios)
+
+
+def test_a_ratio_of_two_others_is_of_the_same_rounds():
+    clock, rng = FakeClock(), np.random.default_rng(0)
+    noise = rng.lognormal(0.0, 0.5, 36)
+    busy = [clock.taking(*(noise * factor).repeat(2)) for factor in (1.0, 2.0)]
+    options = TimingOptions(min_rounds=30, max_rounds=30, warm_up_rounds=0)
+    result = interleaved(clock.taking(1.0), *busy, options=options, clock=clock)
+    ratio = result.ratio(2, 1)
+    assert (ratio.low, ratio.ratio, ratio.high) == tuple(pytest.approx(2.0, rel=1e-6) for _ in range(3))
+    assert result.ratio(1).low < result.ratio(1).high
+
+
+def test_of_three_each_has_its_turn_in_the_middle():
+    clock, calls = FakeClock(), []
+    options = TimingOptions(budget_s=1, min_rounds=6, max_rounds=6, warm_up_rounds=0)
+    interleaved(*(lambda name=name: calls.append(name) for name in "abc"), options=options, clock=clock)
+    assert "".join(calls) == "abccbabcaacbcabbac" * 2
+
+
 def test_drift_within_a_round_cancels():
     clock = FakeClock()
     slower_and_slower = iter(range(1, 10**6))
