@@ -68,11 +68,11 @@ def _fold(graph: onnx.GraphProto, conv: onnx.NodeProto, around: _Surroundings, f
 
 
 def _is_foldable(node: onnx.NodeProto, known: Mapping[str, onnx.TensorProto]) -> bool:
-    return (
-        node.op_type in _CHANNEL_AXIS
-        and all(name in known for name in node.input[1:] if name)
-        and (node.op_type == "Conv" or attribute_values(node).get("group", 1) == 1)
-    )
+    if node.op_type not in _CHANNEL_AXIS or not all(name in known for name in node.input[1:] if name):
+        return False
+    weight, *bias = (list(known[name].dims) for name in node.input[1:] if name)
+    has_groups = node.op_type == "ConvTranspose" and attribute_values(node).get("group", 1) != 1
+    return not has_groups and len(weight) > 2 and bias in ([], [[weight[_CHANNEL_AXIS[node.op_type]]]])
 
 
 def _followers(
@@ -105,6 +105,8 @@ def _batch_norm(
     if not all(name in known for name in node.input[1:]):
         return None
     gamma, beta, mean, variance = (_values(known[name]) for name in node.input[1:])
+    if any(values.shape != (gamma.size,) for values in (gamma, beta, mean, variance)):
+        return None
     scale = gamma / np.sqrt(variance + settings.get("epsilon", 1e-5))
     return scale, beta - mean * scale
 

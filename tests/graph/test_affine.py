@@ -64,6 +64,23 @@ def test_channelwise_arithmetic_goes_into_the_convolution(build, run, op_type, s
     assert folded(build, run, nodes, weights) == (["Conv", "Div"] if kept else ["Conv"])
 
 
+MISSHAPEN = {
+    "bias": ([N("Conv", ["x", "w", "b"], ["c"]), N("Mul", ["c", "k"], ["y"])], {"b": weight(5)}),
+    "statistics": ([N("Conv", ["x", "w"], ["c"]), NORM], {**statistics(3), "r": weight(2)}),
+    "rank": ([N("Conv", ["x", "w"], ["c"]), NORM], {**statistics(3), "p": weight(1, 3)}),
+}
+
+
+@pytest.mark.parametrize("name", MISSHAPEN)
+def test_misshapen_parameters_are_left_to_the_backend(build, name):
+    nodes, weights = MISSHAPEN[name]
+    reshaped = [N("Reshape", ["flat", "shape"], ["x"]), *nodes]  # of a rank that nobody knows before
+    inputs = [helper.make_tensor_value_info("flat", 1, ["n"]), helper.make_tensor_value_info("shape", 7, ["k"])]
+    output = helper.make_tensor_value_info("y", 1, [None] * 4)
+    model = build(reshaped, inputs, {"w": weight(3, 2, 3, 3), "k": np.float32(2), **weights}, [output])
+    assert len(portable(model).proto.graph.node) == 3
+
+
 def test_a_whole_chain_is_folded_under_the_last_name(build, run):
     weights = {"w": weight(3, 2, 3, 3), "k": np.float32(2), "k2": weight(3, 1, 1), **statistics(3)}
     nodes = [

@@ -6,6 +6,8 @@ from onnx import TensorProto, helper
 
 from edge_runtime.errors import ModelError, UnsupportedModelError
 from edge_runtime.graph.outputs import with_extra_outputs
+from edge_runtime.graph.portable import portable
+from edge_runtime.tensors import DYNAMIC
 
 N = helper.make_node
 
@@ -32,3 +34,19 @@ def test_a_tensor_without_rank_is_unsupported(build):
     nodes = [N("Expand", ["x", "t"], ["e"]), N("ReduceSum", ["e"], ["y"], keepdims=0)]
     with pytest.raises(UnsupportedModelError, match="'e'"):
         with_extra_outputs(build(nodes, [x, target], outputs=[helper.make_tensor_value_info("y", 1, [])]), ["e"])
+
+
+@pytest.mark.parametrize("name", ["cls", "det", "rec", "magika", "minilm"])
+def test_every_tensor_of_a_real_network_can_be_shown_in_its_shape(real_model, real_feeds, run, name):
+    model, feeds = portable(real_model(name)), real_feeds(name)
+    shown = with_extra_outputs(model, [tensor for node in model.proto.graph.node for tensor in node.output if tensor])
+    answers = run(shown, feeds)
+    for spec in shown.outputs:
+        got = answers[spec.name].shape
+        assert len(got) == len(spec.shape)
+        assert all(size in (DYNAMIC, actual) for size, actual in zip(spec.shape, got))
+
+
+def test_a_weight_can_be_shown_too(build, run):
+    shown = with_extra_outputs(build([N("Add", ["x", "w"], ["y"])], {"x": [2]}, {"w": np.ones(2, np.float32)}), ["w"])
+    np.testing.assert_array_equal(run(shown, {"x": np.zeros(2, np.float32)})["w"], [1, 1])
