@@ -6,7 +6,9 @@ import contextlib
 import importlib.util
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any, Iterator, Tuple, Type
+from typing import Any, Iterator, Mapping, Tuple, Type
+
+import numpy.typing as npt
 
 from edge_runtime.errors import BackendError, BackendUnavailableError, UnsupportedModelError
 
@@ -29,8 +31,13 @@ def version() -> str | None:
     return "unknown" if importlib.util.find_spec("onnxruntime") else None
 
 
-def load_session(model: bytes, options: SessionOptions, what: str) -> Any:
+def load_session(
+    model: bytes, options: SessionOptions, what: str, weights: Mapping[str, npt.NDArray[Any]] | None = None
+) -> Any:
     """A CPU `InferenceSession` over the ONNX bytes of `what` (a name for messages).
+
+    `weights` stand for the initializers that the bytes refer to in another file, which is never opened. The session
+    keeps them and may use their memory.
 
     Raises:
         BackendUnavailableError: ONNX Runtime isn't installed.
@@ -44,7 +51,11 @@ def load_session(model: bytes, options: SessionOptions, what: str) -> Any:
     settings.log_severity_level = 4
     settings.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.allow_spinning else "0")
     with translated(f"{what}: ONNX Runtime can't load it"):
-        return runtime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+        values = {name: runtime.OrtValue.ortvalue_from_numpy(value) for name, value in (weights or {}).items()}
+        settings.add_external_initializers(list(values), list(values.values()))
+        session = runtime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+        session.weights = values
+        return session
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from edge_runtime.engine.engine import Engine, EngineInfo
 from edge_runtime.engine.onnxruntime import slot_maker
 from edge_runtime.errors import ConfigError
 from edge_runtime.onnxruntime_api import SessionOptions
+from edge_runtime.plan.contents import PlanFiles
 from edge_runtime.plan.store import StoredPlan, open_plan
 from edge_runtime.plan.target import check_target
 from edge_runtime.tensors import Signature
@@ -39,7 +40,7 @@ class EngineOptions:
 def load(plan: str | os.PathLike[str] | StoredPlan, options: EngineOptions | None = None) -> Engine:
     """A warmed engine for a plan: a version's folder, a model's folder (what it serves), or a stored plan.
 
-    The plan's digest and target are checked before the engine library sees a byte. The caller closes it.
+    The plan's digests and target are checked before the engine library sees a byte. The caller closes it.
 
     Raises:
         PlanError: not found, corrupt, or for another backend or board.
@@ -56,13 +57,25 @@ def load(plan: str | os.PathLike[str] | StoredPlan, options: EngineOptions | Non
         precision=manifest.precision,
         device=manifest.backend.device,
     )
-    return engine_from_bytes(stored.read_plan(), info, manifest.signature, options or EngineOptions())
+    return engine_from_files(stored.open_files(), info, manifest.signature, options or EngineOptions())
 
 
 def engine_from_bytes(model: bytes, info: EngineInfo, signature: Signature, options: EngineOptions) -> Engine:
-    """An engine over plan bytes that were checked already (or were never stored), warmed as `options` say."""
+    """An engine over an ONNX that holds all its weights, warmed as `options` say."""
+    return engine_from_files(PlanFiles({"model.onnx": model}), info, signature, options)
+
+
+def engine_from_files(plan: PlanFiles, info: EngineInfo, signature: Signature, options: EngineOptions) -> Engine:
+    """An engine over a plan whose ONNX was checked already (or was never stored), warmed as `options` say.
+
+    Weights that lie apart are read once, to the end, before the engine library gets them from memory.
+
+    Raises:
+        PlanCorruptError: the weights aren't what they should be.
+        BackendError: the engine library refused the plan.
+    """
     settings = SessionOptions(intra_op_threads=options.resolved_threads)
-    engine = Engine(info, signature, slot_maker(model, signature, settings, f"model {info.name!r}"), options.slots)
+    engine = Engine(info, signature, slot_maker(plan, signature, settings, f"model {info.name!r}"), options.slots)
     try:
         engine.warm_up(options.warm_up_runs)
     except BaseException:

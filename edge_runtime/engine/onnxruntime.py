@@ -8,8 +8,10 @@ from typing import Any, Callable, Dict, Tuple
 import numpy as np
 import numpy.typing as npt
 
+from edge_runtime.engine.weights import read_weights
 from edge_runtime.errors import BackendError
 from edge_runtime.onnxruntime_api import SessionOptions, load_session, translated
+from edge_runtime.plan.contents import PlanFiles
 from edge_runtime.tensors import Shape, Signature, TensorSpec, element_count
 
 Array = npt.NDArray[Any]
@@ -18,13 +20,16 @@ ShapeKey = Tuple[Shape, ...]
 _MAX_LEARNT_SHAPES = 256
 
 
-def slot_maker(model: bytes, signature: Signature, options: SessionOptions, what: str) -> Callable[[], OnnxRuntimeSlot]:
-    """A maker of slots that share one session over the ONNX bytes of `what`.
+def slot_maker(
+    plan: PlanFiles, signature: Signature, options: SessionOptions, what: str
+) -> Callable[[], OnnxRuntimeSlot]:
+    """A maker of slots that share one session over the plan of `what`.
 
     Raises:
-        BackendError: ONNX Runtime can't load the bytes, or they have other inputs or outputs than `signature`.
+        PlanCorruptError: the weights of the plan aren't what they should be.
+        BackendError: ONNX Runtime can't load the plan, or it has other inputs or outputs than `signature`.
     """
-    session = load_session(model, options, what)
+    session = load_session(plan.model, options, what, read_weights(plan, what))
     found = [item.name for item in (*session.get_inputs(), *session.get_outputs())]
     expected = [spec.name for spec in (*signature.inputs, *signature.outputs)]
     if found != expected:

@@ -14,6 +14,9 @@ import onnx.inliner
 from edge_runtime.errors import ModelError, UnsupportedModelError
 from edge_runtime.graph.source import LIMIT_NBYTES, all_tensors, has_external_data, stored_nbytes, tensor_nbytes
 from edge_runtime.graph.topology import all_graphs, all_nodes, node_graphs
+from edge_runtime.graph.weights import is_large, restore_weights, without_weights
+
+_DEEPEST = 12  # onnx 1.17 infers the types of a branch anew for each level above it
 
 
 def check_header(proto: onnx.ModelProto, name: str) -> None:
@@ -73,19 +76,22 @@ def inlined(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
             raise ModelError(f"{name}: functions call each other in a circle: {sorted(calls)}")
         calls = {key: called for key, called in calls.items() if key not in leaves}
     try:
-        result = onnx.inliner.inline_local_functions(proto)
+        result = onnx.inliner.inline_local_functions(without_weights(proto))
     except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
         raise ModelError(f"{name}: its functions can't be inlined: {first_line(error)}") from error
+    restore_weights(result, proto)
     del result.functions[:]  # what is still called is an unknown operator to check_operators
     return result
 
 
 def check_operators(proto: onnx.ModelProto, name: str) -> None:
-    """Refuse operators outside the standard domain, or unknown at the model's opset.
+    """Refuse operators outside the standard domain, or unknown at the model's opset, and subgraphs nested too deep.
 
     Raises:
         UnsupportedModelError: naming domain, operator and node.
     """
+    if _depth(proto.graph) > _DEEPEST:
+        raise UnsupportedModelError(f"{name}: subgraphs are nested more than {_DEEPEST} deep; export a flatter model")
     opset = opset_of(proto)
     for node in all_nodes(proto.graph):
         _shorten_domain(node)
@@ -100,6 +106,30 @@ def check_operators(proto: onnx.ModelProto, name: str) -> None:
             )
 
 
+def _depth(graph: onnx.GraphProto) -> int:
+    """How deep subgraphs are nested; counted up to one more than is allowed."""
+    level, depth = [graph], 0
+    while level and depth <= _DEEPEST:
+        level = [inner for each in level for node in each.node for inner in node_graphs(node)]
+        depth += bool(level)
+    return depth
+
+
+def check_kernels(proto: onnx.ModelProto, name: str) -> None:
+    """Refuse convolutions by a constant without spatial axes, at which onnx 1.17 crashes.
+
+    Raises:
+        ModelError: naming the node.
+    """
+    ranks = {tensor.name: len(tensor.dims) for tensor in proto.graph.initializer}
+    for node in proto.graph.node:
+        if node.op_type in ("Conv", "ConvTranspose") and len(node.input) > 1 and ranks.get(node.input[1], 3) < 3:
+            raise ModelError(
+                f"{name}: {node.op_type} (node {_title(node)}) has a weight of rank {ranks[node.input[1]]}, "
+                "expected 3 or more; export the model again"
+            )
+
+
 @functools.lru_cache(maxsize=4096)
 def is_operator(op_type: str, opset: int) -> bool:
     """Whether the standard domain has an operator at an opset."""
@@ -111,26 +141,35 @@ def is_operator(op_type: str, opset: int) -> bool:
 
 
 def check_tensors(proto: onnx.ModelProto, name: str) -> None:
-    """Refuse sparse tensors, external data and values of another number than the shape says.
+    """Refuse sparse and segmented tensors, external data and values of another number than the shape says.
 
     Raises:
         ModelError: naming the tensor.
-        UnsupportedModelError: a sparse tensor.
+        UnsupportedModelError: a sparse tensor or a segment, or over 2 GiB outside of the main graph's initializers.
     """
     attributes = (attribute for node in all_nodes(proto.graph) for attribute in node.attribute)
     if any(graph.sparse_initializer for graph in all_graphs(proto.graph)) or any(
         attribute.HasField("sparse_tensor") for attribute in attributes
     ):
         raise UnsupportedModelError(f"{name}: sparse weights can't be handled; export dense ones")
+    besides = -sum(tensor_nbytes(tensor) or 0 for tensor in proto.graph.initializer)
     for tensor in all_tensors(proto):
         if has_external_data(tensor):
             raise ModelError(f"{name}: tensor {tensor.name!r} lies in another file, which a model in memory can't have")
+        if tensor.HasField("segment"):
+            raise UnsupportedModelError(f"{name}: tensor {tensor.name!r} is a segment of one; export it whole")
         expected, got = tensor_nbytes(tensor), stored_nbytes(tensor)
         if any(size < 0 for size in tensor.dims) or expected not in (None, got):
             raise ModelError(
                 f"{name}: tensor {tensor.name!r} of shape {list(tensor.dims)} holds {got} bytes, "
                 f"expected {expected}; the file is damaged"
             )
+        besides += got
+    if besides > LIMIT_NBYTES:
+        raise UnsupportedModelError(
+            f"{name}: over 2 GiB in attributes of its nodes and in subgraphs; "
+            "export its weights as initializers of the main graph"
+        )
 
 
 def check_names(proto: onnx.ModelProto, name: str) -> None:
@@ -182,12 +221,15 @@ def run_checker(proto: onnx.ModelProto, name: str) -> None:
 
     Raises:
         ModelError: with the checker's text.
-        UnsupportedModelError: the model is over 2 GiB.
     """
-    if proto.ByteSize() > LIMIT_NBYTES:
-        raise UnsupportedModelError(f"{name}: over 2 GiB with its weights, which one ONNX message can't hold")
+    bare = without_weights(proto)
+    for tensor, original in zip(bare.graph.initializer, proto.graph.initializer):
+        if is_large(original) and original.HasField("raw_data") and tensor_nbytes(original) is not None:
+            tensor.dims[:] = [0]  # no value is missing then
+        elif is_large(original):
+            tensor.CopyFrom(original)
     try:
-        onnx.checker.check_model(proto)
+        onnx.checker.check_model(bare)
     except (onnx.checker.ValidationError, RuntimeError, ValueError, TypeError) as error:
         raise ModelError(f"{name}: not a valid ONNX model: {first_line(error)}; export it again") from error
 

@@ -13,12 +13,12 @@ from edge_runtime.graph.axes import Dim, Dims, input_axes, known_dims, only_name
 from edge_runtime.graph.check import first_line
 from edge_runtime.graph.reshapes import add_probes, reshape_hints
 from edge_runtime.graph.topology import constants
-from edge_runtime.tensors import element_count
+from edge_runtime.graph.weights import without_weights
 
 Types = Dict[str, onnx.TypeProto]
 
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
-_SHAPE_DATA = 1024  # elements; nothing computes a shape from a larger tensor
+_LONGEST_VECTOR = 1 << 20  # ONNX follows the values of a vector one by one, at over 100 bytes each
 _ROUNDS = 20  # of inference; each settles at least the first Reshape that is still open
 
 
@@ -27,7 +27,7 @@ def tensor_types(proto: onnx.ModelProto, data_prop: bool = False) -> Types:
 
     `data_prop` follows the values of shape tensors too.
     """
-    bare = _without_weights(proto)
+    bare = _bare(proto)
     probes = add_probes(bare.graph) if data_prop else {}
     types = _inferred(bare, data_prop)
     hints: Dict[str, List[Dim]] = {}
@@ -45,6 +45,13 @@ def tensor_types(proto: onnx.ModelProto, data_prop: bool = False) -> Types:
 
 
 def _inferred(proto: onnx.ModelProto, data_prop: bool) -> Types:
+    types = _types(proto, data_prop=False)
+    vectors = (dims for dims in map(known_dims, types.values()) if dims is not None and len(dims) == 1)
+    is_short = all(not isinstance(dims[0], int) or dims[0] <= _LONGEST_VECTOR for dims in vectors)
+    return _types(proto, data_prop=True) if data_prop and is_short else types
+
+
+def _types(proto: onnx.ModelProto, data_prop: bool) -> Types:
     try:
         graph = onnx.shape_inference.infer_shapes(proto, data_prop=data_prop).graph
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
@@ -58,7 +65,7 @@ def _inferred(proto: onnx.ModelProto, data_prop: bool) -> Types:
 def contradiction(proto: onnx.ModelProto) -> str:
     """What ONNX's strict inference has against the model, "" if nothing."""
     try:
-        onnx.shape_inference.infer_shapes(_without_weights(proto), check_type=True, strict_mode=True)
+        onnx.shape_inference.infer_shapes(_bare(proto), check_type=True, strict_mode=True)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError) as error:
         return first_line(error)
     return ""
@@ -116,17 +123,11 @@ def refresh_outputs(proto: onnx.ModelProto, name: str, trust_declared: bool = Tr
     return plain
 
 
-def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with the data of large initializers left out, so that inference doesn't copy it."""
-    graph = onnx.GraphProto(name=proto.graph.name)
-    for field in ("node", "input", "output", "value_info"):
-        getattr(graph, field).extend(getattr(proto.graph, field))
-    for tensor in proto.graph.initializer:
-        large = element_count(tensor.dims) > _SHAPE_DATA
-        bare = onnx.TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
-        graph.initializer.append(bare if large else tensor)
-    _state_kernels(graph)
-    return onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, graph=graph)
+def _bare(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without the values of its weights, so that inference doesn't copy them."""
+    bare = without_weights(proto)
+    _state_kernels(bare.graph)
+    return bare
 
 
 def _state_kernels(graph: onnx.GraphProto) -> None:

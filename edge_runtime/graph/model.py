@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Dict, FrozenSet, Sequence, Tuple
+from typing import Dict, FrozenSet, Iterable, Sequence, Tuple, Union
 
 import onnx
 
@@ -14,6 +14,7 @@ from edge_runtime.errors import ModelError, UnsupportedModelError
 from edge_runtime.graph.axes import dims_of, fixed_size, name_input_axes
 from edge_runtime.graph.check import (
     check_header,
+    check_kernels,
     check_names,
     check_operators,
     check_tensors,
@@ -21,26 +22,13 @@ from edge_runtime.graph.check import (
     opset_of,
     run_checker,
 )
+from edge_runtime.graph.folding import forget_claims
 from edge_runtime.graph.inference import check_convolutions, contradiction, element_name, refresh_outputs
-from edge_runtime.graph.source import LIMIT_NBYTES, Files, digest_of, parsed, read_source, source_digest
+from edge_runtime.graph.source import Files, digest_of, parsed, read_source, source_digest
+from edge_runtime.graph.weights import DTYPES, files_of, serialized
 from edge_runtime.tensors import DYNAMIC, DType, TensorSpec
 
 __all__ = ["OnnxModel", "load_model", "model_from_bytes", "source_digest"]
-
-_DTYPES: Dict[int, DType] = {
-    onnx.TensorProto.BOOL: DType.BOOL,
-    onnx.TensorProto.UINT8: DType.UINT8,
-    onnx.TensorProto.UINT16: DType.UINT16,
-    onnx.TensorProto.UINT32: DType.UINT32,
-    onnx.TensorProto.UINT64: DType.UINT64,
-    onnx.TensorProto.INT8: DType.INT8,
-    onnx.TensorProto.INT16: DType.INT16,
-    onnx.TensorProto.INT32: DType.INT32,
-    onnx.TensorProto.INT64: DType.INT64,
-    onnx.TensorProto.FLOAT16: DType.FP16,
-    onnx.TensorProto.FLOAT: DType.FP32,
-    onnx.TensorProto.DOUBLE: DType.FP64,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,9 +80,20 @@ class OnnxModel:
         Raises:
             UnsupportedModelError: it is over 2 GiB.
         """
-        if self.proto.ByteSize() > LIMIT_NBYTES:
+        data = serialized(self.proto)
+        if data is None:
             raise UnsupportedModelError(f"{self.name}: over 2 GiB with its weights, which one ONNX file can't hold")
-        return self.proto.SerializeToString()  # type: ignore[no-any-return]
+        return data
+
+    def to_files(self) -> Dict[str, Union[bytes, Iterable[bytes]]]:
+        """The model as files by name: `model.onnx` and, where that would be over 2 GiB, `model.onnx.data` beside it.
+
+        The second is in chunks, which are made from this model's memory anew each time that they are iterated.
+
+        Raises:
+            UnsupportedModelError: it is over 2 GiB without the weights of its main graph.
+        """
+        return files_of(self.proto, self.name)
 
     def copied_proto(self) -> onnx.ModelProto:
         """A message to change."""
@@ -140,6 +139,7 @@ def _sound(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
     check_tensors(proto, name)
     proto = inlined(proto, name)
     check_operators(proto, name)
+    check_kernels(proto, name)
     _normalize(proto)
     check_names(proto, name)
     _check_inputs(proto, name)
@@ -177,6 +177,7 @@ def _normalize(proto: onnx.ModelProto) -> None:
     proto.ir_version = max(proto.ir_version, 4)
     proto.graph.name = proto.graph.name or "graph"
     del proto.training_info[:]
+    forget_claims(proto.graph)
 
 
 def _check_inputs(proto: onnx.ModelProto, name: str) -> None:
@@ -194,7 +195,7 @@ def _check_values(values: Sequence[onnx.ValueInfoProto], role: str, name: str) -
             found = (kind or "unknown").replace("_type", "")
             raise UnsupportedModelError(f"{name}: {role} {value.name!r} is of type {found}; expected a tensor")
         element = value.type.tensor_type.elem_type
-        if element not in _DTYPES:
+        if element not in DTYPES:
             expected = ", ".join(dtype.value for dtype in DType)
             raise UnsupportedModelError(
                 f"{name}: {role} {value.name!r} holds {element_name(element)}; expected one of {expected}"
@@ -207,7 +208,7 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     dims = dims_of(value)
     return TensorSpec(
         name=value.name,
-        dtype=_DTYPES[value.type.tensor_type.elem_type],
+        dtype=DTYPES[value.type.tensor_type.elem_type],
         shape=tuple(fixed_size(dim) or DYNAMIC for dim in dims),
         axes=tuple("" if fixed_size(dim) else dim.dim_param for dim in dims),
     )

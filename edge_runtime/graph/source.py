@@ -9,7 +9,7 @@ import os
 import stat
 from collections import defaultdict
 from pathlib import Path
-from typing import BinaryIO, Dict, Iterator, List, Tuple
+from typing import Any, BinaryIO, Dict, Iterator, List, Tuple
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -18,8 +18,11 @@ from edge_runtime.errors import ModelError, UnsupportedModelError
 from edge_runtime.graph.topology import node_graphs
 
 Files = Tuple[Tuple[str, str], ...]
+Slice = Tuple[int, int, onnx.TensorProto]  # start and end of a tensor's values in a file
 
 LIMIT_NBYTES = 2**31 - 1  # protobuf's own limit for one message
+LARGEST_TENSOR_NBYTES = 2**31 - 2**20  # one tensor is a message too, with a name
+_CHUNK_NBYTES = 1 << 20
 
 _BITS: Dict[int, int] = {
     onnx.TensorProto.BOOL: 8,
@@ -45,21 +48,18 @@ def read_source(path: Path) -> Tuple[onnx.ModelProto, Files]:
 
     Raises:
         ModelError: a file is missing, empty, truncated, not ONNX or outside the model's folder.
-        UnsupportedModelError: the weights are over 2 GiB.
+        UnsupportedModelError: the file itself or one tensor is over 2 GiB, or the weights don't fit into memory.
     """
     data = _read_model(path)
     proto = parsed(data, str(path))
     files = {path.name: hashlib.sha256(data).hexdigest()}
-    room = LIMIT_NBYTES - len(data)
-    for location, tensors in _external_tensors(proto, path).items():
-        room -= sum(_slice_of(tensor, path)[1] for tensor in tensors)
+    del data
+    external = _external_tensors(proto, path)
+    if sum(end - start for slices in external.values() for start, end, _ in slices) > _memory_nbytes():
+        raise _too_large(path)
+    for location, slices in external.items():
         with _opened_inside(path, location) as file:
-            if room < 0 or os.fstat(file.fileno()).st_size > LIMIT_NBYTES:
-                raise _too_large(path)
-            content = file.read()
-        files[location] = hashlib.sha256(content).hexdigest()
-        for tensor in tensors:
-            _fill(tensor, content, path)
+            files[location] = _filled(slices, file, path)
     return proto, _ordered(files, path)
 
 
@@ -68,15 +68,13 @@ def source_digest(path: Path) -> Tuple[str, Files]:
 
     Raises:
         ModelError: a file is missing, empty, truncated, not ONNX or outside the model's folder.
+        UnsupportedModelError: a file or one tensor is too large.
     """
     data = _read_model(path)
     files = {path.name: hashlib.sha256(data).hexdigest()}
     for location in _external_tensors(parsed(data, str(path)), path):
-        digest = hashlib.sha256()
         with _opened_inside(path, location) as file:
-            for chunk in iter(lambda: file.read(1 << 20), b""):
-                digest.update(chunk)
-        files[location] = digest.hexdigest()
+            files[location] = _filled([], file, path)
     ordered = _ordered(files, path)
     return digest_of(ordered), ordered
 
@@ -139,14 +137,12 @@ def tensor_nbytes(tensor: onnx.TensorProto) -> int | None:
 
 
 def stored_nbytes(tensor: onnx.TensorProto) -> int:
-    """Bytes that the values in a tensor would take as raw data, in whatever field they are."""
-    if tensor.HasField("raw_data"):
-        return len(tensor.raw_data)
+    """Bytes that the values in a tensor would take as raw data, in whatever fields they are."""
     count = max(
         map(len, (tensor.float_data, tensor.int32_data, tensor.int64_data, tensor.double_data, tensor.uint64_data))
     )
     parts = 2 if tensor.data_type in (onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128) else 1
-    return count * _BITS.get(tensor.data_type, 0) // 8 // parts
+    return len(tensor.raw_data) + count * _BITS.get(tensor.data_type, 0) // 8 // parts
 
 
 def _read_model(path: Path) -> bytes:
@@ -155,14 +151,20 @@ def _read_model(path: Path) -> bytes:
             problem = "isn't a file" if path.exists() else "no such file"
             raise ModelError(f"{path}: {problem}; give the path of an ONNX model")
         if path.stat().st_size > LIMIT_NBYTES:
-            raise _too_large(path)
+            raise UnsupportedModelError(f"{path}: over 2 GiB; export the model with its weights as external data")
         return path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path}: can't be read ({error.strerror})") from error
 
 
 def _too_large(path: Path) -> UnsupportedModelError:
-    return UnsupportedModelError(f"{path}: over 2 GiB with its weights, which one ONNX message can't hold")
+    return UnsupportedModelError(
+        f"{path}: its external data takes more than the {_memory_nbytes():,} bytes of memory of this machine"
+    )
+
+
+def _memory_nbytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _ordered(files: Dict[str, str], path: Path) -> Files:
@@ -170,21 +172,27 @@ def _ordered(files: Dict[str, str], path: Path) -> Files:
     return tuple(sorted(files.items(), key=lambda item: (item[0] != path.name, item[0])))
 
 
-def _external_tensors(proto: onnx.ModelProto, path: Path) -> Dict[str, List[onnx.TensorProto]]:
+def _external_tensors(proto: onnx.ModelProto, path: Path) -> Dict[str, List[Slice]]:
     """The tensors with external data by the location of their file, written without `.` and doubled slashes."""
-    found: Dict[str, List[onnx.TensorProto]] = defaultdict(list)
+    found: Dict[str, List[Slice]] = defaultdict(list)
     for tensor in all_tensors(proto):
         if has_external_data(tensor):
-            found[_location(tensor, path)].append(tensor)
+            offset, length = slice_of(tensor, str(path))
+            found[location_of(tensor, str(path))].append((offset, offset + length, tensor))
     return dict(sorted(found.items()))
 
 
-def _location(tensor: onnx.TensorProto, path: Path) -> str:
+def location_of(tensor: onnx.TensorProto, model: str) -> str:
+    """The file, relative to the model's folder, that holds the values of a tensor.
+
+    Raises:
+        ModelError: it isn't inside that folder.
+    """
     text = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
     parts = [part for part in text.split("/") if part not in ("", ".")]
     if not parts or text.startswith("/") or ".." in parts or "\0" in text or "\\" in text:
         raise ModelError(
-            f"{path}: external data of tensor {tensor.name!r} is at {text!r}; "
+            f"{model}: external data of tensor {tensor.name!r} is at {text!r}; "
             "expected a relative path inside the model's folder"
         )
     return "/".join(parts)
@@ -219,10 +227,15 @@ def _opened_inside(path: Path, location: str) -> Iterator[BinaryIO]:
         yield file
 
 
-def _slice_of(tensor: onnx.TensorProto, path: Path) -> Tuple[int, int]:
-    """Offset and length in bytes of a tensor's values in their file."""
+def slice_of(tensor: onnx.TensorProto, model: str) -> Tuple[int, int]:
+    """Offset and length in bytes of a tensor's values in their file.
+
+    Raises:
+        ModelError: they aren't numbers, or the length isn't that of the tensor's shape.
+        UnsupportedModelError: the length is over 2 GiB.
+    """
     entries = {entry.key: entry.value for entry in tensor.external_data}
-    where = f"{path}: external data of tensor {tensor.name!r}"
+    where = f"{model}: external data of tensor {tensor.name!r}"
     for key in ("offset", "length"):
         value = entries.get(key, "0")
         if not (value.isascii() and value.isdigit() and len(value) < 19):
@@ -233,16 +246,59 @@ def _slice_of(tensor: onnx.TensorProto, path: Path) -> Tuple[int, int]:
     length = int(entries.get("length", max(expected or 0, 0)))
     if expected is not None and length != expected:
         raise ModelError(f"{where}: expected {expected} bytes for shape {list(tensor.dims)}, got a length of {length}")
+    if length > LARGEST_TENSOR_NBYTES:
+        raise UnsupportedModelError(f"{where}: {length:,} bytes; expected at most 2 GiB in one tensor")
     return int(entries.get("offset", 0)), length
 
 
-def _fill(tensor: onnx.TensorProto, content: bytes, path: Path) -> None:
-    offset, length = _slice_of(tensor, path)
-    if offset + length > len(content):
-        raise ModelError(
-            f"{path}: external data of tensor {tensor.name!r} ends at byte {offset + length} of a file of "
-            f"{len(content)} bytes; the file is truncated"
-        )
-    tensor.raw_data = content[offset : offset + length]
-    tensor.ClearField("external_data")
-    tensor.ClearField("data_location")
+def refer(tensor: onnx.TensorProto, location: str, offset: int, nbytes: int) -> None:
+    """Say of a tensor that its values lie in another file."""
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", offset), ("length", nbytes)):
+        tensor.external_data.add(key=key, value=str(value))
+
+
+def _filled(slices: List[Slice], file: BinaryIO, path: Path) -> str:
+    """Give tensors their values out of an external file that is read once, and return its SHA-256."""
+    size = os.fstat(file.fileno()).st_size
+    if size > _memory_nbytes():
+        raise _too_large(path)
+    digest = hashlib.sha256()
+    for group in _overlapping(slices):
+        start, end = group[0][0], max(end for _, end, _ in group)
+        if end <= size:
+            _hash(file, start - file.tell(), digest)
+            _fill(group, file.read(end - start), digest)
+        if file.tell() < end:
+            raise ModelError(
+                f"{path}: external data of tensor {group[0][2].name!r} ends at byte {end} of a file of "
+                f"{size} bytes; the file is truncated"
+            )
+    _hash(file, size - file.tell(), digest)
+    return digest.hexdigest()
+
+
+def _overlapping(slices: List[Slice]) -> List[List[Slice]]:
+    """The slices in the order of the file; those that overlap are in one group."""
+    groups: List[List[Slice]] = []
+    reached = 0
+    for item in sorted(slices, key=lambda item: item[:2]):
+        if not groups or item[0] >= reached:
+            groups.append([])
+        groups[-1].append(item)
+        reached = max(reached, item[1])
+    return groups
+
+
+def _fill(group: List[Slice], content: bytes, digest: Any) -> None:
+    digest.update(content)
+    first = group[0][0]
+    for start, end, tensor in group:
+        tensor.raw_data = content[start - first : end - first]
+        tensor.ClearField("external_data")
+        tensor.ClearField("data_location")
+
+
+def _hash(file: BinaryIO, nbytes: int, digest: Any) -> None:
+    for start in range(0, nbytes, _CHUNK_NBYTES):
+        digest.update(file.read(min(nbytes - start, _CHUNK_NBYTES)))

@@ -77,9 +77,9 @@ def constants(graph: onnx.GraphProto) -> Dict[str, onnx.TensorProto]:
 def drop_unused_initializers(graph: onnx.GraphProto) -> None:
     """Remove the initializers that nothing in `graph` or inside it reads."""
     used = names_read([graph])
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    for index in reversed(range(len(graph.initializer))):  # one by one: those that stay aren't copied
+        if graph.initializer[index].name not in used:
+            del graph.initializer[index]
 
 
 def attribute_values(node: onnx.NodeProto) -> Dict[str, Any]:

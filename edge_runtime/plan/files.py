@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
+from typing import Iterable, Union
+
+Content = Union[bytes, Iterable[bytes]]  # of a file, all at once or in chunks
 
 
-def write_synced(path: Path, data: bytes) -> None:
+def write_synced(path: Path, content: Content) -> None:
     """Writes a new file and waits until it is on the device; its name is durable after `sync_folder`."""
     with path.open("xb") as file:
-        file.write(data)
+        file.writelines([content] if isinstance(content, bytes) else content)
         file.flush()
         os.fsync(file.fileno())
 

@@ -36,12 +36,23 @@ class RangeRecord(Record):
     maximum: Tuple[int, ...] = Field(alias="max")
 
 
-class PlanRecord(Record):
-    """The plan file beside the manifest."""
+class FileRecord(Record):
+    """A file beside the manifest."""
 
     file: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     nbytes: int = Field(ge=0)
+
+
+class PlanRecord(FileRecord):
+    """The plan file, and the file of its weights if they lie apart."""
+
+    weights: Optional[FileRecord] = None
+
+    @property
+    def total_nbytes(self) -> int:
+        """The size of the plan in all its files."""
+        return self.nbytes + (self.weights.nbytes if self.weights else 0)
 
 
 class BackendRecord(Record):
@@ -79,6 +90,14 @@ class MetricRecord(Record):
     n: int
 
 
+class LossRecord(Record):
+    """What a candidate loses of float's score, as the gate counts it, and the 95 % interval of that."""
+
+    value: Optional[float]
+    low: Optional[float]
+    high: Optional[float]
+
+
 class AgreementRecord(Record):
     """How near a candidate's answers are to float's; None where that isn't a finite number."""
 
@@ -96,15 +115,37 @@ class LatencyRecord(Record):
 
 
 class CandidateRecord(Record):
-    """One candidate and its verdict: `chosen`, `passed`, `refused`, `forced` or `unavailable`."""
+    """One candidate and its verdict: `chosen`, `passed`, `refused`, `forced` or `unavailable`.
 
+    `int8_macs` is the share of the multiply-accumulates of Conv, ConvTranspose, Gemm and MatMul that are in INT8;
+    `kept_float` are the nodes that could be and aren't.
+    """
+
+    name: str = ""
     precision: str
+    calibrator: Optional[str] = None
     verdict: str
     reason: str
     nbytes: Optional[int] = None
+    int8_macs: Optional[float] = None
+    kept_float: List[str] = []
     metric: Optional[MetricRecord] = None
+    loss: Optional[LossRecord] = None
     agreement: Optional[AgreementRecord] = None
     latency: Optional[LatencyRecord] = None
+
+
+class SensitivityRecord(Record):
+    """What quantising one group of nodes alone does to the outputs: the error's energy over float's, of the worst one.
+
+    `macs` is the group's share of the model's multiply-accumulates.
+    """
+
+    group: str
+    kind: str
+    nodes: List[str]
+    error: Optional[float]
+    macs: float
 
 
 class Manifest(Record):
@@ -128,6 +169,9 @@ class Manifest(Record):
     profile: Dict[str, RangeRecord]
     max_batch_size: int
     candidates: List[CandidateRecord]
+    reason: str = ""
+    notes: List[str] = []
+    sensitivity: List[SensitivityRecord] = []
 
     @property
     def signature(self) -> Signature:

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import re
 import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Iterator, Mapping
+from typing import Callable, Dict, Iterator, Mapping
 
 from edge_runtime.errors import PlanCorruptError, PlanError, PlanNotFoundError, nearest
-from edge_runtime.plan.files import make_folder, sync_folder, write_atomically, write_synced
+from edge_runtime.plan.contents import PlanFiles, StoredFile, opened
+from edge_runtime.plan.files import Content, make_folder, sync_folder, write_atomically, write_synced
 from edge_runtime.plan.manifest import Manifest, manifest_from_text, manifest_text
 from edge_runtime.plan.names import MODEL_NAME, check_model_name
 
@@ -40,21 +40,28 @@ class StoredPlan:
         """The plan file."""
         return self.folder / self.manifest.plan.file
 
-    def read_plan(self) -> bytes:
-        """The plan's bytes, read once and equal to what the manifest names.
+    def open_files(self) -> PlanFiles:
+        """The plan's files: its ONNX read and verified, its weights verified each time that they are read through.
 
         Raises:
-            PlanCorruptError: the file is missing, or its size or digest differs.
+            PlanCorruptError: a file is missing, or its size or digest differs; for the weights, while they are read.
         """
-        expected = self.manifest.plan
-        data = _read(self.plan_path)
-        digest = hashlib.sha256(data).hexdigest()
-        if len(data) != expected.nbytes or digest != expected.sha256:
-            raise PlanCorruptError(
-                f"{self.plan_path}: expected {expected.nbytes} bytes with sha256 {expected.sha256[:12]}…, "
-                f"got {len(data)} with {digest[:12]}…; build the plan again"
-            )
-        return data
+        record = self.manifest.plan
+        contents: Dict[str, Content] = {record.file: StoredFile(self.plan_path, record).read()}
+        if record.weights is not None:
+            contents[record.weights.file] = StoredFile(self.folder / record.weights.file, record.weights)
+        return PlanFiles(contents)
+
+    def read_plan(self) -> bytes:
+        """The plan's ONNX, after all its files were read once and are what the manifest names.
+
+        Raises:
+            PlanCorruptError: a file is missing, or its size or digest differs.
+        """
+        files = self.open_files()
+        for _ in files.weights or ():
+            pass
+        return files.model
 
 
 def open_plan(folder: Path) -> StoredPlan:
@@ -152,14 +159,14 @@ class PlanStore:
         return None
 
     def publish(
-        self, name: str, make_manifest: Callable[[int], Manifest], files: Mapping[str, bytes], is_new: bool = True
+        self, name: str, make_manifest: Callable[[int], Manifest], files: Mapping[str, Content], is_new: bool = True
     ) -> StoredPlan:
         """Writes a new version and makes it the served one; at any moment there is all of it or nothing.
 
         Args:
             name: the model.
             make_manifest: the manifest, given the version number.
-            files: contents by file name, the plan among them.
+            files: contents by file name (`PlanFiles.contents`), written chunk by chunk.
             is_new: if somebody else published the same build key meanwhile, that version is taken instead.
 
         Raises:
@@ -183,12 +190,12 @@ class PlanStore:
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             raise PlanError(f"{existing}: can't be written, so nothing could be published into {self.root}")
 
-    def _write_version(self, folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:
+    def _write_version(self, folder: Path, manifest: Manifest, files: Mapping[str, Content]) -> None:
         stage = folder / f"{_STAGE}{secrets.token_hex(8)}"
         try:
             stage.mkdir()
-            for file, data in {**files, MANIFEST: manifest_text(manifest).encode()}.items():
-                write_synced(stage / file, data)
+            for file, content in {**files, MANIFEST: manifest_text(manifest).encode()}.items():
+                write_synced(stage / file, content)
             sync_folder(stage)
             write_atomically(folder / _HIGHEST, f"{manifest.version}\n".encode())
             stage.rename(folder / str(manifest.version))
@@ -259,14 +266,5 @@ def _version_number(text: str) -> int:
 
 
 def _read(path: Path) -> bytes:
-    """A regular file's bytes, no link followed.
-
-    Raises:
-        PlanCorruptError: it can't be read.
-    """
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with open(handle, "rb") as file:  # noqa: PTH123  (a descriptor, opened without following links)
-            return file.read()
-    except OSError as error:
-        raise PlanCorruptError(f"{path}: can't be read ({error.strerror}); build the plan again") from error
+    with opened(path) as file:
+        return file.read()

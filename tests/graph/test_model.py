@@ -221,6 +221,17 @@ def test_another_number_of_values_than_the_shape_says_is_refused(proto, count):
     assert_refused(model, ModelError, "'w'", f"{4 * count} bytes, expected 8")
 
 
+@pytest.mark.parametrize("size", [2, 2000])
+def test_values_in_two_fields_and_segments_are_refused(proto, size):
+    model = proto([helper.make_node("Add", ["x", "w"], ["y"])], {"x": [size]}, {"w": np.ones(size, np.float32)})
+    tensor = model.graph.initializer[0]
+    tensor.segment.end = size
+    assert_refused(model, UnsupportedModelError, "'w'", "segment")
+    tensor.ClearField("segment")
+    tensor.float_data.extend([1.0] * size)
+    assert_refused(model, ModelError, "'w'", f"{8 * size} bytes, expected {4 * size}")
+
+
 def test_sparse_weights_are_unsupported(proto):
     model = proto([RELU], {"x": [1]})
     model.graph.sparse_initializer.add().values.name = "s"
@@ -280,3 +291,35 @@ def test_model_over_two_gib_is_unsupported(tmp_path):
 
 def test_version_of_onnx_is_in_the_message_about_opsets(proto):
     assert_refused(proto([RELU], {"x": [1]}, opset=99), UnsupportedModelError, onnx.__version__)
+
+
+@pytest.mark.parametrize("op_type", ["Conv", "ConvTranspose"])
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_a_convolution_by_a_weight_without_spatial_axes_is_refused(proto, op_type, rank):
+    node = helper.make_node(op_type, ["x", "w"], ["y"], "odd")
+    net = proto([node], {"x": ["n", 3, 4, 4]}, {"w": np.ones((3,) * rank, np.float32)})
+    assert_refused(net, ModelError, "'odd", f"rank {rank}", "expected 3 or more")
+
+
+@pytest.mark.parametrize(("depth", "is_fine"), [(12, True), (13, False), (20, False)])
+def test_subgraphs_nested_too_deep_are_refused(proto, depth, is_fine):
+    branch = leaf()
+    for level in range(depth):
+        node = helper.make_node("If", ["c"], ["y"], f"if{level}", then_branch=branch, else_branch=leaf())
+        branch = helper.make_graph([node], f"level{level}", [], [value("y", None)])
+    net = proto([node], [value("x"), value("c", (), TensorProto.BOOL)])
+    if is_fine:
+        model_from_bytes(net.SerializeToString(), "net.onnx")
+    else:
+        with pytest.raises(UnsupportedModelError, match="nested more than 12 deep"):
+            model_from_bytes(net.SerializeToString(), "net.onnx")
+
+
+def leaf():
+    return helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "leaf", [], [value("y", None)])
+
+
+def test_a_vector_of_two_to_the_forty_is_no_reason_to_fill_the_memory(build):
+    cast = helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)
+    model = build([cast], [value("x", (2**40,), TensorProto.INT64)])
+    assert model.outputs[0].shape == (2**40,)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 
 import numpy as np
@@ -7,7 +9,9 @@ import pytest
 from onnx import AttributeProto, ModelProto, TensorProto, helper
 
 from edge_runtime.errors import ModelError, UnsupportedModelError
+from edge_runtime.graph import source
 from edge_runtime.graph.model import load_model, model_from_bytes, source_digest
+from edge_runtime.graph.source import refer
 
 WEIGHT = np.arange(6, dtype=np.float32)
 
@@ -110,9 +114,51 @@ def test_slices_that_do_not_fit_are_refused(external, entries, word):
     assert_refused(external(**entries), "'w'", word)
 
 
-def test_slices_that_add_up_to_over_two_gib_are_unsupported(external):
-    with pytest.raises(UnsupportedModelError, match="2 GiB"):
+def test_a_tensor_of_two_gib_is_unsupported(external):
+    with pytest.raises(UnsupportedModelError, match="2 GiB in one tensor"):
         load_model(external(dims=(2**29,)))
+
+
+def test_weights_that_no_memory_holds_are_unsupported(external, monkeypatch):
+    path = external(offset=4)
+    for nbytes in (23, 27):  # the slice takes 24, the file 28
+        monkeypatch.setattr(source, "_memory_nbytes", lambda nbytes=nbytes: nbytes)
+        with pytest.raises(UnsupportedModelError, match=f"{nbytes} bytes of memory"):
+            load_model(path)
+    monkeypatch.setattr(source, "_memory_nbytes", lambda: 28)
+    assert load_model(path).files
+
+
+def test_a_file_is_read_once_however_its_slices_lie(external, proto, run):
+    path = external()
+    data = np.arange(12, dtype=np.float32)
+    slices = {"late": (40, 2), "tied": (8, 3), "again": (8, 3), "across": (12, 4), "empty": (20, 0), "whole": (0, 10)}
+    model = proto([helper.make_node("Concat", ["x", *slices], ["y"], axis=0)], {"x": [1]})
+    for name, (offset, count) in slices.items():
+        tensor = model.graph.initializer.add(name=name, dims=[count], data_type=TensorProto.FLOAT)
+        refer(tensor, "w.bin", offset, 4 * count)
+    path.write_bytes(model.SerializeToString())
+    (path.parent / "w.bin").write_bytes(data.tobytes())
+    loaded = load_model(path)
+    expected = [[0.0], *(data[offset // 4 :][:count] for offset, count in slices.values())]
+    np.testing.assert_array_equal(run(loaded, {"x": np.zeros(1, np.float32)})["y"], np.concatenate(expected))
+    assert dict(loaded.files)["w.bin"] == hashlib.sha256(data.tobytes()).hexdigest()
+    assert source_digest(path) == (loaded.digest, loaded.files)
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_refused(external, monkeypatch):
+    path = external(offset=4)
+    opened = source._opened_inside
+
+    @contextlib.contextmanager
+    def shrinking(*args):
+        with opened(*args) as file:
+            monkeypatch.setattr(source.os, "fstat", lambda handle: os.stat_result([0] * 6 + [28, 0, 0, 0]))
+            os.truncate(path.parent / "w.bin", 20)
+            yield file
+
+    monkeypatch.setattr(source, "_opened_inside", shrinking)
+    assert_refused(path, "'w'", "truncated")
 
 
 def test_external_data_inside_a_subgraph_is_found(external, proto, run):
