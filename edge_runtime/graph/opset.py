@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterator, Tuple
+from typing import Iterator, List, Tuple
 
 import onnx
 import onnx.checker
@@ -13,8 +13,10 @@ from edge_runtime.errors import UnsupportedModelError
 from edge_runtime.graph.check import first_line, opset_of
 from edge_runtime.graph.inference import Types, tensor_types
 from edge_runtime.graph.topology import all_nodes, constants, producers
+from edge_runtime.graph.weights import is_large
 
 LOWEST_OPSET = 13  # a Q/DQ of one scale per channel needs it
+FP16_SCALE_OPSET = 19  # from here on a Q/DQ may have its scale in FP16
 
 # These got new values of a text attribute, another default or another shape of an input under the same signature.
 _CHANGED_SILENTLY = frozenset(
@@ -32,12 +34,30 @@ def at_lowest_opset(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
     """
     opset = LOWEST_OPSET
     if opset_of(proto) < LOWEST_OPSET:
-        proto = _raised(proto, name)
+        proto = _raised(proto, name, LOWEST_OPSET)
     else:
         opset = _lower(proto)
+    _stamp(proto, opset)
+    return proto
+
+
+def at_least(proto: onnx.ModelProto, opset: int, name: str) -> onnx.ModelProto:
+    """The model at `opset` or, if it is there already, at a later one. It may be `proto` itself, changed.
+
+    Raises:
+        UnsupportedModelError: an operator has no counterpart at `opset`.
+    """
+    if opset_of(proto) < opset:
+        proto = _raised(proto, name, opset)
+        _stamp(proto, opset)
+    return proto
+
+
+def _stamp(proto: onnx.ModelProto, opset: int) -> None:
+    """Write the opset, and with it the IR version that TensorRT 8.5 (below opset 19) and 10 read."""
     del proto.opset_import[:]
     proto.opset_import.add(domain="", version=opset)
-    return proto
+    proto.ir_version = 8 if opset < FP16_SCALE_OPSET else 10
 
 
 def _lower(proto: onnx.ModelProto) -> int:
@@ -53,24 +73,39 @@ def _lower(proto: onnx.ModelProto) -> int:
     return lowest
 
 
-def _raised(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
+def _raised(proto: onnx.ModelProto, name: str, opset: int) -> onnx.ModelProto:
     types = tensor_types(proto, data_prop=True)  # a Softmax over the last axis stays one node if its rank is known
     given_out = {value.name for value in proto.graph.output}
     for tensor in producers(proto.graph):
         if tensor in types and tensor not in given_out:
             proto.graph.value_info.add(name=tensor, type=types[tensor])
+    weights = _weights_to_inputs(proto.graph, types)
     try:
-        raised = onnx.version_converter.convert_version(proto, LOWEST_OPSET)
+        raised = onnx.version_converter.convert_version(proto, opset)
     except _CONVERSION_ERRORS as error:
         raise UnsupportedModelError(
-            f"{name}: {_culprit(proto, types)} can't be raised from opset {opset_of(proto)} to {LOWEST_OPSET} "
-            f"({first_line(error)}); export the model with opset {LOWEST_OPSET} or later"
+            f"{name}: {_culprit(proto, types, opset)} can't be raised from opset {opset_of(proto)} to {opset} "
+            f"({first_line(error)}); export the model with opset {opset} or later"
         ) from error
     del raised.graph.value_info[:]
+    fed = [value for value in raised.graph.input if value.name not in {tensor.name for tensor in weights}]
+    del raised.graph.input[:]
+    raised.graph.input.extend(fed)
+    raised.graph.initializer.extend(weights)
     return raised
 
 
-def _culprit(proto: onnx.ModelProto, types: Types) -> str:
+def _weights_to_inputs(graph: onnx.GraphProto, types: Types) -> List[onnx.TensorProto]:
+    """Make the large initializers graph inputs, and return them: the converter needn't copy what they hold."""
+    large = [tensor for tensor in graph.initializer if is_large(tensor)]
+    small = [tensor for tensor in graph.initializer if not is_large(tensor)]
+    del graph.initializer[:]
+    graph.initializer.extend(small)
+    graph.input.extend(onnx.ValueInfoProto(name=tensor.name, type=types[tensor.name]) for tensor in large)
+    return large
+
+
+def _culprit(proto: onnx.ModelProto, types: Types, opset: int) -> str:
     """The first node that can't be converted on its own."""
     known = constants(proto.graph)
     for node in proto.graph.node:
@@ -84,7 +119,7 @@ def _culprit(proto: onnx.ModelProto, types: Types) -> str:
         )
         single = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, graph=graph)
         try:
-            onnx.version_converter.convert_version(single, LOWEST_OPSET)
+            onnx.version_converter.convert_version(single, opset)
         except _CONVERSION_ERRORS:
             return f"operator {node.op_type} ({node.name or node.output[0]!r})"
     return "the graph"

@@ -8,8 +8,9 @@ import sys
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
+from edge_runtime.graph.float64 import single_precision
 from edge_runtime.graph.fp16 import to_fp16
 from edge_runtime.graph.portable import portable
 from edge_runtime.graph.quantize import fold_weights, insert_qdq
@@ -82,14 +83,14 @@ def test_real_networks_build_in_float_fp16_and_int8(real_model, real_feeds, max_
     assert weight_nbytes(folded) <= weight_nbytes(int8)
 
 
-@pytest.mark.parametrize(
-    ("name", "profile"),
-    [
-        ("rec", {"x": ShapeRange((1, 3, 48, 160), (1, 3, 48, 160), (2, 3, 48, 320))}),
-        ("magika", {"bytes": batches(2048)}),
-        ("minilm", {key: ShapeRange((1, 4), (2, 8), (4, 16)) for key in ("input_ids", "attention_mask")}),
-    ],
-)
+OTHERS = {
+    "rec": {"x": ShapeRange((1, 3, 48, 160), (1, 3, 48, 160), (2, 3, 48, 320))},
+    "magika": {"bytes": batches(2048)},
+    "minilm": {key: ShapeRange((1, 4), (2, 8), (4, 16)) for key in ("input_ids", "attention_mask")},
+}
+
+
+@pytest.mark.parametrize(("name", "profile"), OTHERS.items())
 def test_other_real_networks_build_in_int8(real_model, real_feeds, max_scales, plan, name, profile):
     model = portable(with_shapes(real_model(name), profile))
     scales = max_scales(portable(real_model(name)), real_feeds(name))
@@ -146,3 +147,50 @@ def test_every_kind_of_product_builds_in_int8_and_fp16(build, max_scales, plan):
     quantised = insert_qdq(model, max_scales(model, {"x": normal(2, 4, 8, 8)}))
     for each in (quantised, fold_weights(quantised), to_fp16(model)):
         assert plan(each, {"x": batches(4, 8, 8)})
+
+
+@pytest.mark.parametrize(
+    ("name", "profile"), [("cls", {"x": batches(3, 48, 192)}), ("det", {"x": batches(3, 64, 96)}), *OTHERS.items()]
+)
+def test_real_networks_build_in_fp16_with_int8(real_model, real_feeds, max_scales, plan, name, profile):
+    model = portable(with_shapes(real_model(name), profile))
+    scales = max_scales(portable(real_model(name)), real_feeds(name))
+    quantised = fold_weights(insert_qdq(model, scales))
+    both = plan(to_fp16(quantised, io="fp16"), profile)
+    assert weight_nbytes(both) < weight_nbytes(plan(quantised, profile))
+
+
+def test_recurrent_and_resizing_networks_build_in_fp16(build, plan):
+    nodes = [
+        N("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
+        N("Resize", ["c", "", "s"], ["u"], mode="linear"),
+        N("GridSample", ["u", "grid"], ["g"]),
+        N("InstanceNormalization", ["g", "four", "four"], ["i"]),
+        N("Reshape", ["i", "shape"], ["q"]),
+        N("LSTM", ["q", "gates", "states"], ["l", "h"], hidden_size=4),
+        N("Squeeze", ["h", "zero"], ["y"]),
+        N("LayerNormalization", ["y", "four"], ["z"]),
+    ]
+    weights = {
+        "w": normal(4, 3, 3, 3),
+        "s": np.array([1, 1, 2, 2], np.float32),
+        "four": np.ones(4, np.float32),
+        "shape": np.array([4, 1, 16]),
+        "gates": normal(1, 16, 16),
+        "states": normal(1, 16, 4),
+        "zero": np.array([0]),
+    }
+    shapes = {"x": (1, 3, 8, 8), "grid": (1, 4, 4, 2)}
+    model = build(nodes, shapes, weights, ["y", "z"], opset=17)
+    for io in ("fp32", "fp16"):
+        assert plan(to_fp16(model, io=io), {name: ShapeRange.fixed(shape) for name, shape in shapes.items()})
+
+
+def test_a_double_network_builds_in_every_precision(build, max_scales, plan):
+    inputs = [helper.make_tensor_value_info("x", TensorProto.DOUBLE, ["n", 16])]
+    nodes = [N("Gemm", ["x", "w", "b"], ["h"]), N("Softmax", ["h"], ["y"]), N("ArgMax", ["y"], ["label"], axis=1)]
+    weights = {name: normal(*shape).astype(np.float64) for name, shape in {"w": (16, 8), "b": (8,)}.items()}
+    model = portable(single_precision(build(nodes, inputs, weights, ["label", "y"])))
+    quantised = fold_weights(insert_qdq(model, {"x_fp32": 0.1}))
+    for each in (model, to_fp16(model), quantised, to_fp16(quantised)):
+        assert plan(each, {"x": batches(16)})

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edge_runtime.graph.fp16 import to_fp16
 from edge_runtime.graph.portable import portable
-from edge_runtime.graph.quantize import insert_qdq
+from edge_runtime.graph.quantize import fold_weights, insert_qdq
 
 N = helper.make_node
 LIMITS = {"cls": 0.005, "det": 0.005, "rec": 0.05, "magika": 0.005, "minilm": 0.02}
@@ -244,13 +244,148 @@ def test_integer_and_fp16_models_are_unchanged(build):
         assert to_fp16(model).serialize() == model.serialize()
 
 
-def test_a_quantised_model_keeps_its_scales_in_float32_before_opset_19(build, run, max_scales):
-    nodes = [N("MatMul", ["x", "w"], ["a"]), N("Sigmoid", ["a"], ["y"])]
-    for opset, element in ((13, 1), (19, 10)):
-        model = build(nodes, {"x": (2, 3)}, {"w": normal(3, 4)}, opset=opset, ir_version=9)
-        quantised = insert_qdq(model, max_scales(model, {"x": normal(2, 3)}))
-        half = to_fp16(quantised)
+@pytest.mark.parametrize("opset", [13, 17, 19])
+def test_a_quantised_model_computes_in_fp16_at_opset_19(build, run, max_scales, opset):
+    nodes = [N("Conv", ["x", "w", "b"], ["a"]), N("Relu", ["a"], ["r"]), N("Conv", ["r", "v", "c"], ["y"])]
+    weights = {"w": normal(4, 3, 3, 3), "b": normal(4), "v": normal(2, 4, 3, 3), "c": normal(2)}
+    model, feeds = build(nodes, {"x": (1, 3, 8, 8)}, weights, opset=opset, ir_version=9), {"x": normal(1, 3, 8, 8)}
+    quantised = insert_qdq(model, max_scales(model, feeds))
+    for half in (to_fp16(quantised), to_fp16(fold_weights(quantised)), fold_weights(to_fp16(quantised))):
         types = checked_types(half)
-        assert types["x_dequantized"] == element
-        feeds = {"x": normal(2, 3)}
-        np.testing.assert_allclose(run(half, feeds)["y"], run(quantised, feeds)["y"], atol=0.01)
+        assert half.opset == 19
+        assert {types[name] for name in ("x_dequantized", "w_dequantized", "b_fp16", "a", "r")} == {10}
+        scale = next(numpy_helper.to_array(t) for t in half.proto.graph.initializer if t.name == "x_scale_rounded_fp16")
+        assert scale.dtype == np.float16
+        error = np.abs(run(half, feeds)["y"] - run(quantised, feeds)["y"])
+        assert error.max() < 0.05 * np.abs(run(model, feeds)["y"]).max()
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_real_quantised_models_stay_near_their_float32_selves(real_model, real_feeds, run, max_scales, name):
+    model, feeds = portable(real_model(name)), real_feeds(name)
+    quantised = fold_weights(insert_qdq(model, max_scales(model, feeds)))
+    half = to_fp16(quantised)
+    checked_types(half)
+    assert len(half.serialize()) < 1.01 * len(quantised.serialize())
+    exact, rounded, answers = (run(each, feeds) for each in (model, quantised, half))
+    for output, expected in exact.items():
+        error, usual = (np.square(each[output] - expected).mean() for each in (answers, rounded))
+        assert error <= 2 * usual + 1e-6
+
+
+def test_nearly_dead_channels_keep_fp16_and_their_values(build, run):
+    weights = np.array([[1, 1e-3, 2e-5, 0]], np.float32).repeat(4, axis=0) * np.sign(normal(4, 4))
+    model = build([N("MatMul", ["x", "w"], ["y"])], {"x": (2, 4)}, {"w": weights})
+    quantised = insert_qdq(model, {"x": 4 / 127})
+    for half in (to_fp16(quantised), to_fp16(fold_weights(quantised))):
+        assert input_type(half, checked_types(half), "MatMul") == 10
+        feeds = {"x": np.clip(normal(2, 4), -4, 4)}
+        np.testing.assert_allclose(run(half, feeds)["y"], run(quantised, feeds)["y"], rtol=0.01, atol=1e-6)
+
+
+@pytest.mark.parametrize(("scale", "weight"), [(1e-6, 1.0), (600.0, 1e-3), (0.1, 1e-4)])
+def test_scales_that_fp16_cannot_express_keep_their_node_float32(build, run, scale, weight):
+    nodes = [N("MatMul", ["x", "w"], ["a"]), N("Sigmoid", ["a"], ["s"]), N("MatMul", ["s", "v"], ["y"])]
+    model = build(nodes, {"x": (2, 4)}, {"w": weight * np.sign(normal(4, 4)), "v": normal(4, 3)})
+    quantised = fold_weights(insert_qdq(model, {"x": scale, "s": 1 / 127}))
+    half = to_fp16(quantised)
+    types = checked_types(half)
+    readers = {node.input[0]: node.op_type for node in half.proto.graph.node}
+    assert [types[name] for name in ("x_dequantized", "w_dequantized", "a", "s_dequantized")] == [1, 1, 1, 10]
+    assert readers["x_dequantized"] == "MatMul"
+    feeds = {"x": 100 * scale * normal(2, 4)}
+    np.testing.assert_allclose(run(half, feeds)["y"], run(quantised, feeds)["y"], rtol=0.01, atol=0.01)
+
+
+def test_a_kept_node_is_dequantised_in_float32(build):
+    nodes = [N("MatMul", ["x", "w"], ["a"], "first"), N("MatMul", ["a", "v"], ["y"], "second")]
+    model = build(nodes, {"x": (2, 4)}, {"w": normal(4, 4), "v": normal(4, 4)})
+    half = to_fp16(insert_qdq(model, {"x": 0.1, "a": 0.1}), frozenset({"first"}))
+    types = checked_types(half)
+    names = [f"{name}_dequantized" for name in "xwav"]
+    assert [types[name] for name in names] == [1, 1, 10, 10]
+
+
+def float_output(name, *shape):
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def dtypes(model):
+    return [spec.dtype.value for spec in (*model.inputs, *model.outputs)]
+
+
+def test_fp16_edges_need_no_casts(build, run):
+    model = build([N("MatMul", ["x", "w"], ["a"]), N("Relu", ["a"], ["y"])], {"x": (2, 3)}, {"w": normal(3, 4)})
+    half = to_fp16(model, io="fp16")
+    assert (operators(half), dtypes(half)) == (["MatMul", "Relu"], ["FP16", "FP16"])
+    checked_types(half)
+    x = normal(2, 3)
+    answer = run(half, {"x": x.astype(np.float16)})["y"]
+    assert answer.dtype == np.float16
+    np.testing.assert_allclose(answer, run(model, {"x": x})["y"], atol=0.01)
+
+
+def test_fp16_edges_serve_float32_nodes_through_casts(build, run):
+    nodes = [
+        N("Exp", ["x"], ["e"]),
+        N("MatMul", ["x", "w"], ["m"]),
+        N("Log", ["e"], ["y"]),
+        N("Add", ["e", "m"], ["z"]),
+    ]
+    inputs = [float_output("x", 2, 3), helper.make_tensor_value_info("n", TensorProto.INT64, [2])]
+    model = build([*nodes, N("Neg", ["n"], ["i"])], inputs, {"w": normal(3, 3)}, ["e", "y", "z", "i"])
+    half = to_fp16(model, io="fp16")
+    checked_types(half)
+    assert dtypes(half) == ["FP16", "INT64", "FP16", "FP16", "FP16", "INT64"]
+    feeds = {"x": normal(2, 3), "n": np.array([1, 2])}
+    answers = run(half, {**feeds, "x": feeds["x"].astype(np.float16)})
+    for name, expected in run(model, feeds).items():
+        np.testing.assert_allclose(answers[name], expected, rtol=0.01, atol=0.02)
+
+
+def test_edges_beyond_fp16_or_shared_with_subgraphs_stay_float32(build):
+    inner = helper.make_graph([N("Neg", ["s"], ["t"])], "t", [], [float_output("t", 2)])
+    other = helper.make_graph([N("Abs", ["s"], ["e"])], "e", [], [float_output("e", 2)])
+    nodes = [
+        N("Add", ["x", "k"], ["y"]),
+        N("If", ["c"], ["z"], then_branch=inner, else_branch=other),
+        N("Relu", ["s"], ["r"]),
+    ]
+    inputs = [*(float_output(name, 2) for name in "xs"), helper.make_tensor_value_info("c", TensorProto.BOOL, [])]
+    model = build(nodes, inputs, {"k": np.float32(1)}, ["y", "z", "r", "k"])
+    assert dtypes(to_fp16(model, io="fp16")) == ["FP16", "FP32", "BOOL", "FP16", "FP16", "FP16", "FP32"]
+    half = to_fp16(model, ranges={"x": 1e5, "y": 1e5, "s": 1.0, "r": 1.0, "z": 1.0}, io="fp16")
+    assert dtypes(half) == ["FP32", "FP32", "BOOL", "FP32", "FP16", "FP16", "FP32"]
+    checked_types(half)
+
+
+@pytest.mark.parametrize("name", ["cls", "minilm"])
+def test_real_models_take_and_give_fp16(real_model, real_feeds, run, name):
+    model, feeds = portable(real_model(name)), real_feeds(name)
+    half = to_fp16(model, io="fp16")
+    checked_types(half)
+    assert "FP32" not in dtypes(half)
+    answers = run(half, {spec.name: feeds[spec.name].astype(spec.dtype.numpy) for spec in half.inputs})
+    for output, expected in run(model, feeds).items():
+        np.testing.assert_allclose(answers[output], expected, atol=LIMITS[name] * max(1, np.abs(expected).max()))
+
+
+def test_a_mixed_model_reads_its_fp16_tensors_as_they_are(build, run):
+    nodes = [
+        N("Cast", ["x"], ["h"], to=TensorProto.FLOAT16),
+        N("MatMul", ["h", "w"], ["a"]),
+        N("Cast", ["a"], ["f"], to=TensorProto.FLOAT),
+        N("MatMul", ["f", "v"], ["m"]),
+        N("Cast", ["m"], ["half"], to=TensorProto.FLOAT16),
+        N("Relu", ["half"], ["y"]),
+    ]
+    weights = {"w": normal(4, 3).astype(np.float16), "v": normal(3, 3)}
+    half, types = halved(build, run, nodes, {"x": (2, 4)}, weights)
+    products = [node.input[0] for node in half.proto.graph.node if node.op_type == "MatMul"]
+    assert (products, types["m"]) == (["h", "a"], 10)
+
+
+def test_grid_sample_gets_both_inputs_in_float32(build, run):
+    nodes = [N("Relu", ["x"], ["r"]), N("GridSample", ["r", "g"], ["y"])]
+    half, types = halved(build, run, nodes, {"x": (1, 2, 4, 4), "g": (1, 3, 3, 2)}, opset=16)
+    assert [input_type(half, types, "GridSample", position) for position in (0, 1)] == [1, 1]

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from edge_runtime.errors import UnsupportedModelError
+from edge_runtime.graph.opset import at_least
 from edge_runtime.graph.portable import portable
 
 N = helper.make_node
@@ -96,7 +98,7 @@ def test_new_models_are_lowered_only_as_far_as_nothing_changes(proto, build, run
         "u": np.ones((1, 1, 1, 1), np.float32),
         **FOUR,
     }
-    model = build(nodes, {"x": IMAGE}, weights, opset=opset)
+    model = build(nodes, {"x": [1, 2, "h", 4]}, weights, opset=opset)
     lowered = portable(model)
     assert lowered.opset == lowest
     feeds = {"x": np.linspace(-2, 2, 32, dtype=np.float32).reshape(IMAGE)}
@@ -113,3 +115,45 @@ def test_ir_follows_the_opset(build):
     old = portable(build([N("Relu", ["x"], ["y"])], {"x": [1]}, opset=17, ir_version=10))
     new = portable(build([N("Gelu", ["x"], ["y"])], {"x": [1]}, opset=20, ir_version=9))
     assert (old.opset, old.ir_version, new.opset, new.ir_version) == (13, 8, 20, 10)
+
+
+RAISED = {
+    "reduce-axes": ([N("ReduceMean", ["x"], ["y"], axes=[1], keepdims=0)], {}),
+    "split": ([N("Split", ["x"], ["y", "z"], axis=3)], {}),
+    "resize": ([N("Resize", ["x", "", "s"], ["y"], mode="linear")], SCALES),
+    "pad": ([N("Pad", ["x", "p"], ["y"], mode="reflect")], {"p": np.array([0, 0, 1, 1, 0, 0, 1, 1])}),
+    "batch-norm": ([N("BatchNormalization", ["x", *"abcd"], ["y"])], FOUR),
+    "per-channel": (
+        [N("QuantizeLinear", ["x", "s", "z"], ["q"], axis=1), N("DequantizeLinear", ["q", "s", "z"], ["y"], axis=1)],
+        {"s": np.array([0.1, 0.2], np.float32), "z": np.zeros(2, np.int8)},
+    ),
+    "large-weight": (
+        [N("MatMul", ["x", "w"], ["y"])],
+        {"w": np.linspace(-1, 1, 4 * 400, dtype=np.float32).reshape(4, 400)},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RAISED)
+def test_a_raised_model_computes_the_same(build, run, name):
+    nodes, weights = RAISED[name]
+    model = build(nodes, {"x": ["n", 2, 4, 4]}, weights)
+    raised = model.with_proto(at_least(model.copied_proto(), 19, "net"))
+    assert (raised.opset, raised.ir_version) == (19, 10)
+    assert (raised.inputs, raised.outputs) == (model.inputs, model.outputs)
+    feeds = {"x": np.linspace(-2, 2, 64, dtype=np.float32).reshape(2, 2, 4, 4)}
+    for output, expected in run(model, feeds).items():
+        np.testing.assert_array_equal(run(raised, feeds)[output], expected)
+
+
+def test_a_model_at_a_later_opset_stays_there(build):
+    proto = build([N("Gelu", ["x"], ["y"])], {"x": [1]}, opset=20, ir_version=9).copied_proto()
+    assert at_least(proto, 19, "net") is proto
+    assert (proto.opset_import[0].version, proto.ir_version) == (20, 9)
+
+
+def test_what_cannot_be_raised_is_named(build):
+    inputs = [helper.make_tensor_value_info(name, TensorProto.BOOL, [2]) for name in "ab"]
+    model = build([N("Not", ["a"], ["n"]), N("And", ["n", "b"], ["y"], "both")], inputs, opset=6, ir_version=4)
+    with pytest.raises(UnsupportedModelError, match=r"operator And \('both'\) can't be raised from opset 6 to 19"):
+        at_least(model.copied_proto(), 19, "net")
