@@ -14,7 +14,7 @@ import onnx
 
 from edge_runtime.graph.axes import known_dims
 from edge_runtime.graph.inference import Types, tensor_types
-from edge_runtime.graph.topology import attribute_values, constants, producers, readers
+from edge_runtime.graph.topology import attribute_values, constants, names_captured, producers, readers
 
 Users = Mapping[str, List[onnx.NodeProto]]
 
@@ -123,12 +123,12 @@ def _channel_axis(node: onnx.NodeProto, rank: int) -> int | None:
 
 def _with_residuals(graph: onnx.GraphProto, sites: List[Site], facts: _Facts, users: Users) -> List[Site]:
     by_output = {site.output: site for site in sites}
-    given_out = {value.name for value in graph.output}
+    pinned = names_captured(graph) | {value.name for value in graph.output}
     order = {
         output: index
         for index, (output, maker) in enumerate(facts.makers.items())
         if maker.op_type in _CONVOLUTIONS and output in by_output
-        if len(users[output]) == 1 and output not in given_out
+        if len(users[output]) == 1 and output not in pinned
     }
     for node in graph.node:
         if node.op_type == "Add" and node.input[0] != node.input[1]:
@@ -141,11 +141,13 @@ def _with_residuals(graph: onnx.GraphProto, sites: List[Site], facts: _Facts, us
 
 
 def _same_shape(first: str, second: str, types: Types) -> bool:
-    """Whether two tensors may have the same shape; one that is surely broadcast isn't a residual."""
+    """Whether two tensors may have the same shape; one that is likely broadcast isn't a residual."""
     one, other = known_dims(types.get(first)), known_dims(types.get(second))
     return (
         one is not None
         and other is not None
         and len(one) == len(other)
-        and all(a == b or not (isinstance(a, int) and isinstance(b, int)) for a, b in zip(one, other))
+        and all(
+            a == b or (1 not in (a, b) and not (isinstance(a, int) and isinstance(b, int))) for a, b in zip(one, other)
+        )
     )

@@ -248,6 +248,98 @@ def test_folding_a_foreign_quantised_model_keeps_its_answers(build, run):
     np.testing.assert_array_equal(run(folded, feeds)["y"], run(model, feeds)["y"])
 
 
+@pytest.mark.parametrize(
+    ("scale", "zero", "axis"),
+    [
+        ([0.1, 0.2, 0.3], [0, 0, 0], 1),  # there are 3 rows and 2 columns
+        ([0.1, 0.2], [0, 0], 5),
+        ([0.1, 0.2], [0, 0, 0], 1),
+        (0.1, [0, 0], 1),
+        ([0.0, 0.1], [0, 0], 1),
+        ([np.nan, 0.1], [0, 0], 1),
+    ],
+)
+def test_unsound_foreign_parameters_are_not_folded(build, scale, zero, axis):
+    nodes = [N("QuantizeLinear", ["w", "s", "z"], ["q"], axis=axis), N("DequantizeLinear", ["q", "s", "z"], ["y"])]
+    weights = {"w": normal(3, 2), "s": np.array(scale, np.float32), "z": np.array(zero, np.int8)}
+    proto = build([N("Relu", ["x"], ["y"])], {"x": ["n"]})
+    changed = proto.copied_proto()
+    changed.graph.node.extend(nodes[:1])
+    changed.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in weights.items())
+    assert kinds(fold_weights(proto.with_proto(changed)))["QuantizeLinear"] == 1
+
+
+def channel_of(node, shape, index):
+    """The output channel that one element of a weight belongs to, as the operators' definitions have it."""
+    attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    if node.op_type == "Conv":
+        return index[0]
+    if node.op_type == "ConvTranspose":
+        return index[0] // (shape[0] // attributes["group"]) * shape[1] + index[1]
+    if node.op_type == "Gemm":
+        return index[0] if attributes["transB"] else index[1]
+    return index[-1] if len(shape) > 1 else 0
+
+
+@st.composite
+def products(draw):
+    """A node over x and w, the shapes of both, and the axis of the output's channels."""
+    size = st.integers(1, 4)
+    op_type = draw(st.sampled_from(["Conv", "ConvTranspose", "Gemm", "MatMul"]))
+    if op_type == "MatMul":
+        stack, inner = draw(st.lists(size, max_size=2)), draw(size)
+        shape = draw(st.sampled_from([(inner, draw(size)), (inner,), (*stack, inner, draw(size))]))
+        rows = draw(st.sampled_from([(inner,), (2, inner), (*stack, 3, inner)]))
+        return N("MatMul", ["x", "w"], ["y"]), rows, shape, None if len(shape) == 1 else -1
+    if op_type == "Gemm":
+        settings = {name: draw(st.integers(0, 1)) for name in ("transA", "transB")}
+        rows, inner, columns = draw(size), draw(size), draw(size)
+        given, shape = (inner, rows) if settings["transA"] else (rows, inner), (inner, columns)
+        return N("Gemm", ["x", "w"], ["y"], **settings), given, shape[::-1] if settings["transB"] else shape, 1
+    group, kernel = draw(size), [draw(size) for _ in range(draw(st.integers(1, 3)))]
+    into, out = draw(size), draw(size)
+    shape = (group * out, into, *kernel) if op_type == "Conv" else (group * into, out, *kernel)
+    strides = [draw(st.integers(1, 2)) for _ in kernel]
+    node = N(op_type, ["x", "w"], ["y"], group=group, strides=strides)
+    return node, (2, group * into, *(each + 2 for each in kernel)), shape, 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(product=products(), seed=st.integers(0, 2**16))
+def test_the_error_of_each_output_channel_is_bounded_by_its_own_weights(product, seed):
+    node, given_shape, shape, axis = product
+    rng = np.random.default_rng(seed)
+    x, w = rng.standard_normal(given_shape).astype(np.float32), rng.standard_normal(shape).astype(np.float32)
+    channels = np.reshape([channel_of(node, shape, index) for index in np.ndindex(shape)], shape)
+    w *= np.float32(10.0) ** rng.integers(-3, 4, channels.max() + 1)[channels].astype(np.float32)
+    graph = helper.make_graph(
+        [node],
+        "net",
+        [helper.make_tensor_value_info("x", 1, given_shape)],
+        [onnx.ValueInfoProto(name="y")],
+        [numpy_helper.from_array(w, "w")],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    model = model_from_bytes(proto.SerializeToString(), "net")
+    quantised = fold_weights(insert_qdq(model, {"x": float(np.abs(x).max()) / 127}))
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    expected, answer = (
+        onnxruntime.InferenceSession(each.serialize(), options, providers=["CPUExecutionProvider"]).run(None, {"x": x})[
+            0
+        ]
+        for each in (model, quantised)
+    )
+    amax = np.array([np.abs(w[channels == channel]).max() for channel in range(channels.max() + 1)])
+    if len(shape) > 2 and (node.op_type == "MatMul" or (node.op_type == "ConvTranspose" and shape[1] < len(amax))):
+        amax[:] = amax.max()  # one scale for all
+    terms = np.bincount(channels.ravel()).max()
+    error = np.abs(answer - expected).max(
+        axis=tuple(i for i in range(answer.ndim) if axis is not None and i != axis % answer.ndim)
+    )
+    assert (error <= terms * np.abs(x).max() * amax / 127).all()
+
+
 @settings(max_examples=30, deadline=None)
 @given(exponents=st.lists(st.integers(-40, 30), min_size=1, max_size=6), seed=st.integers(0, 2**16))
 def test_stored_weights_are_within_half_a_step_whatever_their_size(exponents, seed):

@@ -134,6 +134,27 @@ def test_other_adds_stay(build, add, more):
     assert added(model) == []
 
 
+@pytest.mark.parametrize(("size", "expected"), [("h", [["x"]]), (8, [["x"]]), (1, [])])
+def test_a_size_of_one_beside_an_open_one_is_taken_for_a_broadcast(build, size, expected):
+    nodes = [N("Conv", ["z", "w"], ["c"]), N("Add", ["c", "x"], ["y"])]
+    inputs = {"z": ["n", 4, "h", 8], "x": ["n", 4, size, 8]}
+    assert added(build(nodes, inputs, {"w": ones(4, 4, 1, 1)})) == expected
+
+
+def test_an_add_of_a_convolution_that_a_subgraph_reads_stays(build):
+    branch = helper.make_graph([N("Neg", ["c"], ["b"])], "branch", [], [helper.make_tensor_value_info("b", 1, None)])
+    nodes = [*residual(), N("If", ["on"], ["z"], then_branch=branch, else_branch=branch)]
+    inputs = [helper.make_tensor_value_info("x", 1, [2, 4, 8, 8]), helper.make_tensor_value_info("on", 9, [])]
+    assert added(build(nodes, inputs, {"w": ones(4, 4, 3, 3)}, outputs=["y"])) == []
+
+
+@pytest.mark.parametrize("element", [TensorProto.FLOAT16, TensorProto.DOUBLE])
+def test_there_is_nothing_to_quantise_in_other_types_than_float32(build, element):
+    dtype = helper.tensor_dtype_to_np_dtype(element)
+    inputs = [helper.make_tensor_value_info("x", element, ["n", 6])]
+    assert quantizable(build([N("MatMul", ["x", "w"], ["y"])], inputs, {"w": np.ones((6, 2), dtype)})) == ()
+
+
 @pytest.mark.parametrize(("name", "count"), [("cls", 54), ("det", 61), ("rec", 55), ("magika", 3), ("minilm", 24)])
 def test_real_models_have_activations_to_calibrate(real_model, name, count):
     model = portable(real_model(name))
