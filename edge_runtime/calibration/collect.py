@@ -1,62 +1,91 @@
-"""From a model's activations to a calibration table."""
+"""From a model's activations to histograms, and from those to a calibration table."""
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Callable, Collection, Dict, Iterable, Mapping, Sequence
 
-import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.calibration.entropy import entropy_threshold
+from edge_runtime.calibration.calibrator import Calibrator
 from edge_runtime.calibration.histogram import Histogram
 from edge_runtime.calibration.sample import Sample
-from edge_runtime.calibration.table import CalibrationTable
+from edge_runtime.calibration.table import CalibrationTable, usable_scale
 from edge_runtime.errors import CalibrationError
 from edge_runtime.tensors import Feeds
 
+Array = npt.NDArray[Any]
+
 _LEVELS = 127
-_SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
+# Activations up to this size are counted while the next sample runs.
+_OVERLAPPED_NBYTES = 32 << 20
 
 
 def collect(
-    run: Callable[[Feeds], Mapping[str, npt.NDArray[Any]]], samples: Iterable[Sample], tensors: Sequence[str]
+    run: Callable[[Feeds], Mapping[str, Array]],
+    samples: Iterable[Sample],
+    tensors: Sequence[str],
+    optional: Collection[str] = (),
+    is_overlapped: bool = False,
 ) -> Dict[str, Histogram]:
-    """The histogram of each of `tensors` over all `samples`, in one pass that holds one sample's activations.
+    """The histogram of each of `tensors` over all `samples`, in one pass; their order doesn't matter.
 
-    `run` answers feeds with activations by name.
+    `run` answers feeds with activations by name. Memory doesn't depend on the number of samples: 32 KiB a tensor, and
+    the activations of one sample. Where `is_overlapped`, `run` must leave the arrays of earlier answers alone, for
+    activations of up to 32 MiB are counted while the next sample runs. Tensors that are `optional` are left out where
+    others are an error.
 
     Raises:
         CalibrationError: there is no sample, a tensor never has a value, or one is NaN or infinite.
     """
     histograms = {name: Histogram(name) for name in tensors}
     done = 0
-    for sample in samples:
-        activations = run(sample.feeds)
-        for name, histogram in histograms.items():
-            if name in activations:
-                histogram.update(activations[name], done)
-        done += 1
+    with ThreadPoolExecutor(1) as thread:
+        counted: Future[None] | None = None
+        for sample in samples:
+            answer = run(sample.feeds)
+            if counted is not None:
+                counted.result()
+            activations = {name: answer[name] for name in histograms if name in answer}
+            nbytes = sum(value.nbytes for value in activations.values())
+            counted = thread.submit(_count, histograms, activations, optional, done)
+            del answer, activations
+            if nbytes > _OVERLAPPED_NBYTES or not is_overlapped:
+                counted.result()
+            done += 1
+        if counted is not None:
+            counted.result()
     if not done:
         raise CalibrationError("no calibration sample was given; expected at least one")
     unseen = [name for name, histogram in histograms.items() if not histogram.total]
+    _check_seen([name for name in unseen if name not in optional], histograms, done)
+    return {name: histogram for name, histogram in histograms.items() if name not in unseen}
+
+
+def _count(histograms: Dict[str, Histogram], activations: Dict[str, Array], optional: Collection[str], at: int) -> None:
+    """Counts activations, letting go of each when it is done."""
+    for name in list(activations):
+        try:
+            histograms[name].update(activations.pop(name), at)
+        except CalibrationError:
+            if name not in optional:
+                raise
+            del histograms[name]
+
+
+def _check_seen(unseen: Sequence[str], histograms: Mapping[str, Histogram], samples: int) -> None:
     if unseen:
         raise CalibrationError(
-            f"tensor {unseen[0]!r} ({len(unseen)} of {len(histograms)}) had no value in any of {done} samples; "
+            f"tensor {unseen[0]!r} ({len(unseen)} of {len(histograms)}) had no value in any of {samples} samples; "
             "give samples that reach it, or keep its nodes in float"
         )
-    return histograms
 
 
-def table_from_histograms(histograms: Mapping[str, Histogram], max_clipped: float = 1e-3) -> CalibrationTable:
-    """The scale of each tensor from its entropy threshold, which clips at most that share of its values but zeros.
-
-    A tensor of nothing but zeros gets the scale of the range [-1, 1]: every scale represents it exactly, and zero
-    itself is no scale to TensorRT. No scale is below float32's smallest normal number, so that 1/scale is finite.
+def table_from_histograms(histograms: Mapping[str, Histogram], calibrator: Calibrator) -> CalibrationTable:
+    """The scale of each tensor: the calibrator's threshold over 127, made usable.
 
     Raises:
         CalibrationError: a threshold is above float32's range.
     """
-    thresholds = {name: entropy_threshold(histogram, max_clipped) for name, histogram in histograms.items()}
-    return CalibrationTable(
-        {name: max((threshold or 1.0) / _LEVELS, _SMALLEST_SCALE) for name, threshold in thresholds.items()}
-    )
+    thresholds = {name: calibrator.threshold(histogram) for name, histogram in histograms.items()}
+    return CalibrationTable({name: usable_scale(threshold / _LEVELS) for name, threshold in thresholds.items()})

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Callable, Dict, Generator, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from edge_runtime.calibration.feeds import (
 from edge_runtime.calibration.sample import Array, Sample, content_sha256
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.evaluation.user_function import UserFunction
-from edge_runtime.tensors import TensorSpec
+from edge_runtime.tensors import Feeds, TensorSpec
 
 _END = object()
 
@@ -34,6 +34,9 @@ class FunctionSource:
     arrays. The module is a file in `folder` if there is one, else an importable module. Arrays are copied, so the
     function may fill one buffer again and again. `data_version` stands for data that the module's file doesn't show.
 
+    With `answer` (the float model) the function drives a stateful model: it is a generator that gets the model's
+    outputs for its feeds, `outputs = yield feeds`, and can feed states on. Its samples are marked as a sequence.
+
     Raises:
         ConfigError: `spec` isn't module:function.
     """
@@ -43,6 +46,7 @@ class FunctionSource:
     data_version: str | None
     folder: Path
     inputs: Sequence[TensorSpec]
+    answer: Callable[[Feeds], Mapping[str, Array]] | None = None
 
     def __post_init__(self) -> None:
         UserFunction(self.spec, self.folder)
@@ -67,9 +71,9 @@ class FunctionSource:
             "data_version": self.data_version,
         }
 
-    def verified_key(self) -> Dict[str, Any]:
-        """The key and the digest of everything that the function yields, which runs it."""
-        return {**self.key(), "content_sha256": content_sha256(self)}
+    def verified_key(self, content: str | None = None) -> Dict[str, Any]:
+        """The key and the digest of everything that the function yields, which runs it unless `content` is given."""
+        return {**self.key(), "content_sha256": content or content_sha256(self)}
 
     def count(self) -> None:
         """Unknown before the function has run."""
@@ -79,7 +83,7 @@ class FunctionSource:
 
         Raises:
             ConfigError: no such module or function.
-            DataError: the function fails, yields nothing, or yields what doesn't fit the model.
+            DataError: the function fails, yields nothing, yields what doesn't fit the model, or can't take answers.
         """
         user = UserFunction(self.spec, self.folder)
         function = user.load()
@@ -87,15 +91,21 @@ class FunctionSource:
             returned = function(**self.arguments)
         if not isinstance(returned, Iterable):
             raise DataError(f"function {self.spec!r} returned {_kind(returned)}, expected samples (yield them)")
+        if self.answer is not None and not isinstance(returned, Generator):
+            raise DataError(
+                f"function {self.spec!r} returned {_kind(returned)}, expected a generator to send the stateful model's "
+                "outputs to; write: outputs = yield feeds"
+            )
         with user.guarded():
             iterator = iter(returned)
+            item = next(iterator, _END)
         index = 0
-        while True:
+        while item is not _END:
+            sample = self._sample(item, f"function {self.spec!r}, sample {index}")
+            yield sample
+            outputs = None if self.answer is None else self.answer(sample.feeds)
             with user.guarded():
-                item = next(iterator, _END)
-            if item is _END:
-                break
-            yield self._sample(item, f"function {self.spec!r}, sample {index}")
+                item = next(iterator, _END) if outputs is None else _sent(iterator, outputs)
             index += 1
         if not index:
             raise DataError(f"function {self.spec!r} yielded no sample; expected at least one")
@@ -112,7 +122,8 @@ class FunctionSource:
         checked = {name: _feed(feeds[name], spec, f"{where}: array {name!r}") for name, spec in specs.items()}
         named = targets if isinstance(targets, Mapping) else {LABEL: targets}
         arrays = {name: _array(value, f"{where}: array {name!r}") for name, value in named.items() if value is not None}
-        return make_sample(checked, arrays, self.inputs, where)
+        sample = make_sample(checked, arrays, self.inputs, where)
+        return sample if self.answer is None else replace(sample, is_sequence=True)
 
 
 def _feed(value: Any, spec: TensorSpec, where: str) -> Array:
@@ -127,6 +138,13 @@ def _array(value: Any, where: str) -> Array:
         return np.array(value, order="C")
     except (ValueError, TypeError) as error:
         raise DataError(f"{where} is no array: {error}") from error
+
+
+def _sent(generator: Any, outputs: Mapping[str, Array]) -> Any:
+    try:
+        return generator.send(outputs)
+    except StopIteration:
+        return _END
 
 
 def _kind(value: Any) -> str:

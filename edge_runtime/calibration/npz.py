@@ -93,7 +93,7 @@ class NpzSource:
                 digest.update(block)
         return {"kind": "npz", "sha256": digest.hexdigest()}
 
-    def verified_key(self) -> Dict[str, Any]:
+    def verified_key(self, content: str | None = None) -> Dict[str, Any]:  # noqa: ARG002
         """The key: it pins the samples down."""
         return self.key()
 

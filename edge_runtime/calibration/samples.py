@@ -14,7 +14,10 @@ from edge_runtime.tensors import TensorSpec
 
 
 def split(source: SampleSource, every: int = 4) -> Tuple[SampleSource, SampleSource]:
-    """The calibration part and the held-out part of `source`: the first of every `every` samples is held out."""
+    """The calibration part and the held-out part of `source`: the first of every `every` samples is held out.
+
+    The parts refuse samples that follow from each other (`Sample.is_sequence`): what is held out must be independent.
+    """
     assert every > 1
     return _Part(source, every, is_held_out=False), _Part(source, every, is_held_out=True)
 
@@ -28,8 +31,8 @@ class _Part:
     def key(self) -> Dict[str, Any]:
         return self._key_from(self.source.key())
 
-    def verified_key(self) -> Dict[str, Any]:
-        return self._key_from(self.source.verified_key())
+    def verified_key(self, content: str | None = None) -> Dict[str, Any]:
+        return self._key_from(self.source.verified_key(content))  # of the whole source, not of the part
 
     def count(self) -> int | None:
         total = self.source.count()
@@ -42,10 +45,15 @@ class _Part:
         """The part's samples.
 
         Raises:
-            DataError: none is left for calibration, because there is one sample only.
+            DataError: none is left for calibration, because there is one sample only; or they are a sequence.
         """
         index = -1
         for index, sample in enumerate(self.source):
+            if sample.is_sequence:
+                raise DataError(
+                    f"samples of a sequence follow from each other, so every {self.every}th can't be held out; "
+                    "give held-out data apart"
+                )
             if (index % self.every == 0) == self.is_held_out:
                 yield sample
         if index == 0 and not self.is_held_out:

@@ -7,16 +7,18 @@ import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Mapping, Tuple
+from typing import Dict, Mapping, Sequence, Tuple
 
 import numpy as np
 
-from edge_runtime.errors import CalibrationError
+from edge_runtime.errors import CalibrationError, nearest
 from edge_runtime.plan.files import make_folder, write_atomically
 
 DEFAULT_ALGORITHM = "EntropyCalibration2"
 DEFAULT_TENSORRT_VERSION = "10.3.0"
 
+_LIMIT_NBYTES = 64 << 20  # of a cache: a million tensors with long names
+_SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 _ALGORITHM = re.compile(r"[A-Za-z0-9_]+")
 _HEADER = re.compile(r"TRT-[0-9]+-([A-Za-z0-9_]+)")
 _HEX = re.compile(r"[0-9A-Fa-f]{1,8}")
@@ -57,7 +59,7 @@ class CalibrationTable:
             CalibrationError: the header or a line isn't of the format, a tensor is there twice, or a scale is no scale.
         """
         header, *lines = text.split("\n")
-        match = _HEADER.fullmatch(header.rstrip("\r"))
+        match = _HEADER.fullmatch(header.rstrip())
         if match is None:
             raise CalibrationError(
                 f"{source}: not a calibration cache: its first line is {_shortened(header)}, "
@@ -81,7 +83,11 @@ class CalibrationTable:
             CalibrationError: the file can't be read, or isn't a calibration cache.
         """
         try:
-            text = path.read_bytes().decode("utf-8")
+            if path.exists() and not path.is_file():
+                raise CalibrationError(f"{path}: isn't a file; give the path of a calibration cache")
+            if path.stat().st_size > _LIMIT_NBYTES:
+                raise CalibrationError(f"{path}: over {_LIMIT_NBYTES >> 20} MiB, which no calibration cache takes")
+            text = path.read_bytes().decode("utf-8-sig")
         except OSError as error:
             raise CalibrationError(f"{path}: calibration cache can't be read ({error.strerror})") from error
         except UnicodeDecodeError as error:
@@ -100,6 +106,32 @@ class CalibrationTable:
             write_atomically(path, data)
         except OSError as error:
             raise CalibrationError(f"{path}: calibration cache can't be written ({error.strerror})") from error
+
+
+def import_table(path: Path, tensors: Sequence[str]) -> Tuple[CalibrationTable, Tuple[str, ...]]:
+    """Usable scales for `tensors` from a cache that TensorRT, trtexec or Polygraphy wrote, and the names it lacks.
+
+    Raises:
+        CalibrationError: the file isn't a calibration cache, or has none of the tensors.
+    """
+    table = CalibrationTable.read(path)
+    found = {name: usable_scale(table.scales[name]) for name in tensors if name in table.scales}
+    if not found:
+        first = f"{tensors[0]!r}: {nearest(tensors[0], table.scales)[:200]}" if tensors else "any"
+        raise CalibrationError(
+            f"{path}: its {len(table.scales)} tensors are none of the {len(tensors)} that need a scale; "
+            f"it has no {first}; give a cache of this model"
+        )
+    return CalibrationTable(found, table.algorithm), tuple(name for name in tensors if name not in found)
+
+
+def usable_scale(scale: float) -> float:
+    """A scale that TensorRT and ONNX Runtime take.
+
+    Zero, from a tensor of nothing but zeros, becomes that of the range [-1, 1]: every scale represents it exactly, and
+    zero itself is no scale to TensorRT. None is below float32's smallest normal number, so that 1/scale is finite.
+    """
+    return max(scale or 1.0 / 127, _SMALLEST_SCALE)
 
 
 def _scale(name: str, value: float) -> float:

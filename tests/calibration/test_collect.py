@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_runtime.calibration.calibrator import Entropy, Max
 from edge_runtime.calibration.collect import collect, table_from_histograms
-from edge_runtime.calibration.entropy import entropy_threshold
 from edge_runtime.calibration.histogram import Histogram
 from edge_runtime.calibration.sample import Sample
 from edge_runtime.calibration.samples import batched
@@ -38,23 +38,39 @@ def test_every_tensor_gets_the_histogram_of_all_its_values():
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 24), st.permutations(range(24)))
 def test_scales_dont_depend_on_batch_size_or_order(size, order):
-    expected = table_from_histograms(collect(double, samples_of(VALUES), ["x", "y"]))
+    expected = table_from_histograms(collect(double, samples_of(VALUES), ["x", "y"]), Entropy())
     run = batched(samples_of(VALUES[order]), size)
-    assert table_from_histograms(collect(double, run, ["x", "y"])) == expected
+    assert table_from_histograms(collect(double, run, ["x", "y"]), Entropy()) == expected
 
 
-def test_activations_of_earlier_samples_are_let_go():
+@pytest.mark.parametrize(
+    ("size", "is_overlapped", "most_alive"),
+    [(1000, True, 2), (9 << 20, True, 1), (1000, False, 1)],
+    ids=["small", "large", "not overlapped"],
+)
+def test_only_small_activations_are_counted_while_the_next_sample_runs(size, is_overlapped, most_alive):
     alive: list[weakref.ref] = []
 
     def run(feeds):
         gc.collect()
-        assert sum(reference() is not None for reference in alive) <= 1
-        activation = feeds["x"] + 1
+        assert sum(reference() is not None for reference in alive) <= most_alive
+        activation = np.ones(size, np.float32)
         alive.append(weakref.ref(activation))
         return {"y": activation}
 
-    collect(run, samples_of(VALUES), ["y"])
-    assert len(alive) == 24
+    histograms = collect(run, samples_of(VALUES[:4]), ["y"], is_overlapped=is_overlapped)
+    assert histograms["y"].total == 4 * size
+
+
+def test_memory_that_the_next_run_overwrites_is_counted_before_it():
+    memory = np.zeros(100_000, np.float32)
+
+    def run(feeds):
+        memory[:] += 1
+        return {"y": memory}
+
+    histogram = collect(run, samples_of(VALUES[:3]), ["y"])["y"]
+    assert [histogram.counts[histogram.bin_index(value)] for value in (1.0, 2.0, 3.0)] == [100_000] * 3
 
 
 def test_a_tensor_that_some_samples_lack_is_counted_where_it_is():
@@ -82,6 +98,21 @@ def test_a_bad_activation_names_tensor_and_sample():
         collect(double, samples_of(values), ["x"])
 
 
+def test_an_optional_tensor_is_left_out_where_another_is_an_error():
+    values = VALUES.copy()
+    values[5, 3] = np.nan
+    histograms = collect(lambda f: {**f, "y": np.ones(3)}, samples_of(values), ["x", "y", "absent"], {"x", "absent"})
+    assert list(histograms) == ["y"]
+
+
+def test_a_failure_of_the_model_is_the_callers():
+    def run(feeds):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        collect(run, samples_of(VALUES), ["x"])
+
+
 def histogram_of(*values: float, dtype=np.float32) -> Histogram:
     histogram = Histogram("t")
     histogram.update(np.array(values, dtype), 0)
@@ -90,8 +121,8 @@ def histogram_of(*values: float, dtype=np.float32) -> Histogram:
 
 def test_a_scale_is_the_threshold_over_127():
     histogram = collect(double, samples_of(VALUES), ["x"])["x"]
-    scale = table_from_histograms({"x": histogram}).scales["x"]
-    assert scale == float(np.float32(entropy_threshold(histogram) / 127))
+    scale = table_from_histograms({"x": histogram}, Max()).scales["x"]
+    assert scale == float(np.float32(histogram.amax / 127))
 
 
 @pytest.mark.parametrize(
@@ -100,20 +131,11 @@ def test_a_scale_is_the_threshold_over_127():
     ids=["zeros", "too small", "large"],
 )
 def test_scales_are_never_zero_and_finite(histogram, scale):
-    table = table_from_histograms({"t": histogram})
+    table = table_from_histograms({"t": histogram}, Entropy())
     assert table.scales["t"] == pytest.approx(scale, rel=1e-6)
     assert np.isfinite(np.float32(1) / np.float32(table.scales["t"]))
 
 
 def test_activations_beyond_float32_have_no_scale():
     with pytest.raises(CalibrationError, match="tensor 't' has scale"):
-        table_from_histograms({"t": histogram_of(1e300, dtype=np.float64)})
-
-
-def test_max_clipped_reaches_the_threshold():
-    values = np.append(np.random.default_rng(0).normal(size=100_000), 60.0).astype(np.float32)
-    histogram = Histogram("t")
-    histogram.update(values, 0)
-    whole, clipped = (table_from_histograms({"t": histogram}, share).scales["t"] for share in (0.0, 1e-3))
-    assert whole == pytest.approx(60 / 127)
-    assert clipped < whole / 10
+        table_from_histograms({"t": histogram_of(1e300, dtype=np.float64)}, Entropy())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edge_runtime.calibration.function import FunctionSource
-from edge_runtime.errors import ConfigError, DataError
+from edge_runtime.errors import BackendError, ConfigError, DataError
 from edge_runtime.tensors import DType, TensorSpec
 
 INPUTS = [TensorSpec("x", DType.FP32, (-1, 2))]
@@ -114,6 +115,58 @@ def test_the_verified_key_sees_data_that_the_module_doesnt_show(tmp_path):
     (tmp_path / "n.txt").write_text("2")
     assert reading.key() == key
     assert reading.verified_key()["content_sha256"] != verified["content_sha256"]
+
+
+def test_a_digest_that_is_known_spares_a_run(tmp_path):
+    assert source(tmp_path, "raise OSError").verified_key("abc")["content_sha256"] == "abc"
+
+
+def stateful(folder: Path, body: str, answer=lambda feeds: {"y": feeds["x"] + 1}) -> FunctionSource:
+    return replace(source(folder, body), answer=answer)
+
+
+@pytest.mark.parametrize("item", ["{'x': x}", "({'x': x}, 3)", "({'x': x}, {'label': 3})"])
+def test_a_function_feeds_the_models_states_on(tmp_path, item):
+    samples = list(stateful(tmp_path, f"for _ in range(4):\n    outputs = yield {item}\n    x = outputs['y']"))
+    assert [float(sample.feeds["x"][0, 0]) for sample in samples] == [0, 1, 2, 3]
+    assert [(sample.is_sequence, sample.rows) for sample in samples] == [(True, None)] * 4
+
+
+def test_answers_are_asked_for_only_when_the_next_sample_is(tmp_path):
+    asked = []
+    source = stateful(tmp_path, "while True: yield {'x': x}", lambda feeds: asked.append(feeds) or {})
+    samples = iter(source)
+    next(samples)
+    assert not asked
+    next(samples)
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("body", ["return [{'x': x}]", "return iter([{'x': x}])"])
+def test_what_takes_no_answers_is_refused(tmp_path, body):
+    with pytest.raises(DataError, match=r"expected a generator .* write: outputs = yield feeds"):
+        list(stateful(tmp_path, body))
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("outputs = yield {'x': x}\nyield {'x': outputs['z']}", "failed: KeyError: 'z'"),
+        ("outputs = yield {'x': x}\nyield {'x': outputs['y'][0]}", r"sample 1: array 'x' has shape \[2\]"),
+        ("return\nyield", "yielded no sample"),
+    ],
+)
+def test_a_stateful_function_that_fails_is_named(tmp_path, body, message):
+    with pytest.raises(DataError, match=f"'made:samples'.*{message}"):
+        list(stateful(tmp_path, body))
+
+
+def test_an_error_of_the_model_isnt_the_functions(tmp_path):
+    def answer(feeds):
+        raise BackendError("out of memory")
+
+    with pytest.raises(BackendError, match="out of memory"):
+        list(stateful(tmp_path, "yield {'x': x}", answer))
 
 
 @pytest.mark.parametrize("spec", ["made", "made:", ":samples", "a b:c", "../made:samples", "made:samples:x", "a..b:c"])

@@ -108,6 +108,20 @@ def exact_counts_vectorised(values: np.ndarray) -> list[int]:
     return np.bincount(bins, minlength=BINS).tolist()
 
 
+@settings(max_examples=50, deadline=None)
+@given(ARRAYS.filter(lambda values: values.any()), st.floats(0.001, 1.2))
+def test_the_share_above_is_that_of_the_values_to_a_bin(values, part):
+    histogram = histogram_of(values)
+    magnitudes, limit = np.abs(values.astype(np.float64)), part * histogram.amax
+    low, high = ((magnitudes > limit + shift * histogram.bin_width).mean() for shift in (1, -1))
+    assert low - 1e-9 <= histogram.share_above(limit) <= high + 1e-9
+
+
+def test_nothing_lies_above_amax_as_a_float32_scale_rounds_it():
+    histogram = histogram_of(np.full(3, 1.0, np.float32))
+    assert histogram.share_above(float(np.float32(1.0 / 127)) * 127) == 0.0
+
+
 @pytest.mark.parametrize(("value", "text"), [(np.nan, "NaN"), (np.inf, "infinite"), (-np.inf, "infinite")])
 def test_values_that_arent_finite_name_tensor_and_sample(value, text):
     with pytest.raises(CalibrationError, match=f"tensor 'conv_3' is {text} at sample 17"):

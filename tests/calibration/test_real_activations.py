@@ -11,6 +11,7 @@ import pytest
 from onnx import helper
 from PIL import Image, ImageDraw
 
+from edge_runtime.calibration.calibrator import Entropy
 from edge_runtime.calibration.collect import collect, table_from_histograms
 from edge_runtime.calibration.sample import Sample
 from edge_runtime.calibration.samples import batched
@@ -43,7 +44,7 @@ def activations(real_path):
 
 def test_every_activation_keeps_20_db(activations):
     names, run = activations
-    table = table_from_histograms(collect(run, lines(), names))
+    table = table_from_histograms(collect(run, lines(), names), Entropy())
     signal, noise = dict.fromkeys(names, 0.0), dict.fromkeys(names, 1e-30)
     for sample in lines():
         for name, value in run(sample.feeds).items():

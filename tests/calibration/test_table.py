@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import struct
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.calibration.table import CalibrationTable
+from edge_runtime.calibration.table import CalibrationTable, import_table
 from edge_runtime.errors import CalibrationError
 
 NAMES = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\n"), min_size=1)
@@ -69,8 +71,11 @@ def test_odd_names_survive(name):
         ("TRT-8205-X\n\na:3F800000", {"a": 1.0}),
         ("TRT-8205-X\na: 1\n", {"a": 2.0**-149}),
         ("TRT-8205-X", {}),
+        ("TRT-8205-X \t\n  \na:3f800000 \t\n", {"a": 1.0}),
+        ("TRT-8205-X\n(Unnamed Layer* 3) [Shuffle]_output: 0\n", {"(Unnamed Layer* 3) [Shuffle]_output": 0.0}),
+        ("TRT-8205-X\nmodel/conv:0: 3f800000\na b:c d: 0\n", {"model/conv:0": 1.0, "a b:c d": 0.0}),
     ],
-    ids=["CRLF", "blank line, no blank, no end", "unpadded", "header only"],
+    ids=["CRLF", "blank line, no blank, no end", "unpadded", "header only", "trailing", "unnamed", "colons and blanks"],
 )
 def test_lenient_forms_are_read(text, scales):
     assert CalibrationTable.from_cache_text(text, "text").scales == scales
@@ -134,6 +139,63 @@ def test_scales_are_float32_values_and_the_tables_own():
     table = CalibrationTable(given)
     given["a"] = 2.0
     assert table.scales == {"a": float(np.float32(0.1))}
+
+
+@pytest.mark.parametrize("algorithm", ["EntropyCalibration2", "EntropyCalibration", "MinMaxCalibration", "Legacy_1"])
+def test_the_header_of_any_algorithm_is_stamped_with_another_version(algorithm):
+    table = CalibrationTable.from_cache_text(f"TRT-8601-{algorithm}\na: 3c010a14\n", "text")
+    assert table.to_cache_text("10.3.0") == f"TRT-100300-{algorithm}\na: 3c010a14\n"
+
+
+def test_a_byte_order_mark_in_a_file_is_passed_over(tmp_path):
+    (tmp_path / "t.cache").write_bytes(b"\xef\xbb\xbfTRT-8205-X\r\na: 3f800000\r\n")
+    assert CalibrationTable.read(tmp_path / "t.cache").scales == {"a": 1.0}
+
+
+@settings(max_examples=150)
+@given(st.binary() | st.binary().map(lambda tail: b"TRT-8601-X\n" + tail))
+def test_any_bytes_are_a_table_or_a_calibration_error(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "any.cache"
+    path.write_bytes(content)
+    with contextlib.suppress(CalibrationError):
+        table = CalibrationTable.read(path)
+        assert CalibrationTable.from_cache_text(table.to_cache_text(), "text") == table
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "too large"])
+def test_what_cant_be_a_cache_is_refused_unread(tmp_path, kind):
+    path = tmp_path / "t.cache"
+    if kind == "too large":
+        with path.open("wb") as file:
+            file.truncate(1 << 40)
+    else:
+        {"folder": path.mkdir, "pipe": lambda: os.mkfifo(path)}[kind]()
+    with pytest.raises(CalibrationError, match=r"isn't a file|over 64 MiB"):
+        CalibrationTable.read(path)
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    """A cache as trtexec --calib leaves it, of a network with more tensors than get Q/DQ."""
+    path = tmp_path / "foreign.cache"
+    path.write_text(GOLDEN + "conv_1: 3f800000\nzeros: 0\ntiny: 1\n")
+    return path
+
+
+def test_a_foreign_cache_gives_the_wanted_scales_and_says_what_it_lacks(foreign):
+    table, missing = import_table(foreign, ["conv_1", "conv_2", "input"])
+    assert table.scales == {"conv_1": 1.0, "input": pytest.approx(0.5001 / 127, rel=1e-4)}
+    assert missing == ("conv_2",)
+
+
+def test_a_foreign_scale_becomes_usable(foreign):
+    scales = import_table(foreign, ["zeros", "tiny"])[0].scales
+    assert scales == {"zeros": float(np.float32(1 / 127)), "tiny": 2.0**-126}
+
+
+def test_a_cache_of_another_model_is_refused_with_the_nearest_name(foreign):
+    with pytest.raises(CalibrationError, match=r"none of the 2 that need a scale.*did you mean 'conv_1'"):
+        import_table(foreign, ["conv1", "conv2"])
 
 
 def test_a_file_is_replaced_whole_and_leaves_nothing_beside_it(tmp_path):
