@@ -139,4 +139,4 @@ def test_the_recipe_of_the_documentation_is_valid(tmp_path: Path) -> None:
     tables = validated(RecipeTables, read_toml(tmp_path / "r.toml"), "docs/recipes.md")
     named = {line.split("]")[0].strip("[").split(".")[0] for line in recipe.splitlines() if line.startswith("[")}
     assert named == set(RecipeTables.model_fields)
-    assert tables.gate.max_latency_ratio == RecipeTables.model_fields["gate"].default.max_latency_ratio
+    assert tables.gate.min_gain == RecipeTables.model_fields["gate"].default.min_gain

@@ -20,16 +20,29 @@ class Backend:
     platform: str
 
 
+def backend_name(table: BackendTable, device: DeviceInfo) -> str:
+    """The backend that `[backend]` means on this machine; `auto` means CPU only where no GPU is expected."""
+    if table.name != "auto":
+        return table.name
+    return (table.fallback or "tensorrt") if device.has_gpu else "onnxruntime"
+
+
+def int8_problem(table: BackendTable, device: DeviceInfo) -> str:
+    """Why plans for this target can't be INT8, "" if they can; the CPU always can."""
+    if backend_name(table, device) == "onnxruntime" or device.has_int8 or device.compute_capability is None:
+        return ""
+    major, minor = device.compute_capability
+    return f"{device.board} (compute capability {major}.{minor}) has no INT8 hardware: expected 6.1, or 7.0 and later"
+
+
 def resolve_backend(table: BackendTable, device: DeviceInfo, onnxruntime_version: str | None) -> Backend:
-    """The backend for `[backend]` on this machine; `auto` means CPU only where no GPU is expected.
+    """The backend for `[backend]` on this machine.
 
     Raises:
         BackendUnavailableError: the one wanted isn't installed or has no builder here.
         ConfigError: the device isn't one of that backend.
     """
-    name = table.name
-    if name == "auto":
-        name = (table.fallback or "tensorrt") if device.has_gpu else "onnxruntime"
+    name = backend_name(table, device)
     if name == "tensorrt":
         where = device.board if device.kind == "jetson" else f"this machine ({device.kind})"
         raise BackendUnavailableError(

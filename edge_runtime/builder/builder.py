@@ -2,84 +2,40 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any, Dict, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Mapping, Tuple
 
-from edge_runtime import __version__
-from edge_runtime.builder.backend import Backend, local_backend
-from edge_runtime.builder.candidates import Candidate, CandidateInputs, FloatModel, make_candidates
-from edge_runtime.builder.data import BuildData, data_of
-from edge_runtime.builder.gate import Decision, GateRules, decide
-from edge_runtime.builder.key import build_key
-from edge_runtime.builder.measure import (
-    Quality,
-    measure_latency,
-    measure_quality,
-    metric_key,
-    metric_of,
-    usual_feeds,
-)
-from edge_runtime.builder.profile import axes_of, profile_of
+from edge_runtime.builder.auction import Auction, hold_auction, int8_tables, layer_errors
+from edge_runtime.builder.candidates import CandidateInputs
+from edge_runtime.builder.data import BuildData, ExaminedData, data_of
+from edge_runtime.builder.float_model import FloatModel, answering, float_model
+from edge_runtime.builder.gate import GateRules, TimeAgainst, decide
+from edge_runtime.builder.job import BuildOptions, Job, job_of
+from edge_runtime.builder.measure import metric_of
 from edge_runtime.builder.progress import LoggedProgress, Progress
-from edge_runtime.builder.recipe import Recipe, check_names, load_recipe, make_recipe, name_of
-from edge_runtime.builder.source import model_path
-from edge_runtime.calibration.sample import SampleSource
-from edge_runtime.calibration.table import CalibrationTable
-from edge_runtime.device.identity import DeviceInfo, identify
-from edge_runtime.engine.engine import Engine, EngineInfo
-from edge_runtime.engine.loading import EngineOptions, engine_from_bytes
-from edge_runtime.errors import BackendError, GateError
+from edge_runtime.builder.recipe import Recipe
+from edge_runtime.builder.records import Result, manifest_of, sensitivity_records
+from edge_runtime.builder.trial import Scoring, Trial
+from edge_runtime.engine.engine import EngineInfo
+from edge_runtime.errors import CalibrationError, ConfigError, GateError, ModelError
 from edge_runtime.evaluation.metrics import Metric
-from edge_runtime.graph.model import load_model, source_digest
-from edge_runtime.graph.portable import portable
-from edge_runtime.graph.shapes import with_shapes
-from edge_runtime.plan.manifest import (
-    BackendRecord,
-    DataRecord,
-    Manifest,
-    PlanRecord,
-    SourceRecord,
-    range_record,
-    tensor_record,
-)
-from edge_runtime.plan.store import PlanStore, StoredPlan, default_root
-from edge_runtime.tensors import Feeds
+from edge_runtime.plan.contents import PlanFiles
+from edge_runtime.plan.manifest import SensitivityRecord
+from edge_runtime.plan.store import PlanStore, StoredPlan
 
-PLAN_FILE = "model.onnx"
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """Where plans and calibration tables are kept, and whether data functions are run before a plan is re-used."""
-
-    engines: Path = field(default_factory=default_root)
-    calib_cache: Path = Path("calib_cache")
-    verify_data: bool = False
+__all__ = ["BuildOptions", "BuiltPlan", "build"]
 
 
 @dataclass(frozen=True)
 class BuiltPlan(StoredPlan):
-    """A plan in the store that was just built, or was there already for the same build key."""
+    """A plan in the store that was just built, or was there already for the same build key.
+
+    `sensitivity` has the groups of layers that INT8 hurts, the worst first, if that was measured.
+    """
 
     is_reused: bool
-
-
-@dataclass(frozen=True)
-class _Job:
-    """All that is known before the model is opened."""
-
-    recipe: Recipe
-    options: BuildOptions
-    progress: Progress
-    backend: Backend
-    device: DeviceInfo
-    onnx_path: Path
-    key: str
+    sensitivity: Tuple[SensitivityRecord, ...] = ()
 
 
 def build(
@@ -99,42 +55,33 @@ def build(
         GateError: nothing passed, and nothing was published.
         EdgeRuntimeError: the model, the data or the backend failed.
     """
-    job = _job(recipe, options or BuildOptions(), progress or LoggedProgress())
+    job = job_of(recipe, options or BuildOptions(), progress or LoggedProgress())
     reused, is_rebuild = _reused(job)
     if reused is not None:
-        return reused
+        return _explained(job, reused)
     PlanStore(job.options.engines).check_writable(job.recipe.name)
     model = _float_model(job)
-    data = data_of(job.recipe, model.graph.inputs)
-    data.check_disjoint()
-    if data.is_split:
-        job.progress.note("no held-out data: every fourth calibration sample is held out, the others calibrate")
-    keys = data.verified_keys()
-    given = CandidateInputs(job.recipe, data, keys["calibration"], job.options.calib_cache, job.progress)
-    candidates, table = make_candidates(model, given)
-    decision = _measured(job, model, data, candidates)
-    plan = next(candidate.plan for candidate in candidates if candidate.precision == decision.chosen)
-    assert plan is not None
-    return _published(job, model, _Result(decision, plan, table, keys, is_rebuild))
+    with answering(job.recipe, model) as answer:
+        return _built(job, model, data_of(job.recipe, model.graph.inputs, answer), is_rebuild)
 
 
-def _job(
-    recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any], options: BuildOptions, progress: Progress
-) -> _Job:
-    if isinstance(recipe, Mapping):
-        recipe = make_recipe(recipe, name_of(recipe), Path.cwd())
-    elif not isinstance(recipe, Recipe):
-        recipe = load_recipe(Path(recipe))
-    device = identify()
-    backend = local_backend(recipe.tables.backend, device)
-    path = model_path(recipe)
-    model_digest, _ = source_digest(path)
-    digests = {"model": model_digest, "data": data_of(recipe).keys(), "metric": metric_key(recipe)}
-    key = build_key(recipe.tables, digests, backend, device)
-    return _Job(recipe, options, progress, backend, device, path, key)
+def _built(job: Job, model: FloatModel, data: BuildData, is_rebuild: bool) -> BuiltPlan:
+    given, examined, notes = _inputs(job, data)
+    scoring = None
+    if data.held_out is not None and examined.first_held_out is not None:
+        metric = metric_of(job.recipe, examined.first_held_out)
+        scoring = Scoring(metric, data.held_out, examined.first_held_out)
+    rules = _rules(job, scoring.metric if scoring else None)
+    with Trial(model, scoring, job.progress) as trial:
+        auction = hold_auction(trial, model, given, rules)
+        decision = decide(auction.tried, rules, _timed(trial, job))
+        if job.options.explain:
+            auction = _with_errors(trial, model, given, auction)
+    result = Result(model.graph, decision, auction.errors, rules.metric, examined.keys, notes)
+    return _published(job, model, result, is_rebuild)
 
 
-def _reused(job: _Job) -> tuple[BuiltPlan | None, bool]:
+def _reused(job: Job) -> tuple[BuiltPlan | None, bool]:
     """The plan of an earlier build with the same key, made the served one; or whether its data has changed since."""
     store = PlanStore(job.options.engines)
     found = store.find(job.recipe.name, job.key)
@@ -143,146 +90,96 @@ def _reused(job: _Job) -> tuple[BuiltPlan | None, bool]:
     if job.options.verify_data:
         job.progress.stage("verifying the data")
         recorded = found.manifest.data
-        now = data_of(job.recipe, load_model(job.onnx_path).inputs).verified_keys()
+        model = _float_model(job)
+        with answering(job.recipe, model) as answer:
+            now = data_of(job.recipe, model.graph.inputs, answer).examined().keys
         if now != {"calibration": recorded.calibration, "held_out": recorded.held_out}:
             job.progress.note("the data functions yield other samples than before; building again")
             return None, True
     store.serve(job.recipe.name, found.manifest.version)
-    return BuiltPlan(found.folder, found.manifest, is_reused=True), False
+    return BuiltPlan(found.folder, found.manifest, is_reused=True, sensitivity=tuple(found.manifest.sensitivity)), False
 
 
-def _float_model(job: _Job) -> FloatModel:
-    """The model checked, narrowed to its shapes, and made portable."""
+def _float_model(job: Job) -> FloatModel:
     job.progress.stage("checking the model")
-    model = load_model(job.onnx_path)
-    tables = job.recipe.tables
-    profile = profile_of(model.inputs, tables)
-    check_names(tables.precision.keep_float, model.node_names, "[precision] keep_float: the model has no node")
-    check_names([tables.metric.output], [spec.name for spec in model.outputs], "[metric] the model has no output")
-    graph = portable(with_shapes(model, profile, axes_of(tables)))
-    name = job.recipe.name
-    info = EngineInfo(name, 1, f"{job.backend.name} {job.backend.version}", job.backend.platform, "fp32", "cpu")
-    return FloatModel(graph, profile, info)
+    backend = job.backend
+    info = EngineInfo(job.recipe.name, 1, f"{backend.name} {backend.version}", backend.platform, "fp32", "cpu")
+    return float_model(job.recipe, info)
 
 
-def _measured(job: _Job, model: FloatModel, data: BuildData, candidates: list[Candidate]) -> Decision:
-    """The gate's decision on candidates that are loaded, compared on held-out samples, and timed.
+def _inputs(job: Job, data: BuildData) -> Tuple[CandidateInputs, ExaminedData, Tuple[str, ...]]:
+    """The data, examined; what identifies it; and what should be known about it."""
+    job.progress.stage("examining the data")
+    examined = data.examined()
+    notes = [*job.notes, *(finding.text for finding in examined.findings)]
+    if data.whole is not None:
+        notes.append("no held-out data: every fourth calibration sample is held out, the others calibrate")
+    for note in notes:
+        job.progress.note(note)
+    given = CandidateInputs(
+        recipe=job.recipe,
+        data=data,
+        calibration_key=examined.keys["calibration"],
+        calib_cache=job.options.calib_cache,
+        progress=job.progress,
+        int8_problem=job.int8_problem,
+        data_problem=examined.refusal,
+    )
+    return given, examined, tuple(notes)
 
-    Raises:
-        GateError: the precision that was asked for failed.
-        BackendError: the backend can't load it.
-    """
-    tables = job.recipe.tables
-    metric: Metric | None = None
-    quality: Dict[str, Quality] = {}
-    with contextlib.ExitStack() as stack:
-        engines, candidates, feeds = _loaded(job, model, candidates, data.held_out, stack)
-        if data.held_out is not None:
-            metric = metric_of(job.recipe, data.held_out)
-            quality = measure_quality(engines, model, data.held_out, metric, job.progress)
-        max_drop = tables.gate.max_drop if tables.gate.max_drop is not None else metric.default_limit if metric else 0.0
-        rules = GateRules(
-            tables.precision.policy, metric, max_drop, tables.gate.max_latency_ratio, tables.gate.publish_failed
-        )
-        if len(engines) > 1:
-            job.progress.stage("comparing latency")
-        decision = decide(
-            candidates,
-            quality,
-            rules,
-            lambda wider, narrower: measure_latency(
-                engines[wider], engines[narrower], feeds, tables.gate.latency_budget_s
-            ),
-        )
+
+def _rules(job: Job, metric: Metric | None) -> GateRules:
+    gate = job.recipe.tables.gate
+    max_drop = gate.max_drop if gate.max_drop is not None else metric.default_limit if metric else 0.0
+    return GateRules(job.policy, metric, max_drop, gate.min_gain, gate.publish_failed)
+
+
+def _timed(trial: Trial, job: Job) -> TimeAgainst:
+    budget_s = job.recipe.tables.gate.latency_budget_s
+    return lambda wider, narrower: trial.latency(wider, narrower, budget_s)
+
+
+def _with_errors(trial: Trial, model: FloatModel, given: CandidateInputs, auction: Auction) -> Auction:
+    """The auction with the layers that INT8 hurts, measured if that wasn't needed for a decision, and can be."""
+    if auction.errors:
+        return auction
+    try:
+        table = next(iter(int8_tables(model, given).values()))
+        return replace(auction, errors=layer_errors(model, given, table, trial.macs()))
+    except (ConfigError, CalibrationError, ModelError) as error:
+        given.progress.note(f"nothing to explain: {error}")
+        return auction
+
+
+def _explained(job: Job, plan: BuiltPlan) -> BuiltPlan:
+    """A re-used plan with the layers that INT8 hurts, measured now if its manifest doesn't have them."""
+    if plan.sensitivity or not job.options.explain:
+        return plan
+    model = _float_model(job)
+    with answering(job.recipe, model) as answer, Trial(model, None, job.progress) as trial:
+        given, _, _ = _inputs(job, data_of(job.recipe, model.graph.inputs, answer))
+        auction = _with_errors(trial, model, given, Auction(()))
+    return replace(plan, sensitivity=tuple(sensitivity_records(auction.errors)))
+
+
+def _published(job: Job, model: FloatModel, result: Result, is_rebuild: bool) -> BuiltPlan:
+    decision = result.decision
     if decision.chosen is None:
         raise GateError(
             f"model {job.recipe.name!r}: {decision.reason}; nothing was published "
             "(a wider precision, other calibration data, or --publish-failed)"
         )
-    return decision
-
-
-def _loaded(
-    job: _Job,
-    model: FloatModel,
-    candidates: list[Candidate],
-    held_out: SampleSource | None,
-    stack: contextlib.ExitStack,
-) -> tuple[Dict[str, Engine], list[Candidate], Feeds]:
-    """An engine for each candidate, and feeds to time them on.
-
-    Under `auto` a candidate that the backend refuses, or can't run on those feeds, becomes unavailable.
-    """
-    engines: Dict[str, Engine] = {}
-    feeds: Feeds = {}
-    usable = []
-    for candidate in candidates:
-        usable.append(candidate)
-        if candidate.plan is None:
-            continue
-        try:
-            info = model.info_of(candidate.precision)
-            engine = stack.enter_context(engine_from_bytes(candidate.plan, info, model.signature, EngineOptions()))
-            if candidate.precision != "fp32":
-                feeds = feeds or usual_feeds(model, engines["fp32"], held_out)
-                engine.infer(feeds)
-        except BackendError as error:
-            if job.recipe.tables.precision.policy != "auto" or candidate.precision == "fp32":
-                raise
-            usable[-1] = Candidate(candidate.precision, None, str(error))
-            continue
-        engines[candidate.precision] = engine
-    return engines, usable, feeds
-
-
-@dataclass(frozen=True)
-class _Result:
-    decision: Decision
-    plan: bytes
-    table: CalibrationTable | None
-    data_keys: Mapping[str, Any]
-    is_rebuild: bool
-
-
-def _published(job: _Job, model: FloatModel, result: _Result) -> BuiltPlan:
+    for warning in decision.warnings:
+        job.progress.note(warning)
     job.progress.stage("publishing")
+    graph = decision.chosen.candidate.make()
+    plan = PlanFiles(graph.to_files())
+    signature = model.signature_of(graph)
     stored = PlanStore(job.options.engines).publish(
         job.recipe.name,
-        lambda version: _manifest(job, model, result, version),
-        {PLAN_FILE: result.plan},
-        is_new=not result.is_rebuild,
+        lambda version: manifest_of(job, signature, plan, result, version),
+        plan.contents,
+        is_new=not is_rebuild,
     )
-    return BuiltPlan(stored.folder, stored.manifest, is_reused=False)
-
-
-def _manifest(job: _Job, model: FloatModel, result: _Result, version: int) -> Manifest:
-    signature = model.signature
-    decision, table = result.decision, result.table
-    assert decision.chosen is not None
-    return Manifest(
-        name=job.recipe.name,
-        version=version,
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        edge_runtime=__version__,
-        build_key=job.key,
-        precision=decision.chosen,
-        forced=decision.is_forced,
-        plan=PlanRecord(file=PLAN_FILE, sha256=hashlib.sha256(result.plan).hexdigest(), nbytes=len(result.plan)),
-        source=SourceRecord(source=job.onnx_path.name, digest=model.graph.digest, files=dict(model.graph.files)),
-        data=DataRecord(
-            **result.data_keys,
-            table_sha256=hashlib.sha256(table.to_cache_text().encode()).hexdigest() if table else None,
-        ),
-        backend=BackendRecord(
-            name=job.backend.name,
-            version=job.backend.version,
-            platform=job.backend.platform,
-            device=job.backend.device,
-        ),
-        device=job.device.record(),
-        inputs=[tensor_record(spec) for spec in signature.inputs],
-        outputs=[tensor_record(spec) for spec in signature.outputs],
-        profile={name: range_record(limits) for name, limits in signature.profile.items()},
-        max_batch_size=signature.max_batch_size,
-        candidates=decision.records,
-    )
+    sensitivity = tuple(stored.manifest.sensitivity)
+    return BuiltPlan(stored.folder, stored.manifest, is_reused=False, sensitivity=sensitivity)

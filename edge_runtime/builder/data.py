@@ -3,65 +3,95 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, Sequence
+from typing import Any, Callable, Dict, Iterator, Mapping, Sequence, Tuple
 
 from edge_runtime.builder.recipe import DataTable, Recipe
+from edge_runtime.calibration.audit import Finding, audited
+from edge_runtime.calibration.examination import examined
 from edge_runtime.calibration.function import FunctionSource
 from edge_runtime.calibration.npz import NpzSource
-from edge_runtime.calibration.sample import Sample, SampleSource, overlap
+from edge_runtime.calibration.sample import Sample, SampleSource
 from edge_runtime.calibration.samples import batched, split
 from edge_runtime.errors import ConfigError, DataError, InvalidRequestError
-from edge_runtime.tensors import DType, Signature, TensorSpec
+from edge_runtime.tensors import DType, Feeds, Signature, TensorSpec
+
+Answer = Callable[[Feeds], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class BuildData:
-    """Calibration and held-out samples; None where the recipe has none. `is_split`: held out of one source."""
+    """Calibration and held-out samples, None where the recipe has none; `whole` is what both are parts of, if so."""
 
     calibration: SampleSource | None
     held_out: SampleSource | None
-    is_split: bool = False
+    whole: SampleSource | None = None
 
     def keys(self) -> Dict[str, Any]:
         """What identifies the data, without running anything."""
         return {name: source.key() if source else None for name, source in self._sources()}
 
-    def verified_keys(self) -> Dict[str, Any]:
-        """The keys with digests of all samples; runs the functions that yield them."""
-        return {name: source.verified_key() if source else None for name, source in self._sources()}
+    def examined(self) -> ExaminedData:
+        """The data read once from end to end.
 
-    def check_disjoint(self) -> None:
-        """Raises DataError if a held-out row is a calibration row too."""
-        if self.calibration is None or self.held_out is None or self.is_split:
-            return
-        shared = overlap(self.calibration, self.held_out)
+        Raises:
+            DataError: it can't be read, or a held-out row is a calibration row too.
+        """
+        whole = self.whole or self.calibration
+        calibration = examined(whole) if whole is not None else None
+        held_out = None if self.whole or self.held_out is None else examined(self.held_out, calibration)
+        shared = held_out.rows_in(calibration) if held_out is not None and calibration is not None else 0
         if shared:
             raise DataError(
                 f"{shared} held-out rows are in the calibration data too, so the gate would measure what was "
                 "calibrated on; hold other samples out"
             )
+        seen = (calibration, calibration if self.whole else held_out)  # of a whole, the first sample is held out
+        keys = {
+            name: source.verified_key(each.content_sha256) if source and each else None
+            for (name, source), each in zip(self._sources(), seen)
+        }
+        findings = audited(calibration, held_out).findings if calibration else ()
+        return ExaminedData(keys, findings, seen[1].first if seen[1] else None)
 
     def _sources(self) -> Sequence[tuple[str, SampleSource | None]]:
         return (("calibration", self.calibration), ("held_out", self.held_out))
 
 
-def data_of(recipe: Recipe, inputs: Sequence[TensorSpec] = ()) -> BuildData:
+@dataclass(frozen=True)
+class ExaminedData:
+    """What identifies the data by all that it holds, what is to be said about it (the worst first), and a sample."""
+
+    keys: Mapping[str, Any]
+    findings: Tuple[Finding, ...]
+    first_held_out: Sample | None
+
+    @property
+    def refusal(self) -> str:
+        """Why nothing can be calibrated on this data, "" if it can."""
+        return "; ".join(finding.text for finding in self.findings if finding.level == "refuse")
+
+
+def data_of(recipe: Recipe, inputs: Sequence[TensorSpec] = (), answer: Answer | None = None) -> BuildData:
     """The sources that a recipe names; without `inputs` they can be asked for their keys only.
 
-    Calibration data without held-out data is parted: every fourth sample is held out.
+    `answer` is the float model, for functions that are `stateful`. Calibration data without held-out data is parted:
+    every fourth sample is held out.
     """
-    calibration = _source(recipe, recipe.tables.calibration, inputs)
-    held_out = _source(recipe, recipe.tables.held_out, inputs)
+    calibration = _source(recipe, recipe.tables.calibration, inputs, answer)
+    held_out = _source(recipe, recipe.tables.held_out, inputs, answer)
     if calibration is not None and held_out is None:
-        return BuildData(*split(calibration), is_split=True)
+        return BuildData(*split(calibration), calibration)
     return BuildData(calibration, held_out)
 
 
-def _source(recipe: Recipe, table: DataTable, inputs: Sequence[TensorSpec]) -> SampleSource | None:
+def _source(
+    recipe: Recipe, table: DataTable, inputs: Sequence[TensorSpec], answer: Answer | None
+) -> SampleSource | None:
     if table.data is None:
         return None
     if table.is_function:
-        return FunctionSource(table.data, table.arguments, table.data_version, recipe.folder, inputs)
+        answers = answer if table.stateful else None
+        return FunctionSource(table.data, table.arguments, table.data_version, recipe.folder, inputs, answers)
     path = recipe.path(table.data)
     if not path.is_file():
         raise ConfigError(f"model {recipe.name!r}: no such data file: {path}; correct the path")

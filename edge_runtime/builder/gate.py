@@ -1,161 +1,204 @@
-"""The gate: which candidate is published, and why the others aren't."""
+"""Which candidate is published, and why."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Mapping
+from typing import Callable, List, Sequence, Tuple
 
 from edge_runtime.builder.candidates import Candidate
-from edge_runtime.builder.measure import Quality
+from edge_runtime.builder.trial import Quality, Tried
 from edge_runtime.evaluation.latency import LatencyRatio
 from edge_runtime.evaluation.metrics import Metric
-from edge_runtime.plan.manifest import CandidateRecord
 
-TimeAgainst = Callable[[str, str], LatencyRatio]
-"""The latency ratio of the second precision's engine over the first's."""
+TimeAgainst = Callable[[Candidate, Candidate], LatencyRatio]
+"""The latency of the second candidate over the first one's."""
 
 
 @dataclass(frozen=True)
 class GateRules:
-    """What must hold: the policy, the largest loss, and under `auto` the largest latency ratio."""
+    """What must hold: the policy, the largest loss, and under `auto` the least gain of latency."""
 
     policy: str
     metric: Metric | None
     max_drop: float
-    max_latency_ratio: float
+    min_gain: float
     publish_failed: bool
+
+    def is_accurate(self, quality: Quality | None) -> bool:
+        """Whether a candidate loses little enough; one that wasn't measured isn't accurate."""
+        return quality is not None and quality.loss.value <= self.max_drop
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A candidate that was tried, and its verdict; `latency` is over that of the candidate `against`."""
+
+    tried: Tried
+    verdict: str
+    reason: str
+    latency: LatencyRatio | None = None
+    against: str = ""
+
+    @property
+    def name(self) -> str:
+        """Which candidate it is."""
+        return self.tried.candidate.name
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The precision to publish (None: nothing), whether it failed the gate, and a record of every candidate."""
+    """What to publish (None: nothing), whether it failed the gate, why, and what became of every candidate."""
 
-    chosen: str | None
+    chosen: Tried | None
     is_forced: bool
-    records: list[CandidateRecord]
-
-    @property
-    def reason(self) -> str:
-        """Why the candidates that weren't chosen weren't, in one line."""
-        return "; ".join(f"{r.precision}: {r.reason}" for r in self.records if r.verdict in ("refused", "unavailable"))
+    reason: str
+    judged: Tuple[Judged, ...]
+    warnings: Tuple[str, ...]
 
 
-def decide(
-    candidates: list[Candidate], quality: Mapping[str, Quality], rules: GateRules, time_against: TimeAgainst
-) -> Decision:
+def best_int8(tried: Sequence[Tried], rules: GateRules) -> Tried | None:
+    """The INT8 candidate that scores best; of equals the one nearest to float, then the first. Accurate ones first."""
+    runnable = [one for one in tried if one.candidate.precision == "int8" and not one.problem]
+    if not runnable:
+        return None
+    return max(runnable, key=lambda one: (rules.is_accurate(one.quality), *_merit(one.quality, rules.metric)))
+
+
+def _merit(quality: Quality | None, metric: Metric | None) -> Tuple[float, float]:
+    if quality is None or metric is None:
+        return 0.0, 0.0
+    sign = 1.0 if metric.higher_is_better else -1.0
+    values = sign * quality.score.value, quality.agreement.sqnr_db
+    return values[0] if math.isfinite(values[0]) else -math.inf, -math.inf if math.isnan(values[1]) else values[1]
+
+
+def decide(tried: Sequence[Tried], rules: GateRules, time_against: TimeAgainst) -> Decision:
     """Goes from the widest candidate to the narrowest and keeps the last one that is worth it.
 
-    A candidate is refused if it loses more than `max_drop` against float, or under `auto` if the whole confidence
-    interval of its latency ratio against the best so far isn't within `max_latency_ratio`.
+    Of the INT8 candidates only the best one competes. A candidate is refused if it loses more than `max_drop` of
+    float's score, or under `auto` if it isn't surely faster than the best so far, by `min_gain` or more.
     """
-    if rules.policy == "auto":
-        return _decide_auto(candidates, quality, rules, time_against)
-    return _decide_explicit(candidates, quality, rules, time_against)
-
-
-def _decide_auto(
-    candidates: list[Candidate], quality: Mapping[str, Quality], rules: GateRules, time_against: TimeAgainst
-) -> Decision:
-    chosen = "fp32"
-    records: Dict[str, CandidateRecord] = {}
-    for candidate in candidates:
-        name = candidate.precision
-        evidence = _quality_evidence(quality.get(name), rules.metric)
-        if candidate.plan is None:
-            verdict, reason = "unavailable", candidate.problem
-        elif name == "fp32":
-            verdict, reason = "passed", "the reference"
-        elif name not in quality:
-            verdict, reason = "refused", "accuracy not measured: no held-out data"
+    winner = best_int8(tried, rules)
+    judged: List[Judged] = []
+    chosen = tried[0]
+    for one in tried:
+        if one.problem:
+            judged.append(Judged(one, "unavailable", one.problem))
+        elif one.candidate.precision == "int8" and one is not winner:
+            judged.append(Judged(one, "refused", _beaten(one, winner, rules)))
+        elif rules.policy == "auto":
+            judged.append(_judged_auto(one, chosen, rules, time_against))
+            chosen = one if judged[-1].verdict == "passed" else chosen
         else:
-            verdict, reason = _accuracy(name, quality, rules)
-            if verdict == "passed":
-                latency = time_against(chosen, name)
-                evidence["latency"] = _latency_record(latency, chosen)
-                verdict, reason = _speed(latency, chosen, rules, reason)
-        if verdict == "passed":
-            chosen = name
-        records[name] = _record(candidate, verdict, reason, evidence)
-    records[chosen] = records[chosen].model_copy(update={"verdict": "chosen"})
-    return Decision(chosen, False, list(records.values()))
+            judged.append(_judged_explicit(one, tried[0], rules, time_against))
+            chosen = one
+    return _concluded(judged, chosen, rules)
 
 
-def _decide_explicit(
-    candidates: list[Candidate], quality: Mapping[str, Quality], rules: GateRules, time_against: TimeAgainst
-) -> Decision:
-    records = []
-    is_forced = False
-    for candidate in candidates:
-        name = candidate.precision
-        evidence = _quality_evidence(quality.get(name), rules.metric)
-        if name != rules.policy:
-            verdict, reason = "passed", f"the reference; {rules.policy} was asked for"
-        elif name == "fp32":
-            verdict, reason = "chosen", "asked for; it is the reference"
-        else:
-            evidence["latency"] = _latency_record(time_against("fp32", name), "fp32")
-            verdict, reason = "chosen", "asked for; accuracy not measured: no held-out data"
-            if name in quality:
-                verdict, reason = _accuracy(name, quality, rules)
-                verdict = "chosen" if verdict == "passed" else verdict
-            if verdict == "refused" and rules.publish_failed:
-                verdict, is_forced = "forced", True
-        records.append(_record(candidate, verdict, reason, evidence))
-    is_published = records[-1].verdict in ("chosen", "forced")
-    return Decision(rules.policy if is_published else None, is_forced, records)
+def _judged_auto(one: Tried, best: Tried, rules: GateRules, time_against: TimeAgainst) -> Judged:
+    if one is best:
+        return Judged(one, "passed", "the reference")
+    if one.quality is None:
+        return Judged(one, "refused", "accuracy not measured: no held-out data")
+    reason = _accuracy(one.quality, rules)
+    if not rules.is_accurate(one.quality):
+        return Judged(one, "refused", reason)
+    against = best.candidate.name
+    latency = time_against(best.candidate, one.candidate)
+    text = f"latency {_latency_text(latency, against)}"
+    if latency.ratio <= 1 - rules.min_gain and latency.high < 1:
+        return Judged(one, "passed", f"{reason}; {text}", latency, against)
+    wanted = f"a gain of {_percent(rules.min_gain)} or more is wanted, else the wider precision wins"
+    return Judged(one, "refused", f"not faster here: {text}; {wanted}", latency, against)
 
 
-def _accuracy(name: str, quality: Mapping[str, Quality], rules: GateRules) -> tuple[str, str]:
+def _judged_explicit(one: Tried, reference: Tried, rules: GateRules, time_against: TimeAgainst) -> Judged:
+    if one.candidate.precision != rules.policy:
+        return Judged(one, "passed", f"the reference; {rules.policy} was asked for")
+    if one is reference:
+        return Judged(one, "passed", "asked for; it is the reference")
+    latency = time_against(reference.candidate, one.candidate)
+    against = reference.candidate.name
+    verdict, reason = "passed", "accuracy not measured: no held-out data"
+    if one.quality is not None:
+        reason = _accuracy(one.quality, rules)
+        if not rules.is_accurate(one.quality):
+            verdict = "forced" if rules.publish_failed else "refused"
+    return Judged(one, verdict, f"asked for; {reason}; latency {_latency_text(latency, against)}", latency, against)
+
+
+def _concluded(judged: List[Judged], chosen: Tried, rules: GateRules) -> Decision:
+    final = next(one for one in judged if one.tried is chosen)
+    if final.verdict == "passed":
+        judged[judged.index(final)] = final = Judged(final.tried, "chosen", final.reason, final.latency, final.against)
+    others = [f"{one.name}: {one.reason}" for one in judged if one.verdict in ("refused", "unavailable")]
+    if final.verdict == "refused":
+        return Decision(None, False, "; ".join(others), tuple(judged), ())
+    reason = f"{final.name}: {final.reason}"
+    if rules.policy == "auto" and chosen.candidate.name == "fp32":
+        reason = "fp32: nothing narrower was both accurate and faster here" if others else "fp32: the reference"
+    return Decision(chosen, final.verdict == "forced", reason, tuple(judged), tuple(_warnings(judged, rules)))
+
+
+def _warnings(judged: Sequence[Judged], rules: GateRules) -> List[str]:
+    """Where the held-out samples are too few to be sure that a candidate which passed is accurate."""
+    found = []
+    for one in judged:
+        quality = one.tried.quality
+        if one.verdict not in ("chosen", "passed") or quality is None or one.tried.candidate.precision == "fp32":
+            continue
+        needed = quality.loss.needed(rules.max_drop)
+        if needed is not None:
+            found.append(
+                f"too few held-out samples to be sure of {one.name}: {quality.loss.n:,} rows say that it loses "
+                f"{_loss_text(quality)}, {_percent(rules.max_drop)} allowed; about {_rounded(needed):,} are needed"
+            )
+    return found
+
+
+def _beaten(one: Tried, winner: Tried | None, rules: GateRules) -> str:
+    if one.quality is None or winner is None or winner.quality is None or rules.metric is None:
+        return f"{winner.candidate.name if winner else 'another'} was taken: nothing was measured to compare them by"
+    if not rules.is_accurate(one.quality):
+        return _accuracy(one.quality, rules)
+    ours, theirs = one.quality, winner.quality
+    if ours.score.value != theirs.score.value:
+        values = f"{rules.metric.name} {_number(theirs.score.value)} against {_number(ours.score.value)}"
+        return f"{winner.candidate.name} scores better: {values}"
+    return (
+        f"{winner.candidate.name} is as good and nearer to float: SQNR {theirs.agreement.sqnr_db:.1f} dB "
+        f"against {ours.agreement.sqnr_db:.1f}"
+    )
+
+
+def _accuracy(quality: Quality, rules: GateRules) -> str:
     assert rules.metric is not None
-    drop = rules.metric.degradation(quality["fp32"].score, quality[name].score)
-    text = f"{rules.metric.name} {_number(quality[name].score.value)} against float's "
-    text += f"{_number(quality['fp32'].score.value)}: loses {_number(drop)}"
-    if drop <= rules.max_drop:
-        return "passed", f"{text}, {_number(rules.max_drop)} allowed"
-    return "refused", f"{text}, only {_number(rules.max_drop)} allowed"
+    text = f"{rules.metric.name} {_number(quality.score.value)}, loses {_loss_text(quality)} of float's"
+    allowed = _percent(rules.max_drop)
+    return f"{text}, {allowed} allowed" if rules.is_accurate(quality) else f"{text}, only {allowed} allowed"
 
 
-def _speed(latency: LatencyRatio, against: str, rules: GateRules, reason: str) -> tuple[str, str]:
-    text = f"latency {latency.ratio:.2f} ({latency.low:.2f}-{latency.high:.2f}) of {against}'s"
-    if latency.high <= rules.max_latency_ratio:
-        return "passed", f"{reason}; {text}"
-    return "refused", f"not faster here: {text}, at most {rules.max_latency_ratio:.2f} allowed"
+def _loss_text(quality: Quality) -> str:
+    loss = quality.loss
+    text = _percent(loss.value)
+    if loss.low is None or loss.high is None:
+        return text
+    return f"{text} (95 % interval {_percent(loss.low)} to {_percent(loss.high)})"
 
 
-def _record(candidate: Candidate, verdict: str, reason: str, evidence: Dict[str, Any]) -> CandidateRecord:
-    nbytes = None if candidate.plan is None else len(candidate.plan)
-    return CandidateRecord(precision=candidate.precision, verdict=verdict, reason=reason, nbytes=nbytes, **evidence)
+def _latency_text(latency: LatencyRatio, against: str) -> str:
+    return f"{latency.ratio:.2f} ({latency.low:.2f}-{latency.high:.2f}) of {against}'s"
 
 
-def _quality_evidence(quality: Quality | None, metric: Metric | None) -> Dict[str, Any]:
-    if quality is None or metric is None:
-        return {}
-    return {"metric": _metric_record(metric, quality), "agreement": _agreement_record(quality)}
+def _rounded(count: int) -> int:
+    """To two digits: it is an estimate."""
+    step = int(10 ** max(0, len(str(count)) - 2))
+    return -(-count // step) * step
 
 
-def _metric_record(metric: Metric, quality: Quality) -> Dict[str, Any]:
-    score = quality.score
-    return {
-        "name": metric.name,
-        "value": _finite(score.value),
-        "low": _finite(score.low),
-        "high": _finite(score.high),
-        "n": score.n,
-    }
-
-
-def _agreement_record(quality: Quality) -> Dict[str, Any]:
-    return {"cosine": _finite(quality.agreement.cosine), "sqnr_db": _finite(quality.agreement.sqnr_db)}
-
-
-def _latency_record(latency: LatencyRatio, against: str) -> Dict[str, Any]:
-    return {"against": against, "ratio": latency.ratio, "low": latency.low, "high": latency.high}
-
-
-def _finite(value: float | None) -> float | None:
-    """A value for JSON, which has no NaN and no infinity."""
-    return value if value is not None and math.isfinite(value) else None
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %" if math.isfinite(share) else "everything"
 
 
 def _number(value: float) -> str:

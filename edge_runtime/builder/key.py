@@ -15,14 +15,15 @@ from edge_runtime.device.identity import DeviceInfo
 def build_key(tables: RecipeTables, digests: Mapping[str, Any], backend: Backend, device: DeviceInfo) -> str:
     """SHA-256 over what decides a plan: recipe, `digests`, backend, device and this program's version.
 
-    `digests` are those of the model, the data and the metric's module. Where files lie doesn't count, nor does whether
-    a failed plan would be published.
+    `digests` are those of the model, the data, the metric's module and an imported table. Where files lie doesn't
+    count, nor does whether a failed plan would be published.
     """
     settings = tables.model_dump(mode="json", by_alias=True)
     settings["model"] = {"max_batch": tables.model.max_batch}
     for section in ("calibration", "held_out"):
         for key in ("data", "arguments", "data_version"):
             settings[section].pop(key)
+    settings["calibration"].pop("table")
     settings["gate"].pop("publish_failed")
     return digest_of(
         {

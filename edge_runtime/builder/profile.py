@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
 from edge_runtime.builder.recipe import InputTable, RecipeTables, check_names
 from edge_runtime.errors import ConfigError
@@ -15,8 +15,14 @@ def profile_of(inputs: Sequence[TensorSpec], tables: RecipeTables) -> dict[str, 
     Raises:
         ConfigError: a table names no input, or an input's dynamic axes have no sizes.
     """
-    check_names(list(tables.input), [spec.name for spec in inputs], "[input] the model has no input")
+    shaped = [name for name, table in tables.input.items() if table.value is None]
+    check_names(shaped, [spec.name for spec in inputs], "[input] the model has no input")
     return {spec.name: _range(spec, tables.input, tables.model.max_batch) for spec in inputs}
+
+
+def values_of(tables: RecipeTables) -> dict[str, Any]:
+    """The inputs to which `[input.NAME] value` gives a value: a number, or nested lists of them."""
+    return {name: table.value for name, table in tables.input.items() if table.value is not None}
 
 
 def axes_of(tables: RecipeTables) -> dict[str, list[str]]:

@@ -16,6 +16,7 @@ from edge_runtime.plan.names import check_model_name
 
 PRECISIONS = ("auto", "fp32", "fp16", "int8")
 METRICS = ("accuracy", "cosine", "mse", "max-abs")
+CALIBRATIONS = ("auto", "entropy", "percentile", "mse", "max")
 BACKENDS = ("auto", "onnxruntime", "tensorrt")
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -56,9 +57,14 @@ class InputTable(Settings):
     minimum: Optional[Dims] = Field(None, alias="min", description="Smallest shape.")
     optimum: Optional[Dims] = Field(None, alias="opt", description="Most usual shape, the one that is timed.")
     maximum: Optional[Dims] = Field(None, alias="max", description="Largest shape.")
+    value: Any = Field(None, description="A number, or nested lists of them: the input becomes this constant.")
 
     @model_validator(mode="after")
     def _shapes(self) -> InputTable:
+        if self.value is not None:
+            if any(other is not None for other in (self.axes, self.shape, self.minimum, self.optimum, self.maximum)):
+                raise ValueError("an input with a `value` has no axes and no shapes")
+            return self
         given = [value is not None for value in (self.minimum, self.optimum, self.maximum)]
         if any(given) == (self.shape is not None) or (any(given) and not all(given)):
             raise ValueError("give either `shape`, or all of `min`, `opt` and `max`")
@@ -76,6 +82,7 @@ class DataTable(Settings):
     data: Optional[str] = Field(None, description="Samples: an .npz file, or module:function that yields them.")
     arguments: Dict[str, Any] = Field({}, description="Keyword arguments of the function.")
     data_version: Optional[str] = Field(None, description="Change it when the function reads other data than before.")
+    stateful: bool = Field(False, description="Whether the function gets the model's answers: outputs = yield feeds.")
 
     @field_validator("data_version", mode="before")
     @classmethod
@@ -87,8 +94,8 @@ class DataTable(Settings):
         if self.data is not None and not self.is_function:
             if not self.data.endswith(".npz"):
                 raise ValueError("`data` is neither an .npz file nor module:function")
-            if self.arguments or self.data_version is not None:
-                raise ValueError("`arguments` and `data_version` belong to module:function, not to an .npz file")
+            if self.arguments or self.data_version is not None or self.stateful:
+                raise ValueError("`arguments`, `data_version` and `stateful` belong to module:function, not to .npz")
         return self
 
     @property
@@ -100,11 +107,23 @@ class DataTable(Settings):
 class CalibrationTable(DataTable):
     """`[calibration]`."""
 
-    algorithm: Literal["entropy"] = Field("entropy", description="How thresholds are chosen: entropy.")
+    algorithm: str = Field(
+        "auto",
+        description="How thresholds are chosen: entropy, percentile, mse or max; auto compares all by the metric.",
+    )
     max_clipped: float = Field(
         1e-3, ge=0, lt=1, description="Largest share of an activation's values other than zero to clip."
     )
-    batch_size: int = Field(4, ge=1, description="Samples a run while calibrating; doesn't change the result.")
+    percentile: float = Field(
+        99.99, gt=0, le=100, description="Percent of an activation's values that the percentile algorithm keeps."
+    )
+    table: Optional[str] = Field(None, description="A TensorRT calibration cache to use instead of calibrating.")
+    batch_size: int = Field(1, ge=1, description="Rows a run while calibrating: more is faster and takes more memory.")
+
+    @field_validator("algorithm")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        return _one_of(value, CALIBRATIONS)
 
 
 class MetricTable(Settings):
@@ -114,6 +133,7 @@ class MetricTable(Settings):
         None, description="accuracy, cosine, mse, max-abs or module:function (with labels accuracy, else cosine)."
     )
     output: Optional[str] = Field(None, description="The output that accuracy looks at (default: the first float one).")
+    better: Literal["higher", "lower"] = Field("higher", description="Which score of module:function is better.")
 
     @field_validator("name")
     @classmethod
@@ -128,6 +148,14 @@ class PrecisionTable(Settings):
 
     policy: str = Field("auto", description="auto, fp32, fp16 or int8; an explicit one is that or nothing.")
     keep_float: List[str] = Field([], description="Nodes that are not quantised, by name.")
+    io: Literal["fp32", "fp16"] = Field("fp32", description="Type of float inputs and outputs of an fp16 plan.")
+    rest: Literal["fp32", "fp16"] = Field("fp32", description="What an int8 plan computes in where it isn't INT8.")
+    fallback: Optional[Literal["fp16"]] = Field(
+        None, description="Precision instead of int8 on a board without INT8 hardware (Nano, TX1, TX2)."
+    )
+    min_int8: float = Field(
+        0.5, ge=0, le=1, description="Mixed: least share of the quantisable multiply-accumulates to keep in INT8."
+    )
 
     @field_validator("policy")
     @classmethod
@@ -141,10 +169,10 @@ class GateTable(Settings):
     max_drop: Optional[float] = Field(
         None,
         ge=0,
-        description="Largest loss against float: absolute; for mse and max-abs a share of the target's magnitude.",
+        description="Largest loss, as a share of float's score; for mse and max-abs of the target's magnitude.",
     )
-    max_latency_ratio: float = Field(
-        0.97, gt=0, description="Under auto: largest latency against the best wider precision."
+    min_gain: float = Field(
+        0.05, ge=0, lt=1, description="Under auto: least gain of latency over the best wider precision, as a share."
     )
     latency_budget_s: float = Field(5.0, gt=0, le=600, description="Time for one latency comparison, seconds.")
     publish_failed: bool = Field(False, description="Publish an explicit precision that failed, marked `forced`.")
@@ -249,23 +277,27 @@ def check_names(names: Sequence[Optional[str]], valid: Collection[str], problem:
 
 
 def _overridden(lower: Layer, higher: Layer, ignores_case: bool = False) -> Dict[str, Any]:
-    """`merged`, but other data doesn't inherit the old data's arguments, nor a fixed shape the old range."""
+    """`merged`, but other data doesn't inherit the old data's arguments, nor a shape or value the old one."""
     base = dict(lower)
     for section in ("calibration", "held_out"):
         if "data" in _table(higher, section) and _table(base, section):
-            base[section] = {k: v for k, v in base[section].items() if k not in ("arguments", "data_version")}
+            base[section] = {
+                k: v for k, v in base[section].items() if k not in ("arguments", "data_version", "stateful")
+            }
     inputs = dict(_table(base, "input"))
     for name, table in _table(higher, "input").items():
         known = next((n for n in inputs if ignores_case and n.lower() == name), name)
         old = _table(inputs, known)
-        if isinstance(table, Mapping) and ("shape" in table or "shape" in old):
-            inputs[known] = {k: v for k, v in old.items() if k not in _SHAPES}
+        if isinstance(table, Mapping) and not _ALONE.isdisjoint({*table, *old}):
+            dropped = _SHAPES if "value" not in table else {*_SHAPES, "axes"}
+            inputs[known] = {k: v for k, v in old.items() if k not in dropped}
     if inputs:
         base["input"] = inputs
     return merged(base, higher, ignores_case)
 
 
-_SHAPES = ("shape", "min", "opt", "max")
+_SHAPES = frozenset({"shape", "min", "opt", "max", "value"})
+_ALONE = frozenset({"shape", "value"})
 
 
 def _table(layer: Layer, key: str) -> Mapping[str, Any]:

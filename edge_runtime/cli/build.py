@@ -9,6 +9,7 @@ import typer
 
 from edge_runtime.builder.recipe import (
     BACKENDS,
+    CALIBRATIONS,
     METRICS,
     PRECISIONS,
     BackendTable,
@@ -18,19 +19,17 @@ from edge_runtime.builder.recipe import (
     MetricTable,
     ModelTable,
     PrecisionTable,
-    Recipe,
-    load_recipe,
-    make_recipe,
 )
 from edge_runtime.cli.flags import engines_option, flag, given, json_option, one_of, shape_tables
 from edge_runtime.cli.output import Output, configure_logging
-from edge_runtime.errors import UsageError
+from edge_runtime.cli.source import absolute, data_path, recipe_from
+from edge_runtime.cli.tables import show_candidates, show_sensitivity
 
 if TYPE_CHECKING:
     from edge_runtime.builder.builder import BuiltPlan
-    from edge_runtime.plan.manifest import CandidateRecord
 
 _METRIC_NAMES = "|".join(METRICS)
+_ALGORITHM_NAMES = "|".join(CALIBRATIONS)
 
 
 def command(
@@ -48,10 +47,15 @@ def command(
     ),
     calibration: Optional[Path] = flag(CalibrationTable, "data", "--calibration", metavar="C.npz"),
     held_out: Optional[Path] = flag(DataTable, "data", "--held-out", metavar="H.npz"),
+    algorithm: Optional[str] = flag(
+        CalibrationTable, "algorithm", "--algorithm", metavar=_ALGORITHM_NAMES, callback=one_of(CALIBRATIONS)
+    ),
+    table: Optional[Path] = flag(CalibrationTable, "table", "--table", metavar="TENSORRT.cache"),
     metric: Optional[str] = flag(
         MetricTable, "name", "--metric", metavar=_METRIC_NAMES, callback=one_of(METRICS, or_function=True)
     ),
     max_drop: Optional[float] = flag(GateTable, "max_drop", "--max-drop", minimum=0),
+    min_gain: Optional[float] = flag(GateTable, "min_gain", "--min-gain", minimum=0),
     publish_failed: Optional[bool] = flag(GateTable, "publish_failed", "--publish-failed"),
     backend: Optional[str] = flag(
         BackendTable, "name", "--backend", metavar="|".join(BACKENDS), callback=one_of(BACKENDS)
@@ -60,6 +64,9 @@ def command(
     calib_cache: Path = typer.Option(Path("calib_cache"), "--calib-cache", help="Folder of the calibration tables."),
     verify_data: bool = typer.Option(
         False, "--verify-data", help="Run the data functions and compare what they yield before re-using a plan."
+    ),
+    explain: bool = typer.Option(
+        False, "--explain", help="Measure how much each group of layers loses by INT8 alone, and show the worst first."
     ),
     is_json: bool = json_option(),
 ) -> None:
@@ -73,62 +80,35 @@ def command(
     tables: Dict[str, Any] = {
         "model": given(name=name, max_batch=max_batch),
         "input": shape_tables(shape),
-        "calibration": given(data=_resolved(calibration)),
-        "held_out": given(data=_resolved(held_out)),
+        "calibration": given(data=data_path(calibration), algorithm=algorithm, table=absolute(table)),
+        "held_out": given(data=data_path(held_out)),
         "metric": given(name=metric),
         "precision": given(policy=precision),
-        "gate": given(max_drop=max_drop, publish_failed=publish_failed),
+        "gate": given(max_drop=max_drop, min_gain=min_gain, publish_failed=publish_failed),
         "backend": given(name=backend),
     }
-    recipe = _recipe(source, {table: values for table, values in tables.items() if values})
+    recipe = recipe_from(source, tables)
     output = Output(is_json)
-    options = BuildOptions(engines, calib_cache, verify_data)
     with output.progress() as progress:
-        built = build(recipe, options, progress)
-    _print(built, output)
+        built = build(recipe, BuildOptions(engines, calib_cache, verify_data, explain), progress)
+    _print(built, explain, output)
 
 
-def _recipe(source: Path, flags: Dict[str, Any]) -> Recipe:
-    if source.suffix.lower() == ".toml":
-        return load_recipe(source, flags)
-    if source.suffix.lower() != ".onnx":
-        raise UsageError(f"{source}: expected a recipe (.toml) or an ONNX model (.onnx)")
-    return make_recipe({"model": {"path": source.name}}, source.stem, source.parent.resolve(), flags)
-
-
-def _resolved(path: Optional[Path]) -> Optional[str]:
-    """A path that still holds when it is read from another folder; module:function is left as it is."""
-    if path is None or path.suffix != ".npz":
-        return None if path is None else str(path)
-    return str(path.resolve())
-
-
-def _print(built: BuiltPlan, output: Output) -> None:
+def _print(built: BuiltPlan, explain: bool, output: Output) -> None:
     manifest = built.manifest
     if output.is_json:
         document = manifest.model_dump(mode="json", by_alias=True)
-        output.document({"plan": str(built.folder), "reused": built.is_reused, "manifest": document})
+        layers = [record.model_dump(mode="json") for record in built.sensitivity]
+        output.document(
+            {"plan": str(built.folder), "reused": built.is_reused, "manifest": document, "sensitivity": layers}
+        )
         return
-    rows = [_row(candidate) for candidate in manifest.candidates]
-    header = ("precision", "verdict", "metric", "cosine", "latency ratio", "bytes")
-    output.table(f"{manifest.name} on {manifest.backend.name} {manifest.backend.version}", header, rows)
-    for candidate in manifest.candidates:
-        output.say(f"{candidate.precision} {candidate.verdict}: {candidate.reason}")
+    show_candidates(manifest, output)
+    if explain:
+        show_sensitivity(manifest, built.sensitivity, output)
+    for note in manifest.notes if built.is_reused else ():
+        output.say(note)
     done = "unchanged, re-used" if built.is_reused else "published"
-    output.say(f"{done}: {built.folder} ({manifest.precision}, {manifest.plan.nbytes:,} bytes)")
-
-
-def _row(candidate: CandidateRecord) -> List[str]:
-    metric, agreement, latency = candidate.metric, candidate.agreement, candidate.latency
-    return [
-        candidate.precision,
-        candidate.verdict,
-        f"{metric.name} {_number(metric.value)}" if metric else "not measured",
-        _number(agreement.cosine) if agreement else "not measured",
-        f"{latency.ratio:.2f} ({latency.low:.2f}-{latency.high:.2f})" if latency else "not measured",
-        f"{candidate.nbytes:,}" if candidate.nbytes is not None else "",
-    ]
-
-
-def _number(value: Optional[float]) -> str:
-    return "not finite" if value is None else f"{value:.4f}"
+    output.say(f"{done}: {built.folder} ({manifest.precision}, {manifest.plan.total_nbytes:,} bytes)")
+    if manifest.reason:
+        output.say(f"chosen {manifest.reason}")

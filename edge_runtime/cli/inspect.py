@@ -12,6 +12,8 @@ from edge_runtime.cli.flags import engines_option, json_option
 from edge_runtime.cli.output import Output, configure_logging
 
 if TYPE_CHECKING:
+    from edge_runtime.calibration.histogram import Histogram
+    from edge_runtime.calibration.report import CalibrationReport
     from edge_runtime.calibration.table import CalibrationTable
     from edge_runtime.graph.model import OnnxModel
     from edge_runtime.plan.store import StoredPlan
@@ -22,12 +24,14 @@ def command(
     target: str = typer.Argument(
         ...,
         metavar="MODEL|PATH",
-        help="A model's name, a folder of a plan, an .onnx file or a calibration .cache file.",
+        help="A model's name, a folder of a plan or of a calibration, an .onnx file or a calibration .cache file.",
     ),
     engines: Path = engines_option(),
     is_json: bool = json_option(),
 ) -> None:
     """Show what a plan, an ONNX model or a calibration cache holds."""
+    from edge_runtime.calibration.histogram_file import HISTOGRAMS_FILE
+    from edge_runtime.calibration.report import read_report
     from edge_runtime.calibration.table import CalibrationTable
     from edge_runtime.graph.model import load_model
     from edge_runtime.plan.store import PlanStore, open_plan
@@ -39,6 +43,10 @@ def command(
         _show_model(load_model(path), output)
     elif path.suffix == ".cache":
         _show_table(path, CalibrationTable.read(path), output)
+    elif path.name == HISTOGRAMS_FILE:
+        _show_calibration(path.parent, read_report(path.parent), output)
+    elif _is_there(path / HISTOGRAMS_FILE):
+        _show_calibration(path, read_report(path), output)
     elif os.sep in target or target in (".", ".."):
         _show_plan(open_plan(path), output)
     else:
@@ -55,7 +63,7 @@ def _show_plan(stored: StoredPlan, output: Output) -> None:
         return
     signature = manifest.signature
     rows: List[List[str]] = [
-        ["plan", f"{stored.plan_path} ({manifest.plan.nbytes:,} bytes, digest ok)"],
+        ["plan", f"{stored.plan_path} ({manifest.plan.total_nbytes:,} bytes, digest ok)"],
         ["precision", manifest.precision + (" (forced: it failed the gate)" if manifest.forced else "")],
         ["backend", f"{manifest.backend.name} {manifest.backend.version} on {manifest.backend.device}"],
         ["built", f"{manifest.created} from {manifest.source.source}"],
@@ -83,8 +91,39 @@ def _specs(specs: tuple[TensorSpec, ...]) -> List[Dict[str, Any]]:
 
 
 def _show_table(path: Path, table: CalibrationTable, output: Output) -> None:
+    from edge_runtime.calibration.report import log_bars
+
     if output.is_json:
         output.document({"table": str(path), "algorithm": table.algorithm, "scales": dict(table.scales)})
         return
-    rows = [[name, f"{scale:.6g}", f"{scale * 127:.6g}"] for name, scale in table.scales.items()]
-    output.table(f"{path} ({table.algorithm})", ("tensor", "scale", "dynamic range"), rows)
+    bars = log_bars(list(table.scales.values()))
+    rows = [[name, f"{scale:.6g}", f"{scale * 127:.6g}", bar] for (name, scale), bar in zip(table.scales.items(), bars)]
+    output.table(f"{path} ({table.algorithm})", ("tensor", "scale", "dynamic range", "its logarithm"), rows)
+
+
+def _show_calibration(folder: Path, report: CalibrationReport, output: Output) -> None:
+    """Histograms and tables; the bar in the plot is the cut of the first algorithm."""
+    if output.is_json:
+        tensors = report.record()
+        output.document({"calibration": str(folder), "samples": report.samples, "tensors": tensors})
+        return
+    from edge_runtime.calibration.report import sparkline
+
+    rows = []
+    for name, histogram in report.histograms.items():
+        ranges = report.ranges(name)
+        cells = [_range_text(histogram, ranges.get(algorithm)) for algorithm in report.tables]
+        rows.append([name, f"{histogram.amax:.4g}", *cells, sparkline(histogram, next(iter(ranges.values()), None))])
+    header = ("tensor", "amax", *report.tables, "log count to amax")
+    output.table(f"{folder}: {report.samples} samples; dynamic ranges and the share that each clips", header, rows)
+
+
+def _range_text(histogram: Histogram, limit: float | None) -> str:
+    return "" if limit is None else f"{limit:.4g} ({histogram.share_above(limit):.2%})"
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have
+        return False

@@ -16,6 +16,7 @@ from edge_runtime.errors import EdgeRuntimeError, UsageError
 
 VERBS = {
     "build": "Build a plan from a recipe or an ONNX model, and publish it if it passes the gate.",
+    "calibrate": "Make only the calibration tables of a recipe or an ONNX model.",
     "inspect": "Show what a plan, an ONNX model or a calibration cache holds.",
     "serve": "Serve plans over the Open Inference Protocol (HTTP and gRPC) until SIGTERM.",
     "infer": "Run a plan once, in this process or on a server.",

@@ -14,13 +14,15 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+_PIPE_WIDTH = 120
+
 
 class Output:
     """Where a verb's results go; `is_json` sends one document to stdout and everything else to stderr."""
 
     def __init__(self, is_json: bool) -> None:
         self.is_json = is_json
-        self._out = Console(soft_wrap=False)
+        self._out = Console(soft_wrap=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
         self._err = Console(stderr=True)
 
     def document(self, content: Any) -> None:

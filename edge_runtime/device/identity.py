@@ -5,8 +5,16 @@ from __future__ import annotations
 import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Tuple
 
+# By the name of the system on chip in the device tree.
+_CAPABILITIES = {
+    "tegra210": (5, 3),
+    "tegra186": (6, 2),
+    "tegra194": (7, 2),
+    "tegra234": (8, 7),
+    "tegra264": (11, 0),
+}
 _NVIDIA_NODES = ("nvidia[0-9]*", "nvidiactl", "nvhost-ctrl-gpu", "nvhost-gpu", "nvgpu", "nvmap")
 
 
@@ -18,6 +26,18 @@ class DeviceInfo:
     board: str
     machine: str
     cpu: str
+    soc: str = ""
+
+    @property
+    def compute_capability(self) -> Tuple[int, int] | None:
+        """That of a Jetson's GPU; None where it isn't known."""
+        return _CAPABILITIES.get(self.soc)
+
+    @property
+    def has_int8(self) -> bool:
+        """Whether the GPU has INT8 arithmetic, which came with 6.1 and isn't in 6.2; unknown ones are new ones."""
+        capability = self.compute_capability
+        return capability is None or (capability >= (6, 1) and capability != (6, 2))
 
     @property
     def has_gpu(self) -> bool:
@@ -39,7 +59,8 @@ def identify(root: Path = Path("/")) -> DeviceInfo:
         kind = "nvidia"
     else:
         kind = "cpu"
-    return DeviceInfo(kind, board or "none", platform.machine(), _cpu_model(root) or "unknown")
+    soc = next((name for name in _CAPABILITIES if f"nvidia,{name}" in compatible.split()), "")
+    return DeviceInfo(kind, board or "none", platform.machine(), _cpu_model(root) or "unknown", soc)
 
 
 def _text(path: Path) -> str:

@@ -18,7 +18,8 @@ import edge_runtime
 from edge_runtime.builder.builder import BuildOptions, BuiltPlan, build
 from edge_runtime.builder.recipe import make_recipe
 from edge_runtime.engine.engine import Engine
-from edge_runtime.errors import BackendError, ConfigError, DataError, GateError, ModelError
+from edge_runtime.errors import BackendError, CalibrationError, ConfigError, DataError, GateError, ModelError
+from edge_runtime.plan.manifest import CandidateRecord, Manifest
 from edge_runtime.plan.store import PlanStore
 
 
@@ -54,7 +55,9 @@ class Bench:
         self.options = BuildOptions(folder / "engines", folder / "calib_cache")
         self.store = PlanStore(self.options.engines)
 
-    def build(self, policy: str, tables: Dict[str, Any] | None = None, **options: Any) -> BuiltPlan:
+    def build(
+        self, policy: str, tables: Dict[str, Any] | None = None, progress: Notes | None = None, **options: Any
+    ) -> BuiltPlan:
         content: Dict[str, Any] = {
             "model": {"path": "m.onnx"},
             "calibration": {"data": "c.npz"},
@@ -65,7 +68,9 @@ class Bench:
         for name, table in (tables or {}).items():
             content[name] = {**content.get(name, {}), **table}
         recipe = make_recipe(content, "m", self.folder, environ={})
-        return build(recipe, BuildOptions(self.options.engines, self.options.calib_cache, **options), Notes())
+        return build(
+            recipe, BuildOptions(self.options.engines, self.options.calib_cache, **options), progress or Notes()
+        )
 
 
 @pytest.fixture
@@ -73,11 +78,16 @@ def bench(tmp_path: Path, classifier: bytes) -> Bench:
     return Bench(tmp_path, classifier)
 
 
+def chosen(manifest: Manifest) -> CandidateRecord:
+    (record,) = [record for record in manifest.candidates if record.verdict == "chosen"]
+    return record
+
+
 @pytest.mark.parametrize("policy", ["fp32", "fp16", "int8"])
 def test_an_explicit_precision_is_what_is_built_and_served(bench: Bench, policy: str) -> None:
     plan = bench.build(policy, {"gate": {"max_drop": 0.1}})
     assert (plan.manifest.precision, plan.manifest.forced, plan.is_reused) == (policy, False, False)
-    assert plan.manifest.candidates[-1].verdict == "chosen"
+    assert [c.precision for c in plan.manifest.candidates if c.verdict == "chosen"] == [policy]
     x = np.ones((3, 4), np.float32)
     with edge_runtime.load(plan) as engine, edge_runtime.load(bench.build("fp32")) as reference:
         got, want = engine.infer({"x": x})["scores"], reference.infer({"x": x})["scores"]
@@ -86,9 +96,10 @@ def test_an_explicit_precision_is_what_is_built_and_served(bench: Bench, policy:
 
 def test_auto_builds_one_of_them_and_says_why_not_the_others(bench: Bench) -> None:
     manifest = bench.build("auto").manifest
-    verdicts = {record.precision: record.verdict for record in manifest.candidates}
-    assert verdicts[manifest.precision] == "chosen"
-    assert list(verdicts) == ["fp32", "fp16", "int8"]
+    assert chosen(manifest).precision == manifest.precision
+    names = [record.name for record in manifest.candidates]
+    assert names == ["fp32", "fp16", "int8 entropy", "int8 percentile", "int8 mse", "int8 max"]
+    assert manifest.reason.startswith(chosen(manifest).name)
     assert all(record.reason for record in manifest.candidates)
 
 
@@ -119,15 +130,25 @@ def test_a_damaged_plan_is_built_again(bench: Bench) -> None:
 
 
 def test_a_precision_that_loses_too_much_is_not_published_unless_told(bench: Bench) -> None:
-    np.savez(bench.folder / "c.npz", x=np.full((10, 4), 1e-3, np.float32))  # calibrated on next to nothing
-    with pytest.raises(GateError, match=r"int8: accuracy .* only 0.01 allowed; nothing was published"):
-        bench.build("int8")
+    strict = {"metric": {"name": "cosine"}, "gate": {"max_drop": 1e-9}}
+    with pytest.raises(GateError, match=r"int8 max: .*cosine .* only 1e-07 % allowed.*; nothing was published"):
+        bench.build("int8", strict)
     assert not bench.options.engines.exists()
-    forced = bench.build("int8", {"gate": {"publish_failed": True}}).manifest
-    assert (forced.forced, forced.candidates[-1].verdict) == (True, "forced")
+    forced = bench.build("int8", {**strict, "gate": {"max_drop": 1e-9, "publish_failed": True}}).manifest
+    assert forced.forced
+    assert [record.verdict for record in forced.candidates].count("forced") == 1
     with pytest.raises(GateError):
+        bench.build("int8", strict)
+    assert bench.build("auto", strict).manifest.candidates[-1].verdict == "refused"
+
+
+def test_data_that_cannot_be_calibrated_on_stops_int8_but_not_auto(bench: Bench) -> None:
+    np.savez(bench.folder / "c.npz", x=np.full((10, 4), 0.5, np.float32))
+    with pytest.raises(CalibrationError, match="all 10 calibration rows are equal"):
         bench.build("int8")
-    assert bench.build("auto").manifest.candidates[-1].verdict == "refused"
+    manifest = bench.build("auto").manifest
+    assert (manifest.candidates[-1].name, manifest.candidates[-1].verdict) == ("int8", "unavailable")
+    assert any("all 10 calibration rows are equal" in note for note in manifest.notes)
 
 
 def test_held_out_rows_that_were_calibrated_on_are_refused(bench: Bench) -> None:
@@ -146,41 +167,31 @@ def test_without_held_out_data_a_quarter_of_the_calibration_data_is_held_out(ben
         "gate": {"latency_budget_s": 0.1},
     }
     progress = Notes()
-    metric = build(recipe, bench.options, progress).manifest.candidates[-1].metric
+    metric = chosen(build(recipe, bench.options, progress).manifest).metric
     assert metric is not None
     assert (metric.name, metric.n) == ("cosine", 25)
     assert any("every fourth calibration sample is held out" in note for note in progress.notes)
 
 
-def test_the_calibration_table_is_kept_and_used_again(bench: Bench) -> None:
+def test_histograms_are_kept_and_used_again_whatever_the_algorithm(bench: Bench) -> None:
     bench.build("int8")
-    (table,) = bench.options.calib_cache.glob("m/*.cache")
-    assert table.read_text().startswith("TRT-")
+    (folder,) = bench.options.calib_cache.glob("m/*")
+    files = sorted(path.name for path in folder.iterdir())
+    assert files == ["entropy.cache", "histograms.npz", "max.cache", "mse.cache", "percentile.cache"]
     notes = Notes()
-    recipe = make_recipe(
-        {
-            "model": {"path": "m.onnx"},
-            "calibration": {"data": "c.npz"},
-            "precision": {"policy": "int8"},
-            "held_out": {"data": "h.npz"},
-            "gate": {"max_drop": 0.5, "latency_budget_s": 0.1},
-        },
-        "m",
-        bench.folder,
-        environ={},
-    )
-    build(recipe, bench.options, notes)
-    assert notes.notes == [f"calibration table re-used: {table}"]
+    bench.build("int8", {"calibration": {"algorithm": "max"}, "gate": {"max_drop": 0.5}}, notes)
+    assert "calibrating" not in notes.stages
+    assert f"histograms re-used: {folder / 'histograms.npz'}" in notes.notes
 
 
-@pytest.mark.parametrize("content", ["TRT-100300-EntropyCalibration2\n", "garbage", ""])
-def test_a_damaged_calibration_table_is_made_again(bench: Bench, content: str) -> None:
+@pytest.mark.parametrize("content", [b"garbage", b""])
+def test_damaged_histograms_are_collected_again(bench: Bench, content: bytes) -> None:
     plan = bench.build("int8")
-    (table,) = bench.options.calib_cache.glob("m/*.cache")
-    text = table.read_text()
-    table.write_text(content)
-    again = bench.build("int8", {"gate": {"max_drop": 0.5}})
-    assert table.read_text() == text
+    (path,) = bench.options.calib_cache.glob("m/*/histograms.npz")
+    path.write_bytes(content)
+    notes = Notes()
+    again = bench.build("int8", {"gate": {"max_drop": 0.5}}, notes)
+    assert "calibrating" in notes.stages
     assert again.read_plan() == plan.read_plan()
 
 
@@ -281,7 +292,7 @@ def test_a_model_that_is_fp16_already_gains_nothing_under_auto(bench: Bench) -> 
     (bench.folder / "half.onnx").write_bytes(model.SerializeToString())
     tables = {"model": {"path": "half.onnx"}, "calibration": {"data": None}, "held_out": {"data": None}}
     records = bench.build("auto", tables).manifest.candidates
-    assert [record.verdict for record in records] == ["chosen", "unavailable", "unavailable"]
+    assert [record.verdict for record in records] == ["chosen", "refused", "unavailable"]
     assert bench.build("fp16", tables).manifest.precision == "fp16"
 
 
@@ -342,7 +353,7 @@ def test_the_manifest_says_what_the_plan_was_made_from(bench: Bench) -> None:
     assert manifest.backend.version == onnxruntime.__version__
     assert manifest.max_batch_size == 8
     assert manifest.signature.profile["x"].maximum == (8, 4)
-    latency = manifest.candidates[-1].latency
+    latency = chosen(manifest).latency
     assert latency is not None
     assert latency.against == "fp32"
 

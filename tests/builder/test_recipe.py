@@ -40,10 +40,10 @@ def test_a_wrong_table_is_named_with_what_is_valid(tables: Dict[str, Any], messa
 
 
 def test_flags_win_over_the_environment_which_wins_over_the_recipe() -> None:
-    tables = {"gate": {"max_drop": 0.1, "max_latency_ratio": 2.0}, "precision": {"policy": "fp32"}}
+    tables = {"gate": {"max_drop": 0.1, "min_gain": 0.2}, "precision": {"policy": "fp32"}}
     environ = {"EDGE_RUNTIME_GATE__MAX_DROP": "0.2", "EDGE_RUNTIME_PRECISION__POLICY": "fp16"}
     made = recipe(tables, {"precision": {"policy": "int8"}}, **environ).tables
-    assert (made.gate.max_drop, made.gate.max_latency_ratio, made.precision.policy) == (0.2, 2.0, "int8")
+    assert (made.gate.max_drop, made.gate.min_gain, made.precision.policy) == (0.2, 0.2, "int8")
 
 
 def test_other_data_does_not_inherit_the_arguments_of_the_old() -> None:

@@ -46,3 +46,22 @@ def test_a_machine_is_a_jetson_has_a_gpu_or_neither(
 def test_the_cpu_is_named(tmp_path: Path) -> None:
     cpuinfo = b"processor\t: 0\nmodel name\t: AMD EPYC\nprocessor\t: 1\nmodel name\t: other\n"
     assert identify(machine(tmp_path, {"proc/cpuinfo": cpuinfo})).cpu == "AMD EPYC"
+
+
+@pytest.mark.parametrize(
+    ("soc", "capability", "has_int8"),
+    [
+        ("tegra210", (5, 3), False),
+        ("tegra186", (6, 2), False),
+        ("tegra194", (7, 2), True),
+        ("tegra234", (8, 7), True),
+        ("tegra264", (11, 0), True),
+        ("tegra999", None, True),
+    ],
+)
+def test_the_system_on_chip_says_whether_there_is_int8(
+    tmp_path: Path, soc: str, capability: tuple[int, int] | None, has_int8: bool
+) -> None:
+    compatible = f"nvidia,p3450-0000\0nvidia,jetson-nano\0nvidia,{soc}\0".encode()
+    device = identify(machine(tmp_path, {"proc/device-tree/compatible": compatible}))
+    assert (device.compute_capability, device.has_int8) == (capability, has_int8)

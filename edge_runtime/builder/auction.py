@@ -1,0 +1,172 @@
+"""Every candidate of a build tried: fp32, fp16, INT8 by each calibrator, and mixed where no INT8 is accurate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Dict, FrozenSet, Iterator, Mapping, Sequence, Tuple
+
+import numpy as np
+
+from edge_runtime.builder.calibrate import CalibrationInputs, calibrated
+from edge_runtime.builder.candidates import (
+    Candidate,
+    CandidateInputs,
+    CandidateMaker,
+)
+from edge_runtime.builder.data import fitting_batches
+from edge_runtime.builder.float_model import FloatModel
+from edge_runtime.builder.gate import GateRules, best_int8
+from edge_runtime.builder.mixed import GroupError, kept_float
+from edge_runtime.builder.sensitivity import group_errors
+from edge_runtime.builder.trial import Trial, Tried
+from edge_runtime.calibration.table import CalibrationTable, import_table
+from edge_runtime.errors import CalibrationError, ConfigError, EdgeRuntimeError, UnsupportedModelError
+from edge_runtime.graph.groups import groups
+from edge_runtime.graph.quantize import quantizable
+from edge_runtime.graph.ranges import with_ranges
+from edge_runtime.tensors import Feeds, element_count
+
+IMPORTED = "imported"
+_RUN_NBYTES = 2 << 20
+_MOST_ROWS = 8
+
+
+@dataclass(frozen=True)
+class Auction:
+    """What was tried, and the groups by the error that each makes alone, where that was measured."""
+
+    tried: Tuple[Tried, ...]
+    errors: Tuple[GroupError, ...] = ()
+
+
+def hold_auction(trial: Trial, model: FloatModel, given: CandidateInputs, rules: GateRules) -> Auction:
+    """Tries what the policy asks for. Under `auto` a candidate that can't be made or run is said to be unavailable.
+
+    Raises:
+        EdgeRuntimeError: a precision that was asked for by name can't be made or run.
+    """
+    is_optional = rules.policy == "auto"
+    tried = [trial.reference(Candidate("fp32", "fp32", lambda: model.graph))]
+    has_half = rules.policy in ("auto", "fp16") or given.precision.rest == "fp16"
+    maker = CandidateMaker(model, given.precision, _ranges(model, given) if has_half else None)
+    if rules.policy in ("auto", "fp16"):
+        tried.append(trial.run(maker.fp16(), is_optional))
+    if rules.policy not in ("auto", "int8"):
+        return Auction(tuple(tried))
+    try:
+        if given.int8_problem:
+            raise ConfigError(given.int8_problem)
+        tables = int8_tables(model, given)
+    except EdgeRuntimeError as error:
+        if not is_optional:
+            raise
+        return Auction((*tried, Tried(Candidate("int8", "int8", lambda: model.graph), problem=str(error))))
+    for name, table in tables.items():
+        tried.append(trial.run(maker.int8(name, table), is_optional))
+    return _with_mixed(trial, maker, given, rules, tried)
+
+
+def int8_tables(model: FloatModel, given: CandidateInputs) -> Dict[str, CalibrationTable]:
+    """The scales for what gets quantised, by calibrator; all from the same histograms.
+
+    Raises:
+        ConfigError: there is no calibration data.
+        UnsupportedModelError: the model has nothing to quantise.
+        CalibrationError: activations are NaN, infinite or never seen.
+    """
+    settings = given.recipe.tables.calibration
+    if settings.table is not None:
+        return {IMPORTED: _imported_table(model, given, given.recipe.path(settings.table))}
+    source = given.data.calibration
+    if source is None:
+        raise ConfigError(
+            f"model {given.recipe.name!r}: int8 needs calibration data; give --calibration C.npz or [calibration] data"
+        )
+    if given.data_problem:
+        raise CalibrationError(f"model {given.recipe.name!r}: {given.data_problem}")
+    inputs = CalibrationInputs(source, given.calibration_key, given.calib_cache, given.progress, settings.batch_size)
+    tables = calibrated(model.single, inputs).tables(settings)
+    return tables if settings.algorithm == "auto" else {settings.algorithm: tables[settings.algorithm]}
+
+
+def _imported_table(model: FloatModel, given: CandidateInputs, path: Path) -> CalibrationTable:
+    tensors = quantizable(model.single.graph)
+    if not tensors:
+        raise UnsupportedModelError(f"{model.graph.name}: nothing in it can be int8; build it as fp32 or fp16")
+    table, missing = import_table(path, tensors)
+    if missing:
+        given.progress.note(
+            f"{path} has no scale for {len(missing)} of {len(tensors)} tensors, which stay in float: "
+            f"{', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}"
+        )
+    return table
+
+
+def _with_mixed(
+    trial: Trial, maker: CandidateMaker, given: CandidateInputs, rules: GateRules, tried: Sequence[Tried]
+) -> Auction:
+    """What was tried, and a mixed candidate if INT8 was measured and isn't accurate."""
+    best = best_int8(tried, rules)
+    if best is None or best.quality is None or best.candidate.table is None or rules.is_accurate(best.quality):
+        return Auction(tuple(tried))
+    if given.data.calibration is None:
+        given.progress.note(
+            "no mixed INT8 was tried: which layers hurt is measured on calibration data, of which there is none"
+        )
+        return Auction(tuple(tried))
+    errors = layer_errors(maker.model, given, best.candidate.table, trial.macs())
+    attempts: Dict[FrozenSet[str], Tried] = {}
+    table, calibrator = best.candidate.table, best.candidate.calibrator or ""
+
+    def passes(nodes: FrozenSet[str]) -> bool:
+        attempts[nodes] = trial.run(maker.int8(calibrator, table, nodes), is_optional=True)
+        return rules.is_accurate(attempts[nodes].quality)
+
+    kept = kept_float(errors, passes, given.precision.min_int8)
+    return Auction((*tried, *([attempts[kept]] if kept is not None else [])), errors)
+
+
+def layer_errors(
+    model: FloatModel, given: CandidateInputs, table: CalibrationTable, macs: Mapping[str, int]
+) -> Tuple[GroupError, ...]:
+    """The groups that INT8 would quantise, by the error of each alone on calibration samples, the worst first."""
+    single = model.single
+    kept = frozenset(given.precision.keep_float)
+    candidates = [group for group in groups(single.graph) if not kept.issuperset(group.nodes)]
+    given.progress.stage("measuring which layers hurt", len(candidates))
+    errors = group_errors(single, table.scales, candidates, _few_feeds(single, given))
+    total = sum(macs.values()) or 1
+    weighed = [replace(one, macs=sum(macs.get(node, 0) for node in one.nodes) / total) for one in errors]
+    return tuple(sorted(weighed, key=lambda one: (-one.error, one.group)))
+
+
+def _few_feeds(model: FloatModel, given: CandidateInputs) -> Iterator[Feeds]:
+    """Calibration samples in batches of up to 2 MiB."""
+    source = given.data.calibration
+    if source is None:
+        raise CalibrationError("which layers hurt is measured on calibration samples; give [calibration] data")
+    signature = model.signature
+    row_nbytes = sum(
+        element_count(signature.profile[spec.name].optimum[1:]) * spec.dtype.itemsize for spec in signature.inputs
+    )
+    rows = max(1, min(_MOST_ROWS, _RUN_NBYTES // max(row_nbytes, 1)))
+    return (sample.feeds for sample in fitting_batches(source, signature, rows, "calibration"))
+
+
+def _ranges(model: FloatModel, given: CandidateInputs) -> Dict[str, float] | None:
+    """The largest |x| of each float activation over the calibration samples; None without any."""
+    source = given.data.calibration
+    if source is None:
+        return None
+    single = model.single
+    graph, tensors = with_ranges(single.graph)
+    largest: Dict[str, float] = {}
+    given.progress.stage("measuring the range of activations", source.count())
+    with single.opened(graph, "fp32") as engine:
+        for sample in fitting_batches(source, single.signature, 1, "calibration"):
+            for output, value in engine.infer(sample.feeds).items():
+                if output in tensors:
+                    largest[tensors[output]] = float(np.maximum(largest.get(tensors[output], 0.0), value.max()))
+            given.progress.advance()
+    return largest

@@ -1,0 +1,96 @@
+"""The float model that all candidates are made from."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Iterator, Mapping
+
+from edge_runtime.builder.data import Answer
+from edge_runtime.builder.profile import axes_of, profile_of, values_of
+from edge_runtime.builder.recipe import Recipe, check_names
+from edge_runtime.builder.source import model_path
+from edge_runtime.engine.engine import Engine, EngineInfo
+from edge_runtime.engine.loading import EngineOptions, engine_from_files
+from edge_runtime.graph.float64 import single_precision
+from edge_runtime.graph.freeze import with_values
+from edge_runtime.graph.model import OnnxModel, load_model
+from edge_runtime.graph.portable import portable
+from edge_runtime.graph.shapes import with_shapes
+from edge_runtime.plan.contents import PlanFiles
+from edge_runtime.tensors import ShapeRange, Signature
+
+
+@dataclass(frozen=True)
+class FloatModel:
+    """A model's graph, what it takes, and whose it is."""
+
+    graph: OnnxModel
+    profile: Mapping[str, ShapeRange]
+    info: EngineInfo
+
+    @property
+    def signature(self) -> Signature:
+        """Inputs, outputs and profile."""
+        return self.signature_of(self.graph)
+
+    def signature_of(self, graph: OnnxModel) -> Signature:
+        """What a graph made from this one takes and gives."""
+        return Signature(graph.inputs, graph.outputs, self.profile)
+
+    @cached_property
+    def _single(self) -> OnnxModel:
+        return single_precision(self.graph)
+
+    def opened(self, graph: OnnxModel, precision: str) -> Engine:
+        """An engine over a graph made from this one; the caller closes it.
+
+        Raises:
+            BackendError: the engine library refuses it.
+        """
+        info = replace(self.info, precision=precision)
+        plan = PlanFiles(graph.to_files())
+        return engine_from_files(plan, info, self.signature_of(graph), EngineOptions(warm_up_runs=0))
+
+    @property
+    def single(self) -> FloatModel:
+        """The same model computing in float32 where it does in float64."""
+        return replace(self, graph=self._single)
+
+
+def opened_model(recipe: Recipe) -> OnnxModel:
+    """A recipe's model checked, without the inputs to which the recipe gives values.
+
+    Raises:
+        ConfigError: no such file, or a value that doesn't fit.
+        ModelError: the model is broken or can't be used.
+    """
+    return with_values(load_model(model_path(recipe)), values_of(recipe.tables))
+
+
+def float_model(recipe: Recipe, info: EngineInfo) -> FloatModel:
+    """A recipe's model checked, narrowed to its shapes, and made portable.
+
+    Raises:
+        ConfigError: no such file, or a name, value or shape that doesn't fit.
+        ModelError: the model is broken or can't be used.
+    """
+    tables = recipe.tables
+    model = opened_model(recipe)
+    profile = profile_of(model.inputs, tables)
+    check_names(tables.precision.keep_float, model.node_names, "[precision] keep_float: the model has no node")
+    check_names([tables.metric.output], [spec.name for spec in model.outputs], "[metric] the model has no output")
+    model = with_shapes(model, profile, axes_of(tables))  # under one name, so that earlier copies are freed
+    return FloatModel(portable(model), profile, info)
+
+
+@contextlib.contextmanager
+def answering(recipe: Recipe, model: FloatModel) -> Iterator[Answer | None]:
+    """What answers the recipe's data functions for the length of the block: the float model if one is `stateful`."""
+    tables = recipe.tables
+    if not (tables.calibration.stateful or tables.held_out.stateful):
+        yield None
+        return
+    with model.opened(model.graph, "fp32") as engine:
+        yield engine.infer

@@ -1,0 +1,97 @@
+"""What is known of a build before the model is opened, and the model once it is."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Mapping, Tuple
+
+from edge_runtime.builder.backend import Backend, int8_problem, local_backend
+from edge_runtime.builder.data import data_of
+from edge_runtime.builder.key import build_key
+from edge_runtime.builder.measure import metric_key
+from edge_runtime.builder.progress import Progress
+from edge_runtime.builder.recipe import Recipe, load_recipe, make_recipe, name_of
+from edge_runtime.builder.source import model_path
+from edge_runtime.device.identity import DeviceInfo, identify
+from edge_runtime.errors import ConfigError
+from edge_runtime.graph.model import source_digest
+from edge_runtime.plan.store import default_root
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """Where plans and calibration tables are kept, and what is done beyond building.
+
+    `verify_data` runs the data functions before a plan is re-used; `explain` measures which layers INT8 hurts.
+    """
+
+    engines: Path = field(default_factory=default_root)
+    calib_cache: Path = Path("calib_cache")
+    verify_data: bool = False
+    explain: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that is known before the model is opened; `policy` is the recipe's, or what it falls back to."""
+
+    recipe: Recipe
+    options: BuildOptions
+    progress: Progress
+    backend: Backend
+    device: DeviceInfo
+    onnx_path: Path
+    key: str
+    policy: str
+    int8_problem: str
+    notes: Tuple[str, ...]
+
+
+def job_of(
+    recipe: Recipe | str | os.PathLike[str] | Mapping[str, Any], options: BuildOptions, progress: Progress
+) -> Job:
+    """Reads a recipe and resolves what it leaves open; finds the model, and digests model and data.
+
+    Raises:
+        ConfigError: the recipe is wrong, or asks for INT8 where there is none.
+        BackendUnavailableError: its backend can't build here.
+    """
+    if isinstance(recipe, Mapping):
+        recipe = make_recipe(recipe, name_of(recipe), Path.cwd())
+    elif not isinstance(recipe, Recipe):
+        recipe = load_recipe(Path(recipe))
+    device = identify()
+    problem = int8_problem(recipe.tables.backend, device)
+    policy = recipe.tables.precision.policy
+    notes = []
+    if policy == "int8" and problem:
+        if recipe.tables.precision.fallback is None:
+            raise ConfigError(f'{problem}; build fp16, or set [precision] fallback = "fp16"')
+        policy = recipe.tables.precision.fallback
+        notes.append(f"{problem}: {policy} is built instead, as [precision] fallback says")
+    backend = local_backend(recipe.tables.backend, device)
+    path = model_path(recipe)
+    model_digest, _ = source_digest(path)
+    digests = {
+        "model": model_digest,
+        "data": data_of(recipe).keys(),
+        "metric": metric_key(recipe),
+        "table": _table_sha256(recipe),
+    }
+    key = build_key(recipe.tables, digests, backend, device)
+    return Job(recipe, options, progress, backend, device, path, key, policy, problem, tuple(notes))
+
+
+def _table_sha256(recipe: Recipe) -> str | None:
+    """The digest of the calibration cache that the recipe imports, if it does."""
+    table = recipe.tables.calibration.table
+    if table is None:
+        return None
+    path = recipe.path(table)
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ConfigError(f"[calibration] table {path}: can't be read ({error.strerror})") from error

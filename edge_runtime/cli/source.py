@@ -1,0 +1,34 @@
+"""The recipe that a verb's source and flags stand for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Mapping, Optional
+
+from edge_runtime.builder.recipe import Recipe, load_recipe, make_recipe
+from edge_runtime.errors import UsageError
+
+
+def recipe_from(source: Path, tables: Mapping[str, Mapping[str, Any]]) -> Recipe:
+    """The recipe in a .toml file, or the one that does with an .onnx file, with the flags' `tables` on top.
+
+    Raises:
+        UsageError: `source` is neither.
+        ConfigError: the recipe or a flag is wrong.
+    """
+    flags = {table: values for table, values in tables.items() if values}
+    if source.suffix.lower() == ".toml":
+        return load_recipe(source, flags)
+    if source.suffix.lower() != ".onnx":
+        raise UsageError(f"{source}: expected a recipe (.toml) or an ONNX model (.onnx)")
+    return make_recipe({"model": {"path": source.name}}, source.stem, source.parent.resolve(), flags)
+
+
+def absolute(path: Optional[Path]) -> Optional[str]:
+    """A path that still holds when it is read from another folder."""
+    return None if path is None else str(path.resolve())
+
+
+def data_path(path: Optional[Path]) -> Optional[str]:
+    """`absolute`, but module:function is left as it is."""
+    return absolute(path) if path is None or path.suffix == ".npz" else str(path)
