@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 MATRIX := 3.8 3.10 3.12 3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help install models demo engine serve bench check test test-slow test-matrix types proto clean
+.PHONY: help install models demo engine serve bench precision check test test-slow test-matrix types proto clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ serve: engine ## serve MODEL on loopback until Ctrl-C
 
 bench: engine ## measure MODEL in this process
 	@$(BIN)/edge-runtime bench $(MODEL)
+
+precision: models ## INT8 on five real models, against targets, and calibration against ONNX Runtime's
+	@$(BIN)/python benchmarks/precision.py
 
 check: install ## format, lint, types, architecture
 	@$(BIN)/ruff format --check .

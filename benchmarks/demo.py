@@ -14,7 +14,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Iterator, List, Tuple
 
 import numpy as np
 import tritonclient.grpc
@@ -150,7 +150,7 @@ def ask_round(protocol: str, ask: Callable[[Any], Any], lines: List[Any], expect
 
 def print_table(manifest: Any, lines: int, accuracy: float, served: List[Served]) -> None:
     """One table: what ran, how good it is, how fast it answered, and what wasn't measured."""
-    candidates: Dict[str, Any] = {c.precision: c for c in manifest.candidates}
+    candidates = {c.precision: c for c in manifest.candidates if c.verdict in ("chosen", "passed")}
     table = Table(title=f"{MODEL}, version {manifest.version}", title_justify="left", show_header=False)
     for row in (
         ("backend", f"{manifest.backend.name} {manifest.backend.version} on {manifest.device['cpu']}"),
@@ -158,7 +158,7 @@ def print_table(manifest: Any, lines: int, accuracy: float, served: List[Served]
         (f"accuracy, {manifest.precision}", accuracy_text(candidates[manifest.precision])),
         ("accuracy, served answers", f"{accuracy:.4f} over {lines} lines"),
         ("plan size, float", f"{candidates['fp32'].nbytes:,} bytes"),
-        (f"plan size, {manifest.precision}", f"{manifest.plan.nbytes:,} bytes"),
+        (f"plan size, {manifest.precision}", f"{manifest.plan.total_nbytes:,} bytes"),
     ):
         table.add_row(*row)
     for result in served:
