@@ -17,10 +17,14 @@ _DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
 
 @dataclass(frozen=True)
 class SessionOptions:
-    """How a session runs: threads inside one run, and whether idle ones spin."""
+    """How a session runs: threads inside one run, whether idle ones spin, and whether memory is planned ahead.
+
+    Planning saves time where shapes repeat, and takes more memory than one run needs.
+    """
 
     intra_op_threads: int = 1
     allow_spinning: bool = False
+    plans_memory: bool = True
 
 
 def version() -> str | None:
@@ -49,6 +53,7 @@ def load_session(
     settings.intra_op_num_threads = options.intra_op_threads
     settings.inter_op_num_threads = 1
     settings.log_severity_level = 4
+    settings.enable_mem_pattern = options.plans_memory
     settings.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.allow_spinning else "0")
     with translated(f"{what}: ONNX Runtime can't load it"):
         values = {name: runtime.OrtValue.ortvalue_from_numpy(value) for name, value in (weights or {}).items()}

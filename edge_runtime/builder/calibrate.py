@@ -184,7 +184,9 @@ class _Runner:
         fed = {spec.name for spec in model.inputs}
         self._computed = [name for name in tensors if name not in fed]
         data, weights = with_activations(model, self._computed)
-        options = SessionOptions(intra_op_threads=len(os.sched_getaffinity(0)))
+        cores = len(os.sched_getaffinity(0))
+        threads = max(1, cores - 1)  # one counts what the others computed
+        options = SessionOptions(intra_op_threads=threads, plans_memory=False)
         self._session = load_session(data, options, self._name, weights)
 
     def __call__(self, feeds: Feeds) -> Dict[str, Array]:

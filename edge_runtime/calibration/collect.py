@@ -18,7 +18,7 @@ Array = npt.NDArray[Any]
 
 _LEVELS = 127
 # Activations up to this size are counted while the next sample runs.
-_OVERLAPPED_NBYTES = 32 << 20
+_OVERLAPPED_NBYTES = 96 << 20
 
 
 def collect(
@@ -32,7 +32,7 @@ def collect(
 
     `run` answers feeds with activations by name. Memory doesn't depend on the number of samples: 32 KiB a tensor, and
     the activations of one sample. Where `is_overlapped`, `run` must leave the arrays of earlier answers alone, for
-    activations of up to 32 MiB are counted while the next sample runs. Tensors that are `optional` are left out where
+    activations of up to 96 MiB are counted while the next sample runs. Tensors that are `optional` are left out where
     others are an error.
 
     Raises:

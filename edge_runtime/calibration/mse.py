@@ -8,7 +8,8 @@ import numpy.typing as npt
 from edge_runtime.calibration.histogram import BINS, Histogram
 
 _LEVELS = 127
-_CANDIDATES = 32
+_COARSE = 8  # candidates an octave
+_FINE = 32  # candidates from one of these to the next
 
 _Floats = npt.NDArray[np.float64]
 
@@ -16,15 +17,15 @@ _Floats = npt.NDArray[np.float64]
 def mse_threshold(histogram: Histogram) -> float:
     """The |x| at which to saturate, at most the histogram's amax; 0.0 if nothing but zeros was seen.
 
-    The best of 32 candidates an octave, from amax down to about a bin's width, then the best of 32 on each side of it.
+    The best of 8 candidates an octave, from amax down to about a bin's width, then the best of 32 on each side of it.
     The largest of equals wins.
     """
     if histogram.amax == 0.0:
         return 0.0
     amax = histogram.amax / histogram.bin_width
-    octaves = np.arange(_CANDIDATES * int(np.log2(BINS)) + 1) / _CANDIDATES
+    octaves = np.arange(_COARSE * int(np.log2(BINS)) + 1) / _COARSE
     best = octaves[np.argmin(expected_errors(histogram, amax * 2.0**-octaves))]
-    near = np.maximum(best + np.arange(-_CANDIDATES, _CANDIDATES + 1) / _CANDIDATES**2, 0.0)
+    near = np.maximum(best + np.arange(-_FINE, _FINE + 1) / (_FINE * _COARSE), 0.0)
     best = near[np.argmin(expected_errors(histogram, amax * 2.0**-near))]
     return float(histogram.amax * 2.0**-best)
 

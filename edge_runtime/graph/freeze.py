@@ -27,6 +27,8 @@ def with_values(model: OnnxModel, values: Mapping[str, npt.ArrayLike]) -> OnnxMo
     Raises:
         ConfigError: a name is no input, no input is left, or a value doesn't fit its input.
     """
+    if not values:
+        return model
     specs = {spec.name: spec for spec in model.inputs}
     for name in values:
         if name not in specs:

@@ -28,14 +28,17 @@ def tensor_types(proto: onnx.ModelProto, data_prop: bool = False) -> Types:
     `data_prop` follows the values of shape tensors too.
     """
     bare = _bare(proto)
+    data_prop = data_prop and _has_short_vectors(_inferred(bare, data_prop=False))
     probes = add_probes(bare.graph) if data_prop else {}
     types = _inferred(bare, data_prop)
     hints: Dict[str, List[Dim]] = {}
+    axes = input_axes(bare.graph)
     for _ in range(_ROUNDS):
         found = reshape_hints(bare.graph, types, probes)
-        if found == hints:
+        new = {name: dims for name, dims in found.items() if hints.get(name) != dims}
+        if all(_is_settled(types[name], axes) for name in new):
             break
-        hints = found
+        hints.update(new)
         del bare.graph.value_info[:]
         bare.graph.value_info.extend(proto.graph.value_info)
         for name, dims in hints.items():
@@ -44,14 +47,18 @@ def tensor_types(proto: onnx.ModelProto, data_prop: bool = False) -> Types:
     return {name: kind for name, kind in types.items() if name not in probes.values()}
 
 
-def _inferred(proto: onnx.ModelProto, data_prop: bool) -> Types:
-    types = _types(proto, data_prop=False)
+def _is_settled(kind: onnx.TypeProto, axes: Set[str]) -> bool:
+    """Whether every size of a tensor is known, or an open axis of the inputs."""
+    dims = known_dims(kind)
+    return dims is not None and all(isinstance(dim, int) or dim in axes for dim in dims)
+
+
+def _has_short_vectors(types: Types) -> bool:
     vectors = (dims for dims in map(known_dims, types.values()) if dims is not None and len(dims) == 1)
-    is_short = all(not isinstance(dims[0], int) or dims[0] <= _LONGEST_VECTOR for dims in vectors)
-    return _types(proto, data_prop=True) if data_prop and is_short else types
+    return all(not isinstance(dims[0], int) or dims[0] <= _LONGEST_VECTOR for dims in vectors)
 
 
-def _types(proto: onnx.ModelProto, data_prop: bool) -> Types:
+def _inferred(proto: onnx.ModelProto, data_prop: bool) -> Types:
     try:
         graph = onnx.shape_inference.infer_shapes(proto, data_prop=data_prop).graph
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):

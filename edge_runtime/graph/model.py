@@ -25,7 +25,7 @@ from edge_runtime.graph.check import (
 from edge_runtime.graph.folding import forget_claims
 from edge_runtime.graph.inference import check_convolutions, contradiction, element_name, refresh_outputs
 from edge_runtime.graph.source import Files, digest_of, parsed, read_source, source_digest
-from edge_runtime.graph.weights import DTYPES, files_of, serialized
+from edge_runtime.graph.weights import DTYPES, files_of, is_large, serialized
 from edge_runtime.tensors import DYNAMIC, DType, TensorSpec
 
 __all__ = ["OnnxModel", "load_model", "model_from_bytes", "source_digest"]
@@ -169,7 +169,10 @@ def _run_checker(proto: onnx.ModelProto, name: str) -> None:
 
 
 def _normalize(proto: onnx.ModelProto) -> None:
-    """Make initializers that are inputs too (as files before IR 4 have them) mere constants."""
+    """Make initializers that are inputs too (as files before IR 4 have them) mere constants, and weights initializers.
+
+    Some exporters write weights as Constant nodes, which inference would be handed again and again.
+    """
     constant = {tensor.name for tensor in proto.graph.initializer}
     kept = [value for value in proto.graph.input if value.name not in constant]
     del proto.graph.input[:]
@@ -178,6 +181,19 @@ def _normalize(proto: onnx.ModelProto) -> None:
     proto.graph.name = proto.graph.name or "graph"
     del proto.training_info[:]
     forget_claims(proto.graph)
+    _lift_weights(proto.graph)
+
+
+def _lift_weights(graph: onnx.GraphProto) -> None:
+    given_out = {value.name for value in graph.output}
+    for index in reversed(range(len(graph.node))):
+        node = graph.node[index]
+        if node.op_type != "Constant" or len(node.attribute) != 1 or node.attribute[0].name != "value":
+            continue
+        if is_large(node.attribute[0].t) and node.output[0] not in given_out:
+            graph.initializer.add().CopyFrom(node.attribute[0].t)
+            graph.initializer[-1].name = node.output[0]
+            del graph.node[index]
 
 
 def _check_inputs(proto: onnx.ModelProto, name: str) -> None:
