@@ -17,6 +17,7 @@ from edge_runtime.builder.recipe import CALIBRATIONS, make_recipe
 from edge_runtime.calibration.calibrator import ALGORITHMS
 from edge_runtime.device.identity import DeviceInfo
 from edge_runtime.errors import CalibrationError, ConfigError, DataError, GateError
+from edge_runtime.graph import weights
 from edge_runtime.plan.manifest import CandidateRecord, Manifest
 from edge_runtime.tensors import DType
 
@@ -229,6 +230,21 @@ def test_a_stateful_model_is_calibrated_on_the_states_that_it_reaches(workshop: 
     tables["calibration"]["stateful"] = False
     with pytest.raises(DataError, match="steps:steps"):
         workshop.build(tables=tables)
+
+
+@pytest.mark.parametrize("policy", ["fp32", "fp16", "int8"])
+def test_a_model_too_large_for_one_message_goes_all_the_way(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
+    monkeypatch.setattr(weights, "LIMIT_NBYTES", 12_000)
+    plan = workshop.build(policy, {"metric": {"name": "cosine"}}, explain=True)
+    record = plan.manifest.plan
+    if policy == "fp32":  # the others fit
+        assert record.weights is not None
+        assert record.total_nbytes == sum(path.stat().st_size for path in plan.folder.glob("model.onnx*"))
+    assert plan.sensitivity[0].nodes == ["outlier"]
+    with edge_runtime.load(plan) as engine:
+        assert engine.infer({"x": np.ones((2, 4), np.float32)})["scores"].shape == (2, 3)
 
 
 def test_an_input_with_a_value_is_no_input_of_the_plan(workshop: Workshop) -> None:
