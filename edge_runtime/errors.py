@@ -27,7 +27,7 @@ EdgeRuntimeError                 exit 1
 from __future__ import annotations
 
 import difflib
-from typing import ClassVar, Iterable
+from typing import Any, ClassVar, Iterable, Sequence
 
 
 class EdgeRuntimeError(Exception):
@@ -65,7 +65,15 @@ class CalibrationError(EdgeRuntimeError):
 
 
 class GateError(EdgeRuntimeError):
-    """No candidate passed the gate, so nothing was published."""
+    """No candidate passed the gate, so nothing was published.
+
+    `candidates` and `sensitivity` are the records that the manifest would have had.
+    """
+
+    def __init__(self, message: str, candidates: Sequence[Any] = (), sensitivity: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.candidates = candidates
+        self.sensitivity = sensitivity
 
 
 class PlanError(EdgeRuntimeError):

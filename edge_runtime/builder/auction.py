@@ -8,12 +8,8 @@ from typing import Dict, FrozenSet, Iterator, Mapping, Sequence, Tuple
 
 import numpy as np
 
-from edge_runtime.builder.calibrate import CalibrationInputs, calibrated
-from edge_runtime.builder.candidates import (
-    Candidate,
-    CandidateInputs,
-    CandidateMaker,
-)
+from edge_runtime.builder.calibrate import CalibrationInputs, calibrated, calibrated_tensors, calibration_source
+from edge_runtime.builder.candidates import Candidate, CandidateInputs, CandidateMaker
 from edge_runtime.builder.data import fitting_batches
 from edge_runtime.builder.float_model import FloatModel
 from edge_runtime.builder.gate import GateRules, best_int8
@@ -21,9 +17,8 @@ from edge_runtime.builder.mixed import GroupError, kept_float
 from edge_runtime.builder.sensitivity import group_errors
 from edge_runtime.builder.trial import Trial, Tried
 from edge_runtime.calibration.table import CalibrationTable, import_table
-from edge_runtime.errors import CalibrationError, ConfigError, EdgeRuntimeError, UnsupportedModelError
+from edge_runtime.errors import CalibrationError, ConfigError, EdgeRuntimeError
 from edge_runtime.graph.groups import groups
-from edge_runtime.graph.quantize import quantizable
 from edge_runtime.graph.ranges import with_ranges
 from edge_runtime.tensors import Feeds, element_count
 
@@ -48,7 +43,7 @@ def hold_auction(trial: Trial, model: FloatModel, given: CandidateInputs, rules:
     """
     is_optional = rules.policy == "auto"
     tried = [trial.reference(Candidate("fp32", "fp32", lambda: model.graph))]
-    has_half = rules.policy in ("auto", "fp16") or given.precision.rest == "fp16"
+    has_half = rules.policy in ("auto", "fp16") or (rules.policy == "int8" and given.precision.rest == "fp16")
     maker = CandidateMaker(model, given.precision, _ranges(model, given) if has_half else None)
     if rules.policy in ("auto", "fp16"):
         tried.append(trial.run(maker.fp16(), is_optional))
@@ -62,8 +57,10 @@ def hold_auction(trial: Trial, model: FloatModel, given: CandidateInputs, rules:
         if not is_optional:
             raise
         return Auction((*tried, Tried(Candidate("int8", "int8", lambda: model.graph), problem=str(error))))
-    for name, table in tables.items():
-        tried.append(trial.run(maker.int8(name, table), is_optional))
+    int8 = [maker.int8(name, table) for name, table in tables.items()]
+    tried += [trial.run(candidate, is_optional=True) for candidate in int8]
+    if not is_optional and all(one.problem for one in tried[-len(int8) :]):
+        trial.run(int8[0], is_optional=False)  # which raises what the problem is
     return _with_mixed(trial, maker, given, rules, tried)
 
 
@@ -78,22 +75,14 @@ def int8_tables(model: FloatModel, given: CandidateInputs) -> Dict[str, Calibrat
     settings = given.recipe.tables.calibration
     if settings.table is not None:
         return {IMPORTED: _imported_table(model, given, given.recipe.path(settings.table))}
-    source = given.data.calibration
-    if source is None:
-        raise ConfigError(
-            f"model {given.recipe.name!r}: int8 needs calibration data; give --calibration C.npz or [calibration] data"
-        )
-    if given.data_problem:
-        raise CalibrationError(f"model {given.recipe.name!r}: {given.data_problem}")
+    source = calibration_source(given.recipe, given.data, given.data_problem)
     inputs = CalibrationInputs(source, given.calibration_key, given.calib_cache, given.progress, settings.batch_size)
     tables = calibrated(model.single, inputs).tables(settings)
     return tables if settings.algorithm == "auto" else {settings.algorithm: tables[settings.algorithm]}
 
 
 def _imported_table(model: FloatModel, given: CandidateInputs, path: Path) -> CalibrationTable:
-    tensors = quantizable(model.single.graph)
-    if not tensors:
-        raise UnsupportedModelError(f"{model.graph.name}: nothing in it can be int8; build it as fp32 or fp16")
+    tensors = calibrated_tensors(model.single.graph)
     table, missing = import_table(path, tensors)
     if missing:
         given.progress.note(
@@ -115,7 +104,11 @@ def _with_mixed(
             "no mixed INT8 was tried: which layers hurt is measured on calibration data, of which there is none"
         )
         return Auction(tuple(tried))
-    errors = layer_errors(maker.model, given, best.candidate.table, trial.macs())
+    try:
+        errors = layer_errors(maker.model, given, best.candidate.table, trial.macs())
+    except EdgeRuntimeError as error:
+        given.progress.note(f"no mixed INT8 was tried: {error}")
+        return Auction(tuple(tried))
     attempts: Dict[FrozenSet[str], Tried] = {}
     table, calibrator = best.candidate.table, best.candidate.calibrator or ""
 
@@ -124,7 +117,8 @@ def _with_mixed(
         return rules.is_accurate(attempts[nodes].quality)
 
     kept = kept_float(errors, passes, given.precision.min_int8)
-    return Auction((*tried, *([attempts[kept]] if kept is not None else [])), errors)
+    final = attempts[kept] if kept is not None else best_int8(list(attempts.values()), rules)
+    return Auction((*tried, *([final] if final is not None else [])), errors)
 
 
 def layer_errors(
@@ -134,7 +128,7 @@ def layer_errors(
     single = model.single
     kept = frozenset(given.precision.keep_float)
     candidates = [group for group in groups(single.graph) if not kept.issuperset(group.nodes)]
-    given.progress.stage("measuring which layers hurt", len(candidates))
+    given.progress.stage("measuring which layers hurt")
     errors = group_errors(single, table.scales, candidates, _few_feeds(single, given))
     total = sum(macs.values()) or 1
     weighed = [replace(one, macs=sum(macs.get(node, 0) for node in one.nodes) / total) for one in errors]
@@ -155,18 +149,24 @@ def _few_feeds(model: FloatModel, given: CandidateInputs) -> Iterator[Feeds]:
 
 
 def _ranges(model: FloatModel, given: CandidateInputs) -> Dict[str, float] | None:
-    """The largest |x| of each float activation over the calibration samples; None without any."""
-    source = given.data.calibration
-    if source is None:
-        return None
+    """The largest |x| of each float activation over all samples; None where that can't be measured, which is noted."""
     single = model.single
     graph, tensors = with_ranges(single.graph)
     largest: Dict[str, float] = {}
-    given.progress.stage("measuring the range of activations", source.count())
-    with single.opened(graph, "fp32") as engine:
-        for sample in fitting_batches(source, single.signature, 1, "calibration"):
-            for output, value in engine.infer(sample.feeds).items():
-                if output in tensors:
-                    largest[tensors[output]] = float(np.maximum(largest.get(tensors[output], 0.0), value.max()))
-            given.progress.advance()
-    return largest
+    problem = "there are no samples; give [calibration] or [held_out] data"
+    for what, source in (("calibration", given.data.calibration), ("held-out", given.data.held_out)):
+        if source is None:
+            continue
+        given.progress.stage(f"measuring the range of activations on {what} samples", source.count())
+        try:
+            with single.opened(graph, "fp32") as engine:
+                for sample in fitting_batches(source, single.signature, 1, what):
+                    outputs = engine.infer(sample.feeds)
+                    for output, tensor in tensors.items():
+                        largest[tensor] = float(np.maximum(largest.get(tensor, 0.0), outputs[output]))
+                    given.progress.advance()
+        except EdgeRuntimeError as error:
+            problem = str(error)
+    if not largest:
+        given.progress.note(f"what overflows in FP16 isn't known: {problem}")
+    return largest or None

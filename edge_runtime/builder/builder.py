@@ -10,15 +10,15 @@ from edge_runtime.builder.auction import Auction, hold_auction, int8_tables, lay
 from edge_runtime.builder.candidates import CandidateInputs
 from edge_runtime.builder.data import BuildData, ExaminedData, data_of
 from edge_runtime.builder.float_model import FloatModel, answering, float_model
-from edge_runtime.builder.gate import GateRules, TimeAgainst, decide
+from edge_runtime.builder.gate import GateRules, TimeAgainst, best_int8, decide
 from edge_runtime.builder.job import BuildOptions, Job, job_of
 from edge_runtime.builder.measure import metric_of
 from edge_runtime.builder.progress import LoggedProgress, Progress
 from edge_runtime.builder.recipe import Recipe
-from edge_runtime.builder.records import Result, manifest_of, sensitivity_records
-from edge_runtime.builder.trial import Scoring, Trial
+from edge_runtime.builder.records import Result, candidate_record, manifest_of, sensitivity_records
+from edge_runtime.builder.trial import Scoring, Trial, Tried
 from edge_runtime.engine.engine import EngineInfo
-from edge_runtime.errors import CalibrationError, ConfigError, GateError, ModelError
+from edge_runtime.errors import EdgeRuntimeError, GateError
 from edge_runtime.evaluation.metrics import Metric
 from edge_runtime.plan.contents import PlanFiles
 from edge_runtime.plan.manifest import SensitivityRecord
@@ -66,7 +66,7 @@ def build(
 
 
 def _built(job: Job, model: FloatModel, data: BuildData, is_rebuild: bool) -> BuiltPlan:
-    given, examined, notes = _inputs(job, data)
+    given, examined = _inputs(job, data)
     scoring = None
     if data.held_out is not None and examined.first_held_out is not None:
         metric = metric_of(job.recipe, examined.first_held_out)
@@ -76,8 +76,8 @@ def _built(job: Job, model: FloatModel, data: BuildData, is_rebuild: bool) -> Bu
         auction = hold_auction(trial, model, given, rules)
         decision = decide(auction.tried, rules, _timed(trial, job))
         if job.options.explain:
-            auction = _with_errors(trial, model, given, auction)
-    result = Result(model.graph, decision, auction.errors, rules.metric, examined.keys, notes)
+            auction = _with_errors(trial, model, given, auction, best_int8(auction.tried, rules))
+    result = Result(model.graph, decision, auction.errors, rules.metric, examined.keys)
     return _published(job, model, result, is_rebuild)
 
 
@@ -107,14 +107,11 @@ def _float_model(job: Job) -> FloatModel:
     return float_model(job.recipe, info)
 
 
-def _inputs(job: Job, data: BuildData) -> Tuple[CandidateInputs, ExaminedData, Tuple[str, ...]]:
-    """The data, examined; what identifies it; and what should be known about it."""
+def _inputs(job: Job, data: BuildData) -> Tuple[CandidateInputs, ExaminedData]:
+    """What candidates are made with, and the data examined."""
     job.progress.stage("examining the data")
     examined = data.examined()
-    notes = [*job.notes, *(finding.text for finding in examined.findings)]
-    if data.whole is not None:
-        notes.append("no held-out data: every fourth calibration sample is held out, the others calibrate")
-    for note in notes:
+    for note in examined.notes:
         job.progress.note(note)
     given = CandidateInputs(
         recipe=job.recipe,
@@ -125,7 +122,7 @@ def _inputs(job: Job, data: BuildData) -> Tuple[CandidateInputs, ExaminedData, T
         int8_problem=job.int8_problem,
         data_problem=examined.refusal,
     )
-    return given, examined, tuple(notes)
+    return given, examined
 
 
 def _rules(job: Job, metric: Metric | None) -> GateRules:
@@ -139,14 +136,17 @@ def _timed(trial: Trial, job: Job) -> TimeAgainst:
     return lambda wider, narrower: trial.latency(wider, narrower, budget_s)
 
 
-def _with_errors(trial: Trial, model: FloatModel, given: CandidateInputs, auction: Auction) -> Auction:
+def _with_errors(
+    trial: Trial, model: FloatModel, given: CandidateInputs, auction: Auction, best: Tried | None
+) -> Auction:
     """The auction with the layers that INT8 hurts, measured if that wasn't needed for a decision, and can be."""
     if auction.errors:
         return auction
     try:
-        table = next(iter(int8_tables(model, given).values()))
+        table = best.candidate.table if best else None
+        table = table or next(iter(int8_tables(model, given).values()))
         return replace(auction, errors=layer_errors(model, given, table, trial.macs()))
-    except (ConfigError, CalibrationError, ModelError) as error:
+    except EdgeRuntimeError as error:
         given.progress.note(f"nothing to explain: {error}")
         return auction
 
@@ -157,8 +157,8 @@ def _explained(job: Job, plan: BuiltPlan) -> BuiltPlan:
         return plan
     model = _float_model(job)
     with answering(job.recipe, model) as answer, Trial(model, None, job.progress) as trial:
-        given, _, _ = _inputs(job, data_of(job.recipe, model.graph.inputs, answer))
-        auction = _with_errors(trial, model, given, Auction(()))
+        given, _ = _inputs(job, data_of(job.recipe, model.graph.inputs, answer))
+        auction = _with_errors(trial, model, given, Auction(()), None)
     return replace(plan, sensitivity=tuple(sensitivity_records(auction.errors)))
 
 
@@ -167,7 +167,9 @@ def _published(job: Job, model: FloatModel, result: Result, is_rebuild: bool) ->
     if decision.chosen is None:
         raise GateError(
             f"model {job.recipe.name!r}: {decision.reason}; nothing was published "
-            "(a wider precision, other calibration data, or --publish-failed)"
+            "(a wider precision, other calibration data, or --publish-failed)",
+            [candidate_record(judged, result.metric) for judged in decision.judged],
+            sensitivity_records(result.errors),
         )
     for warning in decision.warnings:
         job.progress.note(warning)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Mapping, Sequence
+from typing import Any, Dict, Mapping, Sequence, Tuple
 
 from edge_runtime import __version__
-from edge_runtime.builder.data import Answer, data_of, fitting_batches
+from edge_runtime.builder.data import Answer, BuildData, data_of, fitting_batches
 from edge_runtime.builder.float_model import FloatModel, answering, float_model
 from edge_runtime.builder.key import digest_of
 from edge_runtime.builder.progress import LoggedProgress, Progress
@@ -98,18 +98,45 @@ def _inputs(
 ) -> CalibrationInputs:
     """The calibration data, examined as a build does."""
     data = data_of(recipe, model.graph.inputs, answer)
-    if data.calibration is None:
-        raise ConfigError(f"model {recipe.name!r}: no calibration data; give --calibration C.npz or [calibration] data")
+    calibration_source(recipe, data, problem="")
     progress.stage("examining the data")
     examined = data.examined()
-    if examined.refusal:
-        raise CalibrationError(f"model {recipe.name!r}: {examined.refusal}")
-    for finding in examined.findings:
-        progress.note(finding.text)
-    if data.whole is not None:
-        progress.note("no held-out data: every fourth calibration sample is held out, the others calibrate")
+    source = calibration_source(recipe, data, examined.refusal)
+    for note in examined.notes:
+        progress.note(note)
     batch_size = recipe.tables.calibration.batch_size
-    return CalibrationInputs(data.calibration, examined.keys["calibration"], calib_cache, progress, batch_size)
+    return CalibrationInputs(source, examined.keys["calibration"], calib_cache, progress, batch_size)
+
+
+def calibration_source(recipe: Recipe, data: BuildData, problem: str) -> SampleSource:
+    """The calibration samples.
+
+    Raises:
+        ConfigError: there are none.
+        CalibrationError: they are no good, for which `problem` is the reason.
+    """
+    if data.calibration is None:
+        raise ConfigError(
+            f"model {recipe.name!r}: int8 needs calibration data; give --calibration C.npz or [calibration] data"
+        )
+    if problem:
+        raise CalibrationError(f"model {recipe.name!r}: {problem}")
+    return data.calibration
+
+
+def calibrated_tensors(model: OnnxModel) -> Tuple[str, ...]:
+    """The activations that need a scale.
+
+    Raises:
+        UnsupportedModelError: the model has nothing to quantise.
+    """
+    tensors = quantizable(model)
+    if not tensors:
+        raise UnsupportedModelError(
+            f"{model.name}: no float Conv, Gemm, MatMul or ConvTranspose, so INT8 would change nothing; "
+            "build it as fp32 or fp16"
+        )
+    return tensors
 
 
 def calibrator_of(settings: Settings, algorithm: str) -> Calibrator:
@@ -127,12 +154,7 @@ def calibrated(model: FloatModel, given: CalibrationInputs, all_activations: boo
         CalibrationError: what gets quantised is NaN, infinite or never seen.
         DataError: a sample doesn't fit the model.
     """
-    required = quantizable(model.graph)
-    if not required:
-        raise UnsupportedModelError(
-            f"{model.graph.name}: no float Conv, Gemm, MatMul or ConvTranspose, so INT8 would change nothing; "
-            "build it as fp32 or fp16"
-        )
+    required = calibrated_tensors(model.graph)
     tensors = tuple(dict.fromkeys((*required, *float_activations(model.graph)))) if all_activations else required
     shapes = {name: str(limits) for name, limits in model.profile.items()}
     key = digest_of([__version__, content_digest(model.graph), shapes, given.data_key, tensors])

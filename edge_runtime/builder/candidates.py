@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, FrozenSet, Mapping, Tuple
+from typing import Any, Callable, FrozenSet, Mapping
 
 from edge_runtime.builder.data import BuildData
 from edge_runtime.builder.float_model import FloatModel
@@ -16,6 +16,7 @@ from edge_runtime.graph.fp16 import to_fp16
 from edge_runtime.graph.macs import quantised_nodes
 from edge_runtime.graph.model import OnnxModel
 from edge_runtime.graph.quantize import fold_weights, insert_qdq
+from edge_runtime.tensors import DType
 
 MIXED = "int8 mixed"
 
@@ -47,7 +48,7 @@ class CandidateInputs:
 class Candidate:
     """One way to run the model: `name` says which, `make` makes its graph.
 
-    INT8 has a calibrator, its table, and the nodes that were left in float though they could be quantised.
+    INT8 has a calibrator, its table, and the nodes that stay in float.
     """
 
     name: str
@@ -55,7 +56,7 @@ class Candidate:
     make: Callable[[], OnnxModel]
     calibrator: str | None = None
     table: CalibrationTable | None = None
-    kept_float: Tuple[str, ...] = ()
+    excluded: FrozenSet[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,15 @@ class CandidateMaker:
 
     def fp16(self) -> Candidate:
         """The model in FP16."""
-        return Candidate("fp16", "fp16", lambda: self._half(self.model.single.graph))
+
+        def make() -> OnnxModel:
+            graph = self._half(self.model.single.graph)
+            is_half = any(spec.dtype is DType.FP16 for spec in (*graph.inputs, *graph.outputs))
+            if graph is self.model.single.graph and not is_half:
+                raise UnsupportedModelError(f"{graph.name}: nothing in it can be fp16; build it as fp32")
+            return graph
+
+        return Candidate("fp16", "fp16", make)
 
     def int8(self, calibrator: str, table: CalibrationTable, kept: FrozenSet[str] = frozenset()) -> Candidate:
         """The model in INT8 by one calibrator's table, but for what the recipe keeps in float and `kept`."""
@@ -84,7 +93,7 @@ class CandidateMaker:
             return self._half(graph) if self.precision.rest == "fp16" else graph
 
         name = MIXED if kept else f"int8 {calibrator}"
-        return Candidate(name, "int8", make, calibrator, table, tuple(sorted(excluded)))
+        return Candidate(name, "int8", make, calibrator, table, excluded)
 
     def _half(self, graph: OnnxModel) -> OnnxModel:
         return to_fp16(graph, ranges=self.ranges, io=self.precision.io)

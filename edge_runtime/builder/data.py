@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 from edge_runtime.builder.recipe import DataTable, Recipe
 from edge_runtime.calibration.audit import Finding, audited
@@ -51,7 +51,7 @@ class BuildData:
             for (name, source), each in zip(self._sources(), seen)
         }
         findings = audited(calibration, held_out).findings if calibration else ()
-        return ExaminedData(keys, findings, seen[1].first if seen[1] else None)
+        return ExaminedData(keys, findings, seen[1].first if seen[1] else None, self.whole is not None)
 
     def _sources(self) -> Sequence[tuple[str, SampleSource | None]]:
         return (("calibration", self.calibration), ("held_out", self.held_out))
@@ -64,6 +64,13 @@ class ExaminedData:
     keys: Mapping[str, Any]
     findings: Tuple[Finding, ...]
     first_held_out: Sample | None
+    is_split: bool = False
+
+    @property
+    def notes(self) -> List[str]:
+        """What a user should know, in words."""
+        split = ["no held-out data: every fourth calibration sample is held out, the others calibrate"]
+        return [finding.text for finding in self.findings] + (split if self.is_split else [])
 
     @property
     def refusal(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable, List, Sequence, Tuple
 
 from edge_runtime.builder.candidates import Candidate
@@ -131,7 +131,7 @@ def _judged_explicit(one: Tried, reference: Tried, rules: GateRules, time_agains
 def _concluded(judged: List[Judged], chosen: Tried, rules: GateRules) -> Decision:
     final = next(one for one in judged if one.tried is chosen)
     if final.verdict == "passed":
-        judged[judged.index(final)] = final = Judged(final.tried, "chosen", final.reason, final.latency, final.against)
+        judged[judged.index(final)] = final = replace(final, verdict="chosen")
     others = [f"{one.name}: {one.reason}" for one in judged if one.verdict in ("refused", "unavailable")]
     if final.verdict == "refused":
         return Decision(None, False, "; ".join(others), tuple(judged), ())
@@ -146,7 +146,14 @@ def _warnings(judged: Sequence[Judged], rules: GateRules) -> List[str]:
     found = []
     for one in judged:
         quality = one.tried.quality
-        if one.verdict not in ("chosen", "passed") or quality is None or one.tried.candidate.precision == "fp32":
+        if one.verdict not in ("chosen", "passed"):
+            continue
+        if one.tried.candidate.precision == "fp32":
+            if quality is not None and not math.isfinite(quality.score.value):
+                found.append("the float model's own answers on the held-out samples aren't all finite")
+            continue
+        if quality is None:
+            found.append(f"the accuracy of {one.name} wasn't measured: there are no held-out samples")
             continue
         needed = quality.loss.needed(rules.max_drop)
         if needed is not None:
@@ -166,6 +173,8 @@ def _beaten(one: Tried, winner: Tried | None, rules: GateRules) -> str:
     if ours.score.value != theirs.score.value:
         values = f"{rules.metric.name} {_number(theirs.score.value)} against {_number(ours.score.value)}"
         return f"{winner.candidate.name} scores better: {values}"
+    if _merit(ours, rules.metric) == _merit(theirs, rules.metric):
+        return f"{winner.candidate.name} is as good, and comes first"
     return (
         f"{winner.candidate.name} is as good and nearer to float: SQNR {theirs.agreement.sqnr_db:.1f} dB "
         f"against {ours.agreement.sqnr_db:.1f}"
@@ -174,7 +183,8 @@ def _beaten(one: Tried, winner: Tried | None, rules: GateRules) -> str:
 
 def _accuracy(quality: Quality, rules: GateRules) -> str:
     assert rules.metric is not None
-    text = f"{rules.metric.name} {_number(quality.score.value)}, loses {_loss_text(quality)} of float's"
+    of_what = "float's" if quality.score.magnitude is None else "the target's magnitude"
+    text = f"{rules.metric.name} {_number(quality.score.value)}, loses {_loss_text(quality)} of {of_what}"
     allowed = _percent(rules.max_drop)
     return f"{text}, {allowed} allowed" if rules.is_accurate(quality) else f"{text}, only {allowed} allowed"
 

@@ -6,13 +6,13 @@ import hashlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Mapping, Tuple
+from typing import Any, Mapping
 
 from edge_runtime.builder.backend import Backend, int8_problem, local_backend
 from edge_runtime.builder.data import data_of
 from edge_runtime.builder.key import build_key
 from edge_runtime.builder.measure import metric_key
-from edge_runtime.builder.progress import Progress
+from edge_runtime.builder.progress import Progress, RecordedProgress
 from edge_runtime.builder.recipe import Recipe, load_recipe, make_recipe, name_of
 from edge_runtime.builder.source import model_path
 from edge_runtime.device.identity import DeviceInfo, identify
@@ -40,14 +40,13 @@ class Job:
 
     recipe: Recipe
     options: BuildOptions
-    progress: Progress
+    progress: RecordedProgress
     backend: Backend
     device: DeviceInfo
     onnx_path: Path
     key: str
     policy: str
     int8_problem: str
-    notes: Tuple[str, ...]
 
 
 def job_of(
@@ -63,15 +62,15 @@ def job_of(
         recipe = make_recipe(recipe, name_of(recipe), Path.cwd())
     elif not isinstance(recipe, Recipe):
         recipe = load_recipe(Path(recipe))
+    recorded = RecordedProgress(progress)
     device = identify()
     problem = int8_problem(recipe.tables.backend, device)
     policy = recipe.tables.precision.policy
-    notes = []
     if policy == "int8" and problem:
         if recipe.tables.precision.fallback is None:
             raise ConfigError(f'{problem}; build fp16, or set [precision] fallback = "fp16"')
         policy = recipe.tables.precision.fallback
-        notes.append(f"{problem}: {policy} is built instead, as [precision] fallback says")
+        recorded.note(f"{problem}: {policy} is built instead, as [precision] fallback says")
     backend = local_backend(recipe.tables.backend, device)
     path = model_path(recipe)
     model_digest, _ = source_digest(path)
@@ -82,7 +81,7 @@ def job_of(
         "table": _table_sha256(recipe),
     }
     key = build_key(recipe.tables, digests, backend, device)
-    return Job(recipe, options, progress, backend, device, path, key, policy, problem, tuple(notes))
+    return Job(recipe, options, recorded, backend, device, path, key, policy, problem)
 
 
 def _table_sha256(recipe: Recipe) -> str | None:

@@ -18,7 +18,7 @@ def build_key(tables: RecipeTables, digests: Mapping[str, Any], backend: Backend
     `digests` are those of the model, the data, the metric's module and an imported table. Where files lie doesn't
     count, nor does whether a failed plan would be published.
     """
-    settings = tables.model_dump(mode="json", by_alias=True)
+    settings = tables.model_dump(by_alias=True)
     settings["model"] = {"max_batch": tables.model.max_batch}
     for section in ("calibration", "held_out"):
         for key in ("data", "arguments", "data_version"):
@@ -38,4 +38,4 @@ def build_key(tables: RecipeTables, digests: Mapping[str, Any], backend: Backend
 
 def digest_of(content: Any) -> str:
     """SHA-256 of a JSON-able value, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

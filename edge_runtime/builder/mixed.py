@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, FrozenSet, Sequence
+from typing import Callable, FrozenSet, List, Sequence
 
 # What a group costs in float beside its multiply-accumulates, as a share of the model's: conversions at its edges.
 _EDGE_COST = 1e-3
@@ -39,9 +39,8 @@ def kept_float(
     doubling and halving, for each call of `passes` measures a plan. Then the costliest of them are tried in INT8
     again, one by one. The groups in INT8 keep at least `min_int8` of the multiply-accumulates of all groups.
     """
-    ordered = sorted(errors, key=lambda group: (-group.gain, group.group))
-    most = _most(ordered, min_int8)
-    count = _fewest(lambda count: passes(_nodes(ordered[:count])), most)
+    ordered = _affordable(sorted(errors, key=lambda group: (-group.gain, group.macs, group.group)), min_int8)
+    count = _fewest(lambda count: passes(_nodes(ordered[:count])), len(ordered))
     if count is None:
         return None
     kept = ordered[:count]
@@ -52,15 +51,15 @@ def kept_float(
     return _nodes(kept)
 
 
-def _most(ordered: Sequence[GroupError], min_int8: float) -> int:
-    """How many of the first groups may stay in float."""
-    left = sum(group.macs for group in ordered)
-    floor = min_int8 * left
-    for count, group in enumerate(ordered[:-1]):
-        left -= group.macs
-        if left < floor:
-            return count
-    return max(0, len(ordered) - 1)
+def _affordable(ordered: Sequence[GroupError], min_int8: float) -> List[GroupError]:
+    """The groups, in order, that may be in float together; one at least stays in INT8."""
+    room = (1 - min_int8) * sum(group.macs for group in ordered)
+    found = []
+    for group in ordered:
+        if group.macs <= room:
+            found.append(group)
+            room -= group.macs
+    return found if len(found) < len(ordered) else found[:-1]
 
 
 def _fewest(passes: Callable[[int], bool], most: int) -> int | None:
@@ -79,4 +78,4 @@ def _fewest(passes: Callable[[int], bool], most: int) -> int | None:
 
 
 def _nodes(groups: Sequence[GroupError]) -> FrozenSet[str]:
-    return frozenset().union(*(group.nodes for group in groups)) if groups else frozenset()
+    return frozenset(node for group in groups for node in group.nodes)

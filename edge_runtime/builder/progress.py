@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Protocol
+from typing import List, Protocol
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +19,27 @@ class Progress(Protocol):
 
     def note(self, text: str) -> None:
         """Something that the user should know."""
+
+
+class RecordedProgress:
+    """Progress that is passed on, and whose notes are kept for the manifest."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.notes: List[str] = []
+        self._progress = progress
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        """Passes a stage on."""
+        self._progress.stage(name, total)
+
+    def advance(self, steps: int = 1) -> None:
+        """Passes steps on."""
+        self._progress.advance(steps)
+
+    def note(self, text: str) -> None:
+        """Passes a note on, and keeps it."""
+        self.notes.append(text)
+        self._progress.note(text)
 
 
 class LoggedProgress:

@@ -135,6 +135,12 @@ class MetricTable(Settings):
     output: Optional[str] = Field(None, description="The output that accuracy looks at (default: the first float one).")
     better: Literal["higher", "lower"] = Field("higher", description="Which score of module:function is better.")
 
+    @model_validator(mode="after")
+    def _own(self) -> MetricTable:
+        if self.better == "lower" and not FUNCTION.fullmatch(self.name or ""):
+            raise ValueError("`better` is for module:function; the other metrics know")
+        return self
+
     @field_validator("name")
     @classmethod
     def _known(cls, value: Optional[str]) -> Optional[str]:
@@ -157,6 +163,12 @@ class PrecisionTable(Settings):
         0.5, ge=0, le=1, description="Mixed: least share of the quantisable multiply-accumulates to keep in INT8."
     )
 
+    @model_validator(mode="after")
+    def _edges(self) -> PrecisionTable:
+        if self.policy == "int8" and self.io == "fp16" and self.rest != "fp16":
+            raise ValueError('`io = "fp16"` of an int8 plan needs `rest = "fp16"`')
+        return self
+
     @field_validator("policy")
     @classmethod
     def _known(cls, value: str) -> str:
@@ -169,6 +181,7 @@ class GateTable(Settings):
     max_drop: Optional[float] = Field(
         None,
         ge=0,
+        allow_inf_nan=False,
         description="Largest loss, as a share of float's score; for mse and max-abs of the target's magnitude.",
     )
     min_gain: float = Field(

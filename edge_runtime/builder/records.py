@@ -36,14 +36,13 @@ from edge_runtime.tensors import Signature
 
 @dataclass(frozen=True)
 class Result:
-    """What a build came to: the float graph, the decision, what was measured on the way, and what to know."""
+    """What a build came to: the float graph, the decision, and what was measured on the way."""
 
     source: OnnxModel
     decision: Decision
     errors: Tuple[GroupError, ...]
     metric: Metric | None
     data_keys: Mapping[str, Any]
-    notes: Tuple[str, ...]
 
 
 def manifest_of(job: Job, signature: Signature, plan: PlanFiles, result: Result, version: int) -> Manifest:
@@ -72,7 +71,7 @@ def manifest_of(job: Job, signature: Signature, plan: PlanFiles, result: Result,
         max_batch_size=signature.max_batch_size,
         candidates=[candidate_record(judged, result.metric) for judged in decision.judged],
         reason=decision.reason,
-        notes=[*result.notes, *decision.warnings],
+        notes=list(job.progress.notes),
         sensitivity=sensitivity_records(result.errors),
     )
 
@@ -93,7 +92,7 @@ def candidate_record(judged: Judged, metric: Metric | None) -> CandidateRecord:
         reason=judged.reason,
         nbytes=tried.nbytes,
         int8_macs=tried.int8_macs,
-        kept_float=list(candidate.kept_float),
+        kept_float=list(tried.kept_float),
         latency=None
         if latency is None
         else LatencyRecord(against=judged.against, ratio=latency.ratio, low=latency.low, high=latency.high),

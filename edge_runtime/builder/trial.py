@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
 import numpy as np
@@ -22,7 +23,8 @@ from edge_runtime.evaluation.latency import LatencyRatio, TimingOptions, interle
 from edge_runtime.evaluation.loss import Loss
 from edge_runtime.evaluation.metrics import Metric, Scorer
 from edge_runtime.evaluation.score import Score
-from edge_runtime.graph.macs import int8_share, mac_tensors, macs
+from edge_runtime.graph.groups import groups
+from edge_runtime.graph.macs import int8_share, mac_tensors, macs, quantised_nodes
 from edge_runtime.graph.model import OnnxModel
 from edge_runtime.graph.outputs import with_extra_outputs
 from edge_runtime.plan.contents import PlanFiles
@@ -45,11 +47,15 @@ class Quality:
 
 @dataclass(frozen=True)
 class Tried:
-    """What became of a candidate: its size and quality (None: no held-out data), or the problem that it has."""
+    """What became of a candidate: its size and quality (None: no held-out data), or the problem that it has.
+
+    Of INT8 also the share of multiply-accumulates that are in INT8, and the nodes that could be and aren't.
+    """
 
     candidate: Candidate
     nbytes: int | None = None
     int8_macs: float | None = None
+    kept_float: Tuple[str, ...] = ()
     quality: Quality | None = None
     problem: str = ""
 
@@ -78,7 +84,11 @@ class Trial:
         self._float = model.opened(model.graph, "fp32")
         self._references = _References(self._float)
         self._baseline: Scorer | None = None
-        self.feeds = usual_feeds(model, self._float, scoring.first if scoring else None)
+        try:
+            self.feeds = usual_feeds(model, self._float, scoring.first if scoring else None)
+        except BaseException:
+            self._float.close()
+            raise
         self._macs: Dict[str, int] | None = None
 
     def __enter__(self) -> Trial:
@@ -97,8 +107,9 @@ class Trial:
         if self._scoring is not None:
             self._baseline, agreement = self._scored(self._scoring, candidate, self._float)
             score = self._baseline.result()
-            quality = Quality(score, self._scoring.metric.compare(self._baseline, self._baseline), agreement)
-        return Tried(candidate, PlanFiles(self._model.graph.to_files()).nbytes, None, quality)
+            lost = 0.0 if math.isfinite(score.value) else math.inf
+            quality = Quality(score, Loss(lost, lost, lost, score.n), agreement)
+        return Tried(candidate, PlanFiles(self._model.graph.to_files()).nbytes, quality=quality)
 
     def run(self, candidate: Candidate, is_optional: bool) -> Tried:
         """Tries one candidate; the float model must have been scored before.
@@ -111,8 +122,8 @@ class Trial:
             with self._model.opened(graph, candidate.precision) as engine:
                 engine.infer(typed(self.feeds, engine.signature))
                 quality = self._quality(candidate, engine)
-            nbytes = PlanFiles(graph.to_files()).nbytes
-            return Tried(candidate, nbytes, self._int8_share(candidate, graph), quality)
+            tried = Tried(candidate, PlanFiles(graph.to_files()).nbytes, quality=quality)
+            return self._weighed(tried, graph) if candidate.precision == "int8" else tried
         except EdgeRuntimeError as error:
             if not is_optional:
                 raise
@@ -124,7 +135,9 @@ class Trial:
         with contextlib.ExitStack() as stack:
             calls = []
             for candidate in (wider, narrower):
-                engine = stack.enter_context(self._model.opened(candidate.make(), candidate.precision))
+                engine = self._float
+                if candidate.precision != "fp32":
+                    engine = stack.enter_context(self._model.opened(candidate.make(), candidate.precision))
                 calls.append(call_of(engine, typed(self.feeds, engine.signature)))
             return interleaved(*calls, options=TimingOptions(budget_s=budget_s)).ratios[1]
 
@@ -139,8 +152,12 @@ class Trial:
             self._macs = macs(model.graph, shapes)
         return self._macs
 
-    def _int8_share(self, candidate: Candidate, graph: OnnxModel) -> float | None:
-        return int8_share(graph, self.macs()) if candidate.precision == "int8" else None
+    def _weighed(self, tried: Tried, graph: OnnxModel) -> Tried:
+        """With the share of the work that is in INT8, and the nodes that could be and aren't."""
+        macs = self.macs()
+        quantisable = {node for group in groups(self._model.single.graph) for node in group.nodes}
+        kept = quantisable & macs.keys() - quantised_nodes(graph)
+        return replace(tried, int8_macs=int8_share(graph, macs), kept_float=tuple(sorted(kept)))
 
     def _quality(self, candidate: Candidate, engine: Engine) -> Quality | None:
         if self._scoring is None:
@@ -150,7 +167,7 @@ class Trial:
         return Quality(scorer.result(), self._scoring.metric.compare(self._baseline, scorer), agreement)
 
     def _scored(self, scoring: Scoring, candidate: Candidate, engine: Engine) -> Tuple[Scorer, AgreementScore]:
-        kept = f" with {len(candidate.kept_float)} nodes in float" if candidate.kept_float else ""
+        kept = f" with {len(candidate.excluded)} nodes in float" if candidate.excluded else ""
         self._progress.stage(f"scoring {candidate.name}{kept} on held-out samples", scoring.held_out.count())
         scorer, agreement = scoring.metric.start(), Agreement()
         for index, sample in enumerate(scoring.batches(self._model.signature)):

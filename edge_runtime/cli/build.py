@@ -24,9 +24,12 @@ from edge_runtime.cli.flags import engines_option, flag, given, json_option, one
 from edge_runtime.cli.output import Output, configure_logging
 from edge_runtime.cli.source import absolute, data_path, recipe_from
 from edge_runtime.cli.tables import show_candidates, show_sensitivity
+from edge_runtime.errors import GateError
 
 if TYPE_CHECKING:
     from edge_runtime.builder.builder import BuiltPlan
+    from edge_runtime.builder.job import BuildOptions
+    from edge_runtime.builder.recipe import Recipe
 
 _METRIC_NAMES = "|".join(METRICS)
 _ALGORITHM_NAMES = "|".join(CALIBRATIONS)
@@ -74,7 +77,7 @@ def command(
 
     An unchanged recipe, model, data, backend and device is recognised, and its plan used again.
     """
-    from edge_runtime.builder.builder import BuildOptions, build
+    from edge_runtime.builder.job import BuildOptions
 
     configure_logging()
     tables: Dict[str, Any] = {
@@ -89,9 +92,21 @@ def command(
     }
     recipe = recipe_from(source, tables)
     output = Output(is_json)
-    with output.progress() as progress:
-        built = build(recipe, BuildOptions(engines, calib_cache, verify_data, explain), progress)
-    _print(built, explain, output)
+    _print(_built(recipe, BuildOptions(engines, calib_cache, verify_data, explain), output), explain, output)
+
+
+def _built(recipe: Recipe, options: BuildOptions, output: Output) -> BuiltPlan:
+    """The plan; if the gate refuses all, the candidates are shown all the same."""
+    from edge_runtime.builder.builder import build
+
+    try:
+        with output.progress() as progress:
+            return build(recipe, options, progress)
+    except GateError as error:
+        if not output.is_json:
+            show_candidates(f"{recipe.name}: refused", error.candidates, output)
+            show_sensitivity(error.candidates, error.sensitivity if options.explain else (), output)
+        raise
 
 
 def _print(built: BuiltPlan, explain: bool, output: Output) -> None:
@@ -103,10 +118,10 @@ def _print(built: BuiltPlan, explain: bool, output: Output) -> None:
             {"plan": str(built.folder), "reused": built.is_reused, "manifest": document, "sensitivity": layers}
         )
         return
-    show_candidates(manifest, output)
-    if explain:
-        show_sensitivity(manifest, built.sensitivity, output)
-    for note in manifest.notes if built.is_reused else ():
+    title = f"{manifest.name} on {manifest.backend.name} {manifest.backend.version}"
+    show_candidates(title, manifest.candidates, output)
+    show_sensitivity(manifest.candidates, built.sensitivity if explain else (), output)
+    for note in manifest.notes if built.is_reused and not explain else ():
         output.say(note)
     done = "unchanged, re-used" if built.is_reused else "published"
     output.say(f"{done}: {built.folder} ({manifest.precision}, {manifest.plan.total_nbytes:,} bytes)")

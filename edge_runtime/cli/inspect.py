@@ -70,7 +70,7 @@ def _show_plan(stored: StoredPlan, output: Output) -> None:
         ["largest batch", str(manifest.max_batch_size or "not batched")],
         *([f"input {spec.name}", f"{spec.dtype.value} {signature.profile[spec.name]}"] for spec in signature.inputs),
         *([f"output {spec.name}", f"{spec.dtype.value} {list(spec.shape)}"] for spec in signature.outputs),
-        *([f"candidate {c.precision}", f"{c.verdict}: {c.reason}"] for c in manifest.candidates),
+        *([f"candidate {c.name or c.precision}", f"{c.verdict}: {c.reason}"] for c in manifest.candidates),
     ]
     output.table(f"{manifest.name} version {manifest.version}", ("", ""), rows)
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from typing import Sequence
+from typing import Any, Dict, Sequence
 
 import typer
 
-from edge_runtime.errors import EdgeRuntimeError, UsageError
+from edge_runtime.errors import EdgeRuntimeError, GateError, UsageError
 
 VERBS = {
     "build": "Build a plan from a recipe or an ONNX model, and publish it if it passes the gate.",
@@ -86,4 +86,8 @@ def _report(error: EdgeRuntimeError, as_json: bool) -> None:
 
 
 def _print_json(error: EdgeRuntimeError) -> None:
-    typer.echo(json.dumps({"error": {"type": type(error).__name__, "message": str(error)}}))
+    content: Dict[str, Any] = {"error": {"type": type(error).__name__, "message": str(error)}}
+    if isinstance(error, GateError):
+        for key in ("candidates", "sensitivity"):
+            content[key] = [record.model_dump(mode="json") for record in getattr(error, key)]
+    typer.echo(json.dumps(content))

@@ -7,33 +7,35 @@ from typing import TYPE_CHECKING, List, Optional, Sequence
 
 if TYPE_CHECKING:
     from edge_runtime.cli.output import Output
-    from edge_runtime.plan.manifest import CandidateRecord, Manifest, MetricRecord, SensitivityRecord
+    from edge_runtime.plan.manifest import CandidateRecord, MetricRecord, SensitivityRecord
 
 _MOST_LAYERS = 20
 
 
-def show_candidates(manifest: Manifest, output: Output) -> None:
+def show_candidates(title: str, candidates: Sequence[CandidateRecord], output: Output) -> None:
     """Every candidate with what was measured, and why it was taken or not."""
-    metric = next((candidate.metric.name for candidate in manifest.candidates if candidate.metric), "metric")
+    metric = next((candidate.metric.name for candidate in candidates if candidate.metric), "metric")
     header = ("candidate", "verdict", f"{metric} (95 %)", "cosine", "SQNR dB", "INT8 MACs", "latency (95 %)", "bytes")
-    rows = [_row(candidate) for candidate in manifest.candidates]
-    output.table(f"{manifest.name} on {manifest.backend.name} {manifest.backend.version}", header, rows)
-    for candidate in manifest.candidates:
+    output.table(title, header, [_row(candidate) for candidate in candidates])
+    for candidate in candidates:
         output.say(f"{candidate.name or candidate.precision} {candidate.verdict}: {candidate.reason}")
 
 
-def show_sensitivity(manifest: Manifest, records: Sequence[SensitivityRecord], output: Output) -> None:
+def show_sensitivity(
+    candidates: Sequence[CandidateRecord], records: Sequence[SensitivityRecord], output: Output
+) -> None:
     """The groups of layers that lose most by INT8, the worst first; nothing if that wasn't measured."""
     if not records:
         return
-    kept = {node for candidate in manifest.candidates if candidate.verdict == "chosen" for node in candidate.kept_float}
+    published = (candidate for candidate in candidates if candidate.verdict in ("chosen", "forced"))
+    kept = {node for candidate in published for node in candidate.kept_float}
     rows = [
         [
             record.group,
             record.kind,
             _error_db(record.error),
             f"{record.macs:.1%}",
-            "float" if kept.issuperset(record.nodes) else "",
+            "" if kept.isdisjoint(record.nodes) else "float",
         ]
         for record in records[:_MOST_LAYERS]
     ]

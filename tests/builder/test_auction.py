@@ -111,8 +111,55 @@ def test_only_the_layer_that_hurts_stays_in_float(workshop: Workshop) -> None:
 
 
 def test_the_mixed_plan_is_no_int8_plan_if_too_little_of_it_is_int8(workshop: Workshop) -> None:
-    with pytest.raises(GateError, match=r"int8 max: .*only 1 % allowed"):
+    with pytest.raises(GateError, match=r"int8 max: .*only 1 % allowed") as refused:
         workshop.build(tables={"precision": {"min_int8": 0.999}})
+    assert [record.name for record in refused.value.candidates][-1] == "int8 max"
+    assert refused.value.sensitivity[0].nodes == ["outlier"]
+
+
+def test_a_mixed_candidate_that_fails_too_is_on_record(workshop: Workshop) -> None:
+    with pytest.raises(GateError) as refused:
+        workshop.build(tables={"gate": {"max_drop": 1e-12}})
+    last = refused.value.candidates[-1]
+    assert (last.name, last.verdict, "outlier" in last.kept_float) == ("int8 mixed", "refused", True)
+
+
+def huge_net(folder: Path) -> None:
+    """x[n, 4] -> y[n, 4] by way of an activation of about 100,000, which FP16 can't hold."""
+    up, down = np.full(4, 1e5, np.float32), np.full(4, 1e-5, np.float32)
+    nodes = [
+        helper.make_node("Mul", ["x", "up"], ["a"], "raise"),
+        helper.make_node("Relu", ["a"], ["b"], "relu"),
+        helper.make_node("Mul", ["b", "down"], ["y"], "lower"),
+        helper.make_node("MatMul", ["y", "w"], ["z"], "product"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "huge",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])],
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, ["batch", 4])],
+        [numpy_helper.from_array(v, n) for v, n in ((up, "up"), (down, "down"), (np.eye(4, dtype=np.float32), "w"))],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (folder / "m.onnx").write_bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize("calibration", ["c.npz", None])
+def test_what_would_overflow_in_fp16_stays_float32_by_either_set_of_samples(
+    workshop: Workshop, calibration: str | None
+) -> None:
+    huge_net(workshop.folder)
+    plan = onnx.load_from_string(workshop.build("fp16", {"calibration": {"data": calibration}}).read_plan())
+    halves = {tensor.name for tensor in plan.graph.initializer if tensor.data_type == TensorProto.FLOAT16}
+    assert len(halves) == 1
+    assert "w" in next(iter(halves))
+
+
+def test_without_samples_it_is_said_that_overflow_is_not_known(workshop: Workshop) -> None:
+    huge_net(workshop.folder)
+    notes = workshop.build("fp16", {"calibration": {"data": None}, "held_out": {"data": None}}).manifest.notes
+    assert any("what overflows in FP16 isn't known" in note for note in notes)
+    assert any("the accuracy of fp16 wasn't measured" in note for note in notes)
 
 
 def test_one_algorithm_can_be_asked_for(workshop: Workshop) -> None:

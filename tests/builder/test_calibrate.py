@@ -172,7 +172,7 @@ def test_a_model_with_nothing_to_quantise_is_refused(folder):
 
 
 def test_a_recipe_without_data_is_refused(folder):
-    with pytest.raises(ConfigError, match=r"no calibration data; give --calibration"):
+    with pytest.raises(ConfigError, match=r"needs calibration data; give --calibration"):
         run(folder, calibration={}, held_out={})
 
 

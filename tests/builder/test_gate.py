@@ -23,7 +23,7 @@ def tried(name: str, accuracy: float | None = 0.98, sqnr_db: float = 30.0, probl
         return Tried(candidate, problem=problem)
     score = Score(accuracy, accuracy, accuracy, 1000)
     lost = ACCURACY.loss(Score(0.98, None, None, 1000), score)
-    return Tried(candidate, 100, None, Quality(score, Loss(lost, lost, lost, 1000), AgreementScore(0.99, sqnr_db)))
+    return Tried(candidate, 100, quality=Quality(score, Loss(lost, lost, lost, 1000), AgreementScore(0.99, sqnr_db)))
 
 
 def decision(policy: str, *others: Tried, ratios: Dict[str, float] | None = None, **rules: Any) -> Decision:
@@ -139,7 +139,7 @@ def test_too_few_held_out_rows_are_told_with_the_number_that_it_takes() -> None:
     candidate = tried("int8 max")
     assert candidate.quality is not None
     unsure = Quality(candidate.quality.score, Loss(0.0, 0.0, 0.05, 60), candidate.quality.agreement)
-    result = decision("int8", Tried(candidate.candidate, 100, None, unsure), ratios={"int8 max": 1.0})
+    result = decision("int8", Tried(candidate.candidate, 100, quality=unsure), ratios={"int8 max": 1.0})
     (warning,) = result.warnings
     assert "too few held-out samples to be sure of int8 max: 60 rows" in warning
     assert "are needed" in warning

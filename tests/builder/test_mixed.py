@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import FrozenSet, List
 
 import pytest
@@ -42,6 +43,16 @@ def test_what_went_along_for_nothing_is_put_back_into_int8() -> None:
 def test_nothing_comes_of_it_if_too_much_would_have_to_stay_in_float(min_int8: float) -> None:
     groups = [group(f"g{index}", 0.1, 0.1) for index in range(10)]
     assert kept_float(groups, additive(groups, 0.05, []), min_int8) is None
+
+
+def test_what_would_cost_too_much_in_float_is_passed_over() -> None:
+    groups = [group("dear", 2.0, 0.6), group("a", 0.3, 0.1), group("b", 0.3, 0.1), group("rest", 0.0, 0.2)]
+    assert kept_float(groups, lambda nodes: nodes == {"a", "b"}, 0.5) == {"a", "b"}
+
+
+def test_of_groups_without_bound_the_cheapest_goes_first() -> None:
+    groups = [group("a dear", math.inf, 0.49), group("z cheap", math.inf, 0.01), group("rest", 0.0, 0.5)]
+    assert kept_float(groups, lambda nodes: "z cheap" in nodes, 0.5) == {"z cheap"}
 
 
 def test_no_groups_no_answer() -> None:

@@ -120,3 +120,11 @@ def test_a_model_that_is_not_there_is_a_configuration_error(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         model_path(make_recipe({"model": model}, "m", tmp_path, environ={}))
+
+
+def test_the_key_tells_input_values_apart_that_json_cannot() -> None:
+    keys = {
+        build_key(tables(input={"cap": {"value": value}}), {}, Backend("o", "1", "cpu", "p"), CPU)
+        for value in (float("inf"), -float("inf"), float("nan"), 1.0)
+    }
+    assert len(keys) == 4
