@@ -95,6 +95,8 @@ def read_toml(path: Path) -> Dict[str, Any]:
         ConfigError: the file can't be read, or isn't TOML (with line and column).
     """
     try:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path}: isn't a file; give a TOML file")
         with path.open("rb") as file:
             return tomllib.load(file)
     except OSError as error:

@@ -14,6 +14,10 @@ from edge_runtime.errors import BackendError, BackendUnavailableError, Unsupport
 
 _DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
 
+# ONNX Runtime 1.31 ends the process where it fuses an FP16 product with a transpose of the leading axes. What the
+# fusion saves elsewhere isn't measurable.
+_BROKEN_OPTIMIZERS = ["MatmulTransposeFusion"]
+
 
 @dataclass(frozen=True)
 class SessionOptions:
@@ -58,7 +62,9 @@ def load_session(
     with translated(f"{what}: ONNX Runtime can't load it"):
         values = {name: runtime.OrtValue.ortvalue_from_numpy(value) for name, value in (weights or {}).items()}
         settings.add_external_initializers(list(values), list(values.values()))
-        session = runtime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+        session = runtime.InferenceSession(
+            model, settings, providers=["CPUExecutionProvider"], disabled_optimizers=_BROKEN_OPTIMIZERS
+        )
         session.weights = values
         return session
 

@@ -68,9 +68,10 @@ def build(
 def _built(job: Job, model: FloatModel, data: BuildData, is_rebuild: bool) -> BuiltPlan:
     given, examined = _inputs(job, data)
     scoring = None
-    if data.held_out is not None and examined.first_held_out is not None:
+    held_out = examined.data.held_out
+    if held_out is not None and examined.first_held_out is not None:
         metric = metric_of(job.recipe, examined.first_held_out)
-        scoring = Scoring(metric, data.held_out, examined.first_held_out)
+        scoring = Scoring(metric, held_out, examined.first_held_out)
     rules = _rules(job, scoring.metric if scoring else None)
     with Trial(model, scoring, job.progress) as trial:
         auction = hold_auction(trial, model, given, rules)
@@ -115,7 +116,7 @@ def _inputs(job: Job, data: BuildData) -> Tuple[CandidateInputs, ExaminedData]:
         job.progress.note(note)
     given = CandidateInputs(
         recipe=job.recipe,
-        data=data,
+        data=examined.data,
         calibration_key=examined.keys["calibration"],
         calib_cache=job.options.calib_cache,
         progress=job.progress,

@@ -101,7 +101,7 @@ def _inputs(
     calibration_source(recipe, data, problem="")
     progress.stage("examining the data")
     examined = data.examined()
-    source = calibration_source(recipe, data, examined.refusal)
+    source = calibration_source(recipe, examined.data, examined.refusal)
     for note in examined.notes:
         progress.note(note)
     batch_size = recipe.tables.calibration.batch_size
@@ -160,7 +160,7 @@ def calibrated(model: FloatModel, given: CalibrationInputs, all_activations: boo
     key = digest_of([__version__, content_digest(model.graph), shapes, given.data_key, tensors])
     folder = given.calib_cache / model.info.name / key[:32]
     stored = _read(folder / HISTOGRAMS_FILE, key, given.progress)
-    if stored is not None:
+    if stored is not None and set(required) <= stored.histograms.keys() <= set(tensors):
         return Calibration(stored, folder, is_reused=True)
     run = _Runner(model.graph, tensors, bool(model.signature.max_batch_size), given.progress)
     given.progress.stage("calibrating", given.source.count())

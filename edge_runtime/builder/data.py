@@ -7,11 +7,11 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 from edge_runtime.builder.recipe import DataTable, Recipe
 from edge_runtime.calibration.audit import Finding, audited
-from edge_runtime.calibration.examination import examined
+from edge_runtime.calibration.examination import Examination, examined
 from edge_runtime.calibration.function import FunctionSource
 from edge_runtime.calibration.npz import NpzSource
 from edge_runtime.calibration.sample import Sample, SampleSource
-from edge_runtime.calibration.samples import batched, split
+from edge_runtime.calibration.samples import Unchanged, batched, split
 from edge_runtime.errors import ConfigError, DataError, InvalidRequestError
 from edge_runtime.tensors import DType, Feeds, Signature, TensorSpec
 
@@ -40,6 +40,9 @@ class BuildData:
         calibration = examined(whole) if whole is not None else None
         held_out = None if self.whole or self.held_out is None else examined(self.held_out, calibration)
         shared = held_out.rows_in(calibration) if held_out is not None and calibration is not None else 0
+        if self.whole is not None and calibration is not None and calibration.duplicates:
+            parts = [examined(part) for part in (self.calibration, self.held_out) if part is not None]
+            shared = parts[1].rows_in(parts[0])
         if shared:
             raise DataError(
                 f"{shared} held-out rows are in the calibration data too, so the gate would measure what was "
@@ -51,7 +54,20 @@ class BuildData:
             for (name, source), each in zip(self._sources(), seen)
         }
         findings = audited(calibration, held_out).findings if calibration else ()
-        return ExaminedData(keys, findings, seen[1].first if seen[1] else None, self.whole is not None)
+        first = seen[1].first if seen[1] else None
+        return ExaminedData(self._pinned(*seen), keys, findings, first)
+
+    def _pinned(self, calibration: Examination | None, held_out: Examination | None) -> BuildData:
+        """The same data, which must not change from now on."""
+        if self.whole is not None:
+            assert calibration is not None
+            whole = Unchanged(self.whole, calibration.content_sha256)
+            return BuildData(*split(whole), whole)
+        pinned = [
+            Unchanged(source, seen.content_sha256) if source is not None and seen is not None else None
+            for source, seen in ((self.calibration, calibration), (self.held_out, held_out))
+        ]
+        return BuildData(*pinned)
 
     def _sources(self) -> Sequence[tuple[str, SampleSource | None]]:
         return (("calibration", self.calibration), ("held_out", self.held_out))
@@ -59,18 +75,18 @@ class BuildData:
 
 @dataclass(frozen=True)
 class ExaminedData:
-    """What identifies the data by all that it holds, what is to be said about it (the worst first), and a sample."""
+    """The data, which must not change any more, what identifies it, what is to be said about it, and a sample."""
 
+    data: BuildData
     keys: Mapping[str, Any]
     findings: Tuple[Finding, ...]
     first_held_out: Sample | None
-    is_split: bool = False
 
     @property
     def notes(self) -> List[str]:
         """What a user should know, in words."""
         split = ["no held-out data: every fourth calibration sample is held out, the others calibrate"]
-        return [finding.text for finding in self.findings] + (split if self.is_split else [])
+        return [finding.text for finding in self.findings] + (split if self.data.whole is not None else [])
 
     @property
     def refusal(self) -> str:

@@ -79,10 +79,13 @@ def float_model(recipe: Recipe, info: EngineInfo) -> FloatModel:
     tables = recipe.tables
     model = opened_model(recipe)
     profile = profile_of(model.inputs, tables)
-    check_names(tables.precision.keep_float, model.node_names, "[precision] keep_float: the model has no node")
+    given_names = model.node_names
     check_names([tables.metric.output], [spec.name for spec in model.outputs], "[metric] the model has no output")
     model = with_shapes(model, profile, axes_of(tables))  # under one name, so that earlier copies are freed
-    return FloatModel(portable(model), profile, info)
+    graph = portable(model)
+    names = given_names | graph.node_names  # nodes without a name, or with one that another has, got a new one
+    check_names(tables.precision.keep_float, names, "[precision] keep_float: the model has no node")
+    return FloatModel(graph, profile, info)
 
 
 @contextlib.contextmanager

@@ -125,7 +125,8 @@ def _judged_explicit(one: Tried, reference: Tried, rules: GateRules, time_agains
         reason = _accuracy(one.quality, rules)
         if not rules.is_accurate(one.quality):
             verdict = "forced" if rules.publish_failed else "refused"
-    return Judged(one, verdict, f"asked for; {reason}; latency {_latency_text(latency, against)}", latency, against)
+    prefix = "" if verdict == "refused" else "asked for; "
+    return Judged(one, verdict, f"{prefix}{reason}; latency {_latency_text(latency, against)}", latency, against)
 
 
 def _concluded(judged: List[Judged], chosen: Tried, rules: GateRules) -> Decision:
@@ -171,13 +172,13 @@ def _beaten(one: Tried, winner: Tried | None, rules: GateRules) -> str:
         return _accuracy(one.quality, rules)
     ours, theirs = one.quality, winner.quality
     if ours.score.value != theirs.score.value:
-        values = f"{rules.metric.name} {_number(theirs.score.value)} against {_number(ours.score.value)}"
-        return f"{winner.candidate.name} scores better: {values}"
+        values = f"{theirs.score.value:.6g} against {ours.score.value:.6g}"
+        return f"{winner.candidate.name} scores better: {rules.metric.name} {values}"
     if _merit(ours, rules.metric) == _merit(theirs, rules.metric):
         return f"{winner.candidate.name} is as good, and comes first"
     return (
-        f"{winner.candidate.name} is as good and nearer to float: SQNR {theirs.agreement.sqnr_db:.1f} dB "
-        f"against {ours.agreement.sqnr_db:.1f}"
+        f"{winner.candidate.name} is as good and nearer to float: SQNR {theirs.agreement.sqnr_db:.2f} dB "
+        f"against {ours.agreement.sqnr_db:.2f}"
     )
 
 

@@ -15,6 +15,7 @@ from edge_runtime.builder.measure import metric_key
 from edge_runtime.builder.progress import Progress, RecordedProgress
 from edge_runtime.builder.recipe import Recipe, load_recipe, make_recipe, name_of
 from edge_runtime.builder.source import model_path
+from edge_runtime.calibration.table import CalibrationTable
 from edge_runtime.device.identity import DeviceInfo, identify
 from edge_runtime.errors import ConfigError
 from edge_runtime.graph.model import source_digest
@@ -85,12 +86,11 @@ def job_of(
 
 
 def _table_sha256(recipe: Recipe) -> str | None:
-    """The digest of the calibration cache that the recipe imports, if it does."""
+    """The digest of the calibration cache that the recipe imports, if it does, whatever TensorRT it is from."""
     table = recipe.tables.calibration.table
     if table is None:
         return None
     path = recipe.path(table)
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ConfigError(f"[calibration] table {path}: can't be read ({error.strerror})") from error
+    if not path.is_file():
+        raise ConfigError(f"[calibration] table {path}: can't be read (no such file)")
+    return hashlib.sha256(CalibrationTable.read(path).to_cache_text().encode()).hexdigest()

@@ -118,6 +118,13 @@ class CalibrationTable(DataTable):
         99.99, gt=0, le=100, description="Percent of an activation's values that the percentile algorithm keeps."
     )
     table: Optional[str] = Field(None, description="A TensorRT calibration cache to use instead of calibrating.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> CalibrationTable:
+        if self.table is not None and self.algorithm != "auto":
+            raise ValueError("a `table` is used as it is: leave `algorithm` out")
+        return self
+
     batch_size: int = Field(1, ge=1, description="Rows a run while calibrating: more is faster and takes more memory.")
 
     @field_validator("algorithm")
@@ -254,7 +261,7 @@ def load_recipe(path: Path, flags: Layer | None = None, environ: Mapping[str, st
     Raises:
         ConfigError: the file, a variable or a flag is wrong.
     """
-    return make_recipe(read_toml(path), path.stem, path.parent.resolve(), flags, environ)
+    return make_recipe(read_toml(path), path.stem, Path(os.path.abspath(path)).parent, flags, environ)  # noqa: PTH100
 
 
 def make_recipe(

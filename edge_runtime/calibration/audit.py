@@ -113,7 +113,8 @@ def _against_held_out(name: str, ours: InputStatistics, theirs: InputStatistics)
     if found:
         return found
     natural = theirs.constant_rows / theirs.rows
-    return [*_outside(name, ours, theirs), *_saturated(name, ours, theirs), *_alone(name, ours, natural)]
+    alone = _alone(name, ours, natural)
+    return [*_channels(name, ours, theirs), *_outside(name, ours, theirs), *_saturated(name, ours, theirs), *alone]
 
 
 def _one_value(name: str, ours: InputStatistics, theirs: InputStatistics) -> Iterator[Finding]:
@@ -138,6 +139,24 @@ def _normalisation(name: str, ours: InputStatistics, theirs: InputStatistics) ->
             f"input {name!r} is normalised otherwise in calibration data: {_spread(ours)}, held-out {_spread(theirs)}"
         )
         yield Finding("refuse", "normalisation", f"{text}; prepare both alike")
+
+
+def _channels(name: str, ours: InputStatistics, theirs: InputStatistics) -> Iterator[Finding]:
+    """Channels that are normalised otherwise while the whole isn't: a note, for channels do differ by nature."""
+    pairs = zip(ours.channel_mean, ours.channel_std, theirs.channel_mean, theirs.channel_std)
+    odd = [
+        channel
+        for channel, (mean, std, their_mean, their_std) in enumerate(pairs)
+        if abs(mean - their_mean) > 2 * their_std or not their_std / 3 <= std <= 3 * their_std
+    ]
+    if odd and len(ours.channel_mean) == len(theirs.channel_mean):
+        yield Finding(
+            "note",
+            "channels",
+            f"input {name!r}: channel {odd[0]} has mean {_number(ours.channel_mean[odd[0]])} and standard deviation "
+            f"{_number(ours.channel_std[odd[0]])} in calibration, {_number(theirs.channel_mean[odd[0]])} and "
+            f"{_number(theirs.channel_std[odd[0]])} held out; check that both are normalised alike",
+        )
 
 
 def _outside(name: str, ours: InputStatistics, theirs: InputStatistics) -> Iterator[Finding]:

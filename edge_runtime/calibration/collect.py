@@ -48,11 +48,11 @@ def collect(
                 counted.result()
             activations = {name: answer[name] for name in histograms if name in answer}
             nbytes = sum(value.nbytes for value in activations.values())
-            counted = thread.submit(_count, histograms, activations, optional, done)
+            counted = thread.submit(_count, histograms, activations, optional, range(done, done + (sample.rows or 1)))
             del answer, activations
             if nbytes > _OVERLAPPED_NBYTES or not is_overlapped:
                 counted.result()
-            done += 1
+            done += sample.rows or 1
         if counted is not None:
             counted.result()
     if not done:
@@ -62,15 +62,26 @@ def collect(
     return {name: histogram for name, histogram in histograms.items() if name not in unseen}
 
 
-def _count(histograms: Dict[str, Histogram], activations: Dict[str, Array], optional: Collection[str], at: int) -> None:
-    """Counts activations, letting go of each when it is done."""
+def _count(
+    histograms: Dict[str, Histogram], activations: Dict[str, Array], optional: Collection[str], rows: range
+) -> None:
+    """Counts activations of so many rows, letting go of each when it is done."""
     for name in list(activations):
+        array = activations.pop(name)
         try:
-            histograms[name].update(activations.pop(name), at)
+            histograms[name].update(array, rows[0])
         except CalibrationError:
             if name not in optional:
+                _find(name, array, rows)
                 raise
             del histograms[name]
+
+
+def _find(name: str, array: Array, rows: range) -> None:
+    """Raises the error again with the row that caused it, where the rows of a batch can be told apart."""
+    if array.ndim and len(array) == len(rows):
+        for row, values in zip(rows, array):
+            Histogram(name).update(values, row)
 
 
 def _check_seen(unseen: Sequence[str], histograms: Mapping[str, Histogram], samples: int) -> None:

@@ -85,6 +85,7 @@ def read_histograms(path: Path) -> StoredHistograms:
         _check(header["format"] == _FORMAT and is_whole, "header")
         is_named = isinstance(names, list) and all(isinstance(name, str) and name for name in names)
         _check(is_named and len(set(names)) == len(names), "names of tensors")
+        "".join(names).encode()  # which half of a surrogate pair can't be
         _check(all(len(arrays[part]) == len(names) for part in ("amax", "zeros", "counts")), "number of tensors")
         rows = zip(names, arrays["amax"].tolist(), arrays["zeros"].tolist(), arrays["counts"])
         histograms = {name: _histogram(name, amax, zeros, counts) for name, amax, zeros, counts in rows}

@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Sequence, Tuple
 import numpy as np
 
 from edge_runtime.calibration.feeds import has_batch_axis
-from edge_runtime.calibration.sample import Array, Sample, SampleSource
+from edge_runtime.calibration.sample import Array, ContentDigest, Sample, SampleSource
 from edge_runtime.errors import DataError
 from edge_runtime.tensors import TensorSpec
 
@@ -61,6 +61,42 @@ class _Part:
 
     def _key_from(self, source: Dict[str, Any]) -> Dict[str, Any]:
         return {"kind": "part", "every": self.every, "is_held_out": self.is_held_out, "source": source}
+
+
+@dataclass(frozen=True)
+class Unchanged:
+    """A source that says so if a whole pass over it yields other samples than those of the digest."""
+
+    source: SampleSource
+    content_sha256: str
+
+    def key(self) -> Dict[str, Any]:
+        """The source's."""
+        return self.source.key()
+
+    def verified_key(self, content: str | None = None) -> Dict[str, Any]:
+        """The source's."""
+        return self.source.verified_key(content or self.content_sha256)
+
+    def count(self) -> int | None:
+        """The source's."""
+        return self.source.count()
+
+    def __iter__(self) -> Iterator[Sample]:
+        """The samples.
+
+        Raises:
+            DataError: at the end, if they were others.
+        """
+        digest = ContentDigest()
+        for sample in self.source:
+            digest.update(sample)
+            yield sample
+        if digest.hexdigest() != self.content_sha256:
+            raise DataError(
+                "the data function yields other samples each time that it runs, so nothing can be compared; "
+                "give its random numbers a seed, and let it change nothing that it reads"
+            )
 
 
 def batched(samples: Iterable[Sample], size: int, inputs: Sequence[TensorSpec] = ()) -> Iterator[Sample]:

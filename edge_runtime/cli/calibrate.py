@@ -13,6 +13,7 @@ from edge_runtime.calibration.table import DEFAULT_TENSORRT_VERSION
 from edge_runtime.cli.flags import flag, given, json_option, one_of, shape_tables
 from edge_runtime.cli.output import Output, configure_logging
 from edge_runtime.cli.source import data_path, recipe_from
+from edge_runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from edge_runtime.builder.calibrate import Calibration
@@ -56,6 +57,7 @@ def command(
         "calibration": given(data=data_path(calibration), algorithm=algorithm),
         "held_out": given(data=data_path(held_out)),
     }
+    check_output(output)
     recipe = recipe_from(source, tables)
     settings = recipe.tables.calibration
     printed = "entropy" if settings.algorithm == "auto" else settings.algorithm
@@ -70,6 +72,20 @@ def command(
         table.write(path, tensorrt_version)
     about = {"algorithm": printed, "tensors": len(table.scales), "seconds": round(time.monotonic() - start, 3)}
     _print(made, path, about, out)
+
+
+def check_output(path: Optional[Path]) -> None:
+    """Refuse to replace what isn't a calibration cache.
+
+    Raises:
+        UsageError: the name doesn't end in .cache, or something else has it.
+    """
+    if path is None:
+        return
+    if path.suffix != ".cache":
+        raise UsageError(f"--output {path}: expected a name that ends in .cache")
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise UsageError(f"--output {path}: isn't a regular file; give another name")
 
 
 def _print(made: Calibration, path: Path, about: Dict[str, Any], output: Output) -> None:

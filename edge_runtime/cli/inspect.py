@@ -10,6 +10,7 @@ import typer
 
 from edge_runtime.cli.flags import engines_option, json_option
 from edge_runtime.cli.output import Output, configure_logging
+from edge_runtime.cli.tables import show_candidates, show_sensitivity
 
 if TYPE_CHECKING:
     from edge_runtime.calibration.histogram import Histogram
@@ -70,9 +71,12 @@ def _show_plan(stored: StoredPlan, output: Output) -> None:
         ["largest batch", str(manifest.max_batch_size or "not batched")],
         *([f"input {spec.name}", f"{spec.dtype.value} {signature.profile[spec.name]}"] for spec in signature.inputs),
         *([f"output {spec.name}", f"{spec.dtype.value} {list(spec.shape)}"] for spec in signature.outputs),
-        *([f"candidate {c.name or c.precision}", f"{c.verdict}: {c.reason}"] for c in manifest.candidates),
     ]
     output.table(f"{manifest.name} version {manifest.version}", ("", ""), rows)
+    show_candidates("candidates", manifest.candidates, output)
+    show_sensitivity(manifest.candidates, manifest.sensitivity, output)
+    for line in (*manifest.notes, f"chosen {manifest.reason}"):
+        output.say(line)
 
 
 def _show_model(model: OnnxModel, output: Output) -> None:

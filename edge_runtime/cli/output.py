@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 _PIPE_WIDTH = 120
+_MOST_ROWS = 2000
 
 
 class Output:
@@ -39,9 +40,11 @@ class Output:
         table = Table(title=escape(title), title_justify="left", header_style="bold", show_header=any(header))
         for column in header:
             table.add_column(escape(column), overflow="fold")
-        for row in rows:
+        for row in rows[:_MOST_ROWS]:
             table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
         (self._err if self.is_json else self._out).print(table)
+        if len(rows) > _MOST_ROWS:
+            self.say(f"and {len(rows) - _MOST_ROWS:,} rows more; --json has all")
 
     @contextlib.contextmanager
     def progress(self) -> Iterator[StageProgress]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Mapping, Optional
 
@@ -21,12 +22,12 @@ def recipe_from(source: Path, tables: Mapping[str, Mapping[str, Any]]) -> Recipe
         return load_recipe(source, flags)
     if source.suffix.lower() != ".onnx":
         raise UsageError(f"{source}: expected a recipe (.toml) or an ONNX model (.onnx)")
-    return make_recipe({"model": {"path": source.name}}, source.stem, source.parent.resolve(), flags)
+    return make_recipe({"model": {"path": source.name}}, source.stem, Path(absolute(source) or "").parent, flags)
 
 
 def absolute(path: Optional[Path]) -> Optional[str]:
     """A path that still holds when it is read from another folder."""
-    return None if path is None else str(path.resolve())
+    return None if path is None else os.path.abspath(path)  # noqa: PTH100  (resolving fails on a loop of links)
 
 
 def data_path(path: Optional[Path]) -> Optional[str]:

@@ -75,7 +75,7 @@ def _metric(metric: MetricRecord) -> str:
     text = _number(metric.value)
     if metric.low is None or metric.high is None:
         return text
-    return f"{text} ({metric.low:.3f}-{metric.high:.3f})"
+    return f"{text} ({metric.low:.4f}-{metric.high:.4f})"
 
 
 def _number(value: Optional[float]) -> str:

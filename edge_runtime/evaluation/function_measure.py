@@ -25,8 +25,11 @@ class FunctionMeasure:
         self._resampled: Dict[Tuple[int, int], float] = {}
 
     def add(self, outputs: Outputs, sample: LabelledSample, reference: Outputs) -> None:  # noqa: ARG002
-        """Keeps a copy of one sample's outputs."""
-        self._outputs.append({name: np.array(array) for name, array in outputs.items()})
+        """Keeps a copy of one sample's outputs, read-only: the function sees it again for the interval."""
+        copies = {name: np.array(array) for name, array in outputs.items()}
+        for copy in copies.values():
+            copy.setflags(write=False)
+        self._outputs.append(copies)
         self._samples.append(sample)
 
     def score(self, resampling: Resampling) -> Score:

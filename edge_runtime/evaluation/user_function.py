@@ -95,7 +95,7 @@ class UserFunction:
             yield
         except ConfigError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit, GeneratorExit) as error:  # a function that ends the process has failed
             raise DataError(f"function {self.spec!r} failed: {type(error).__name__}: {error}") from error
         finally:
             if added and entry in sys.path:

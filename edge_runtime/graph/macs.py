@@ -15,6 +15,7 @@ from edge_runtime.graph.topology import attribute_values, constants, producers
 
 Shapes = Mapping[str, Sequence[int]]
 
+_PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _BY_OUTPUT = frozenset({"Conv", "MatMul"})
 _FACTORS = {  # which inputs' shapes count, besides the output's
     "Conv": slice(1, 2),
@@ -90,12 +91,17 @@ def quantised_nodes(model: OnnxModel) -> FrozenSet[str]:
     return frozenset(
         node.name
         for node in model.proto.graph.node
-        if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")
+        if node.op_type in _PRODUCTS
         and all(name in makers and makers[name].op_type == "DequantizeLinear" for name in node.input[:2])
     )
 
 
 def int8_share(model: OnnxModel, counts: Mapping[str, int]) -> float:
-    """The share of the multiply-accumulates `counts` (by node) that a Q/DQ graph does in int8; 0 if there are none."""
+    """The share of convolutions' and matrix products' multiply-accumulates (`counts`, by node) that are in int8.
+
+    0 if there are none. Recurrent layers and Einsum don't count: nobody runs them in int8.
+    """
+    products = {node.name for node in model.proto.graph.node if node.op_type in _PRODUCTS}
+    total = sum(count for name, count in counts.items() if name in products)
     int8 = quantised_nodes(model)
-    return sum(count for name, count in counts.items() if name in int8) / (sum(counts.values()) or 1)
+    return sum(count for name, count in counts.items() if name in int8) / (total or 1)

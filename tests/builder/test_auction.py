@@ -15,6 +15,7 @@ from edge_runtime.builder import job
 from edge_runtime.builder.builder import BuildOptions, BuiltPlan, build
 from edge_runtime.builder.recipe import CALIBRATIONS, make_recipe
 from edge_runtime.calibration.calibrator import ALGORITHMS
+from edge_runtime.calibration.histogram_file import StoredHistograms, read_histograms, write_histograms
 from edge_runtime.device.identity import DeviceInfo
 from edge_runtime.errors import CalibrationError, ConfigError, DataError, GateError
 from edge_runtime.graph import weights
@@ -305,3 +306,61 @@ def test_an_input_with_a_value_is_no_input_of_the_plan(workshop: Workshop) -> No
     assert [tensor.name for tensor in plan.manifest.inputs] == ["x"]
     with pytest.raises(ConfigError, match="gian"):
         workshop.build(tables={"input": {"gian": {"value": 2.0}}})
+
+
+def test_samples_that_lie_on_both_sides_of_an_automatic_split_are_refused(workshop: Workshop) -> None:
+    rows = np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)
+    np.savez(workshop.folder / "c.npz", x=np.repeat(rows, 8, axis=0))
+    with pytest.raises(DataError, match="held-out rows are in the calibration data too"):
+        workshop.build(tables={"held_out": {"data": None}})
+
+
+def test_fp16_products_of_transposed_tensors_run(workshop: Workshop) -> None:
+    graph = helper.make_graph(
+        [
+            helper.make_node("Transpose", ["x"], ["t"], "transpose", perm=[1, 0, 2]),
+            helper.make_node("MatMul", ["t", "w"], ["y"], "head"),
+        ],
+        "time first",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 6, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [6, "batch", 3])],
+        [numpy_helper.from_array(np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32), "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (workshop.folder / "m.onnx").write_bytes(model.SerializeToString())
+    np.savez(workshop.folder / "c.npz", x=np.random.default_rng(1).normal(size=(64, 6, 4)).astype(np.float32))
+    manifest = workshop.build("fp16", {"held_out": {"data": None}, "metric": {"name": "cosine"}}).manifest
+    assert manifest.precision == "fp16"
+
+
+CHANGING = """
+import random
+import numpy as np
+def rows(count=40):
+    for _ in range(count):
+        yield {"x": np.random.default_rng(random.getrandbits(64)).normal(size=(1, 4)).astype(np.float32)}
+"""
+
+
+def test_data_that_is_other_data_each_time_is_refused(workshop: Workshop) -> None:
+    (workshop.folder / "changing.py").write_text(CHANGING)
+    for section in ("calibration", "held_out"):
+        with pytest.raises(DataError, match="yields other samples each time"):
+            workshop.build(tables={section: {"data": "changing:rows"}})
+
+
+@pytest.mark.parametrize("ending", ["raise SystemExit(0)", "raise GeneratorExit", "raise KeyError('x')"])
+def test_a_metric_that_ends_the_process_fails_the_build(workshop: Workshop, ending: str) -> None:
+    (workshop.folder / "ends.py").write_text(f"def score(outputs, samples):\n    {ending}\n")
+    with pytest.raises(DataError, match="ends:score"):
+        workshop.build("fp16", {"metric": {"name": "ends:score"}})
+
+
+def test_histograms_that_lack_a_tensor_are_not_trusted(workshop: Workshop) -> None:
+    tables = {"precision": {"keep_float": ["outlier"]}}
+    plan = workshop.build(tables=tables).read_plan()
+    (path,) = (workshop.folder / "calib_cache").glob("m/*/histograms.npz")
+    stored = read_histograms(path)
+    fewer = {name: histogram for name, histogram in stored.histograms.items() if name != "b"}
+    write_histograms(path, StoredHistograms(fewer, stored.samples, stored.key))
+    assert workshop.build(tables={**tables, "gate": {"max_drop": 0.02}}).read_plan() == plan

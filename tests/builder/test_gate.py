@@ -84,7 +84,7 @@ def test_of_the_int8_candidates_the_best_competes_and_the_others_say_what_beat_t
     assert name_of(result) == "int8 max"
     reasons = {one.name: one.reason for one in result.judged}
     assert reasons["int8 entropy"] == "int8 max scores better: accuracy 0.979 against 0.975"
-    assert reasons["int8 mse"] == "int8 max is as good and nearer to float: SQNR 25.0 dB against 20.0"
+    assert reasons["int8 mse"] == "int8 max is as good and nearer to float: SQNR 25.00 dB against 20.00"
     assert "only 1 % allowed" in reasons["int8 percentile"]
 
 

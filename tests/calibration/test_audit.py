@@ -202,3 +202,15 @@ def test_the_audit_keeps_what_both_passes_found(lines):
     assert (result.calibration.rows, result.held_out.rows) == (32, 32)
     assert result.held_out.inputs["x"].outside == 0
     assert len(result.calibration.inputs["x"].channel_mean) == 3
+
+
+def test_a_channel_that_is_normalised_otherwise_is_noted() -> None:
+    rng = np.random.default_rng(0)
+    gains = np.array([1, 3, 9], np.float32).reshape(3, 1, 1)
+
+    def samples(factors):
+        return [Sample({"x": (rng.normal(size=(1, 3, 8, 8)) * factors).astype(np.float32)}) for _ in range(40)]
+
+    found = {finding.what for finding in audit(samples(gains), samples(gains[::-1])).findings}
+    assert "channels" in found
+    assert "channels" not in {finding.what for finding in audit(samples(gains), samples(gains)).findings}

@@ -139,3 +139,11 @@ def test_scales_are_never_zero_and_finite(histogram, scale):
 def test_activations_beyond_float32_have_no_scale():
     with pytest.raises(CalibrationError, match="tensor 't' has scale"):
         table_from_histograms({"t": histogram_of(1e300, dtype=np.float64)}, Entropy())
+
+
+@pytest.mark.parametrize("size", [1, 4, 24])
+def test_the_sample_that_is_no_number_is_named_whatever_the_batch(size):
+    values = VALUES.copy()
+    values[13, 7] = np.nan
+    with pytest.raises(CalibrationError, match=r"tensor 'y' is NaN at sample 13"):
+        collect(lambda feeds: {"y": feeds["x"]}, batched(samples_of(values), size), ["y"])
