@@ -13,10 +13,20 @@ from edge_runtime.calibration.table import DEFAULT_TENSORRT_VERSION
 from edge_runtime.cli.flags import flag, given, json_option, one_of, shape_tables
 from edge_runtime.cli.output import Output, configure_logging
 from edge_runtime.cli.source import data_path, recipe_from
-from edge_runtime.errors import UsageError
+from edge_runtime.errors import CalibrationError, UsageError
 
 if TYPE_CHECKING:
     from edge_runtime.builder.calibrate import Calibration
+
+
+def _checked_version(value: str) -> str:
+    from edge_runtime.calibration.table import CalibrationTable as Table
+
+    try:
+        Table({}).to_cache_text(value)
+    except CalibrationError as error:
+        raise typer.BadParameter(str(error)) from None
+    return value
 
 
 def command(
@@ -35,7 +45,11 @@ def command(
         False, "--all-activations", help="Calibrate every float tensor: a cache that TensorRT finds complete."
     ),
     tensorrt_version: str = typer.Option(
-        DEFAULT_TENSORRT_VERSION, "--tensorrt-version", metavar="VERSION", help="TensorRT that the table is for."
+        DEFAULT_TENSORRT_VERSION,
+        "--tensorrt-version",
+        metavar="VERSION",
+        help="TensorRT that the table is for.",
+        callback=_checked_version,
     ),
     calib_cache: Path = typer.Option(Path("calib_cache"), "--calib-cache", help="Folder of the calibration tables."),
     output: Optional[Path] = typer.Option(

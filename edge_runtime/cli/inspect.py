@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 import typer
 
@@ -40,6 +40,8 @@ def command(
     configure_logging()
     output = Output(is_json)
     path = Path(target)
+    if os.sep in target and not _is_there(path / HISTOGRAMS_FILE):
+        path = _latest(path, HISTOGRAMS_FILE) or path
     if path.suffix.lower() == ".onnx":
         _show_model(load_model(path), output)
     elif path.suffix == ".cache":
@@ -124,6 +126,15 @@ def _show_calibration(folder: Path, report: CalibrationReport, output: Output) -
 
 def _range_text(histogram: Histogram, limit: float | None) -> str:
     return "" if limit is None else f"{limit:.4g} ({histogram.share_above(limit):.2%})"
+
+
+def _latest(folder: Path, name: str) -> Optional[Path]:
+    """The folder in `folder` whose file of that name was written last: a model's newest calibration."""
+    try:
+        found = sorted(folder.glob(f"*/{name}"), key=lambda path: path.stat().st_mtime_ns)
+    except OSError:
+        return None
+    return found[-1].parent if found else None
 
 
 def _is_there(path: Path) -> bool:

@@ -81,7 +81,6 @@ def test_shapes_name_and_largest_batch_are_taken(calibrated):
     [
         (["m.txt", "--calibration", "c.npz"], UsageError),
         (["m.onnx", "--calibration", "c.npz", "--algorithm", "kl"], Exception),
-        (["m.onnx", "--calibration", "c.npz", "--tensorrt-version", "ten"], CalibrationError),
     ],
 )
 def test_wrong_usage_is_refused(run, words, error):
@@ -112,3 +111,27 @@ def test_inspect_refuses_damaged_histograms(folder, run, calibrated):
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(CalibrationError, match="not a sound file of histograms"):
         run(inspect, str(path.parent))
+
+
+def test_the_folder_of_a_model_shows_its_newest_calibration(folder, calibrated, run):
+    made = Path(calibrated()["folder"])
+    np.savez(folder / "c.npz", x=np.random.default_rng(7).normal(size=(9, 4)).astype(np.float32))
+    newest = Path(calibrated()["folder"])
+    assert newest != made
+    assert json.loads(run(inspect, str(made.parent), "--json"))["calibration"] == str(newest)
+
+
+@pytest.mark.parametrize("name", ["m.onnx", "table.txt", "folder.cache", "link.cache"])
+def test_what_is_no_cache_is_never_replaced(folder, calibrated, name):
+    (folder / "folder.cache").mkdir()
+    (folder / "link.cache").symlink_to(folder / "m.onnx")
+    before = (folder / "m.onnx").read_bytes()
+    with pytest.raises(UsageError, match=name):
+        calibrated("--output", name)
+    assert (folder / "m.onnx").read_bytes() == before
+
+
+def test_a_version_that_is_none_is_told_before_any_work(folder, calibrated):
+    with pytest.raises(Exception, match=r"expected major\.minor\.patch"):
+        calibrated("--tensorrt-version", "abc")
+    assert not (folder / "calib_cache").exists()
