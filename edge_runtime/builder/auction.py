@@ -105,7 +105,7 @@ def _with_mixed(
         )
         return Auction(tuple(tried))
     try:
-        errors = layer_errors(maker.model, given, best.candidate.table, trial.macs())
+        errors = layer_errors(maker.model, given, best.candidate.table, trial.macs)
     except EdgeRuntimeError as error:
         given.progress.note(f"no mixed INT8 was tried: {error}")
         return Auction(tuple(tried))

@@ -146,7 +146,7 @@ def _with_errors(
     try:
         table = best.candidate.table if best else None
         table = table or next(iter(int8_tables(model, given).values()))
-        return replace(auction, errors=layer_errors(model, given, table, trial.macs()))
+        return replace(auction, errors=layer_errors(model, given, table, trial.macs))
     except EdgeRuntimeError as error:
         given.progress.note(f"nothing to explain: {error}")
         return auction

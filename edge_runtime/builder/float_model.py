@@ -49,8 +49,15 @@ class FloatModel:
         Raises:
             BackendError: the engine library refuses it.
         """
+        return self.opened_plan(PlanFiles(graph.to_files()), graph, precision)
+
+    def opened_plan(self, plan: PlanFiles, graph: OnnxModel, precision: str) -> Engine:
+        """An engine over a plan that was made of `graph`; the caller closes it.
+
+        Raises:
+            BackendError: the engine library refuses it.
+        """
         info = replace(self.info, precision=precision)
-        plan = PlanFiles(graph.to_files())
         return engine_from_files(plan, info, self.signature_of(graph), EngineOptions(warm_up_runs=0))
 
     @property

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Dict, Iterator, List, Mapping, Tuple
+from functools import cached_property
+from typing import Any, Dict, Iterator, List, Mapping, Set, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -89,7 +90,6 @@ class Trial:
         except BaseException:
             self._float.close()
             raise
-        self._macs: Dict[str, int] | None = None
 
     def __enter__(self) -> Trial:
         return self
@@ -119,10 +119,11 @@ class Trial:
         """
         try:
             graph = candidate.make()
-            with self._model.opened(graph, candidate.precision) as engine:
+            plan = PlanFiles(graph.to_files())
+            with self._model.opened_plan(plan, graph, candidate.precision) as engine:
                 engine.infer(typed(self.feeds, engine.signature))
                 quality = self._quality(candidate, engine)
-            tried = Tried(candidate, PlanFiles(graph.to_files()).nbytes, quality=quality)
+            tried = Tried(candidate, plan.nbytes, quality=quality)
             return self._weighed(tried, graph) if candidate.precision == "int8" else tried
         except EdgeRuntimeError as error:
             if not is_optional:
@@ -141,23 +142,24 @@ class Trial:
                 calls.append(call_of(engine, typed(self.feeds, engine.signature)))
             return interleaved(*calls, options=TimingOptions(budget_s=budget_s)).ratios[1]
 
+    @cached_property
     def macs(self) -> Dict[str, int]:
         """Multiply-accumulates of each node on the feeds that are timed."""
-        if self._macs is None:
-            model = self._model.single
-            graph = with_extra_outputs(model.graph, mac_tensors(model.graph))
-            with model.opened(graph, "fp32") as engine:
-                outputs = engine.infer(self.feeds)
-            shapes = {name: value.shape for name, value in {**outputs, **self.feeds}.items()}
-            self._macs = macs(model.graph, shapes)
-        return self._macs
+        model = self._model.single
+        graph = with_extra_outputs(model.graph, mac_tensors(model.graph))
+        with model.opened(graph, "fp32") as engine:
+            outputs = engine.infer(self.feeds)
+        return macs(model.graph, {name: value.shape for name, value in {**outputs, **self.feeds}.items()})
+
+    @cached_property
+    def _quantisable(self) -> Set[str]:
+        """The nodes that could be in INT8 and have multiply-accumulates."""
+        return {node for group in groups(self._model.single.graph) for node in group.nodes} & self.macs.keys()
 
     def _weighed(self, tried: Tried, graph: OnnxModel) -> Tried:
         """With the share of the work that is in INT8, and the nodes that could be and aren't."""
-        macs = self.macs()
-        quantisable = {node for group in groups(self._model.single.graph) for node in group.nodes}
-        kept = quantisable & macs.keys() - quantised_nodes(graph)
-        return replace(tried, int8_macs=int8_share(graph, macs), kept_float=tuple(sorted(kept)))
+        kept = self._quantisable - quantised_nodes(graph)
+        return replace(tried, int8_macs=int8_share(graph, self.macs), kept_float=tuple(sorted(kept)))
 
     def _quality(self, candidate: Candidate, engine: Engine) -> Quality | None:
         if self._scoring is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import math
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
@@ -17,7 +18,7 @@ from edge_runtime.evaluation.score import Array, LabelledSample, Outputs, Score
 _Rows = npt.NDArray[np.float64]
 
 
-class _RowMeasure:
+class _RowMeasure(abc.ABC):
     """A metric made of the means of some figures of every row, which it keeps: 8 bytes each, by output."""
 
     def __init__(self) -> None:
@@ -68,12 +69,13 @@ class _RowMeasure:
         figures = sorted(self._figures.items())
         return [np.frombuffer(bytes(values)).reshape(-1, width) for (_, width), values in figures]
 
+    @abc.abstractmethod
     def _row_figures(self, got: _Rows, want: _Rows, floats: _Rows) -> Sequence[_Rows]:
-        raise NotImplementedError
+        """The figures of every row of one output."""
 
+    @abc.abstractmethod
     def _scored(self, means: Sequence[_Rows]) -> Tuple[_Rows, _Rows | None]:
         """Scores and magnitudes from the means of every output's figures, which are in the last axis."""
-        raise NotImplementedError
 
 
 class Cosine(_RowMeasure):
