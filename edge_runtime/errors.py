@@ -13,7 +13,8 @@ EdgeRuntimeError                 exit 1
 │   ├── PlanCorruptError         its digest differs from its manifest's
 │   └── PlanTargetError          built for another backend, board or schema
 ├── BackendError                 the engine library failed
-│   └── BackendUnavailableError  it isn't installed, or there is no device for it
+│   ├── BackendUnavailableError  it isn't installed, or there is no device for it
+│   └── DeviceLostError          the GPU's context is dead: only a new process helps
 ├── RequestError                 the client's mistake, never ours
 │   ├── InvalidRequestError
 │   ├── NotJsonError             an answer that only binary tensors can hold
@@ -102,6 +103,10 @@ class BackendUnavailableError(BackendError):
     """The engine library isn't installed, or there is no device for it."""
 
     exit_code = 78
+
+
+class DeviceLostError(BackendError):
+    """The GPU's context is dead: every further call fails, and only a new process helps."""
 
 
 class RequestError(EdgeRuntimeError):

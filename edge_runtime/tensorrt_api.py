@@ -115,7 +115,9 @@ def load(name: str = FULL) -> TensorRT:
             warnings.simplefilter("ignore")
             module = importlib.import_module(name)
     except (ImportError, OSError, RuntimeError, AttributeError) as error:  # a library of its own may be missing
-        raise BackendUnavailableError(f"backend {name}: the package can't be imported ({error}); {remedy(name)}") from None
+        raise BackendUnavailableError(
+            f"backend {name}: the package can't be imported ({error}); {remedy(name)}"
+        ) from None
     return from_module(name, module)
 
 
@@ -245,9 +247,11 @@ _LEVELS = {
 def make_logger(library: TensorRT, log: MessageLog) -> Any:
     """An `ILogger` that fills `log`. It must outlive all that is made with it."""
 
-    class Bridge(library.module.ILogger):  # type: ignore[misc]
+    base = library.module.ILogger
+
+    class Bridge(base):  # type: ignore[misc, valid-type]
         def __init__(self) -> None:
-            library.module.ILogger.__init__(self)
+            base.__init__(self)
 
         def log(self, severity: Any, msg: str) -> None:
             log.receive(severity.name, msg)
@@ -261,7 +265,7 @@ def translated(what: str, log: MessageLog) -> Iterator[None]:
     log.take_errors()
     try:
         yield
-    except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
         raise BackendError(failure_text(what, log, " ".join(str(error).split()))) from error
 
 

@@ -85,3 +85,23 @@ def make_engine() -> Callable[..., Engine]:
         return engine_from_bytes(model, info, signature, EngineOptions(slots=slots))
 
     return make
+
+
+@pytest.fixture
+def rtx_plan(classifier: bytes, tmp_path: Path) -> Callable[..., bytes]:
+    """A plan of the classifier, built in this process by the real TensorRT-RTX."""
+    pytest.importorskip("tensorrt_rtx")
+    from edge_runtime.builder.tensorrt.build_plan import Hooks, build_plan
+    from edge_runtime.builder.tensorrt.request import BuildRequest
+    from edge_runtime.tensorrt_api import load
+
+    def built(**settings: object) -> bytes:
+        (tmp_path / "m.onnx").write_bytes(classifier)
+        profile = {"x": ShapeRange((1, 4), (1, 4), (8, 4))}
+        request = BuildRequest(
+            "tensorrt_rtx", str(tmp_path / "m.onnx"), str(tmp_path / "m.plan"), profile, True, **settings
+        )
+        build_plan(request, load("tensorrt_rtx"), Hooks())
+        return (tmp_path / "m.plan").read_bytes()
+
+    return built

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Dict, FrozenSet, Iterator, Mapping, Sequence, Tuple
+from typing import Dict, FrozenSet, Iterator, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from edge_runtime.builder.calibrate import CalibrationInputs, calibrated, calibr
 from edge_runtime.builder.candidates import Candidate, CandidateInputs, CandidateMaker
 from edge_runtime.builder.data import fitting_batches
 from edge_runtime.builder.float_model import FloatModel
-from edge_runtime.builder.gate import GateRules, best_int8
+from edge_runtime.builder.gate import GateRules, Judged, best_int8, judged_before
 from edge_runtime.builder.mixed import GroupError, kept_float
 from edge_runtime.builder.sensitivity import group_errors
 from edge_runtime.builder.trial import Trial, Tried
@@ -23,6 +23,7 @@ from edge_runtime.graph.ranges import with_ranges
 from edge_runtime.tensors import Feeds, element_count
 
 IMPORTED = "imported"
+ON_DEVICE = "tensorrt"
 _RUN_NBYTES = 2 << 20
 _MOST_ROWS = 8
 
@@ -46,7 +47,7 @@ def hold_auction(trial: Trial, model: FloatModel, given: CandidateInputs, rules:
     has_half = rules.policy in ("auto", "fp16") or (rules.policy == "int8" and given.precision.rest == "fp16")
     maker = CandidateMaker(model, given.precision, _ranges(model, given) if has_half else None)
     if rules.policy in ("auto", "fp16"):
-        tried.append(trial.run(maker.fp16(), is_optional))
+        tried.append(trial.run(maker.fp16(), is_optional) if given.is_final else Tried(maker.fp16()))
     if rules.policy not in ("auto", "int8"):
         return Auction(tuple(tried))
     try:
@@ -64,6 +65,14 @@ def hold_auction(trial: Trial, model: FloatModel, given: CandidateInputs, rules:
     return _with_mixed(trial, maker, given, rules, tried)
 
 
+def finalists(auction: Auction, rules: GateRules) -> Tuple[List[Candidate], List[Judged]]:
+    """What to build for another backend: the widths of float that were asked for and the best INT8; and the others."""
+    best = best_int8(auction.tried, rules)
+    wanted = [one for one in auction.tried if not one.problem and (one.candidate.precision != "int8" or one is best)]
+    others = [one for one in auction.tried if one not in wanted]
+    return [one.candidate for one in wanted], judged_before(others, best, rules)
+
+
 def int8_tables(model: FloatModel, given: CandidateInputs) -> Dict[str, CalibrationTable]:
     """The scales for what gets quantised, by calibrator; all from the same histograms.
 
@@ -76,8 +85,15 @@ def int8_tables(model: FloatModel, given: CandidateInputs) -> Dict[str, Calibrat
     if settings.table is not None:
         return {IMPORTED: _imported_table(model, given, given.recipe.path(settings.table))}
     source = calibration_source(given.recipe, given.data, given.data_problem)
+    if settings.algorithm == ON_DEVICE:
+        if given.on_device is None:
+            raise ConfigError(
+                f"[calibration] algorithm = \"{ON_DEVICE}\" is TensorRT's own calibrator, which this backend hasn't; "
+                "use auto"
+            )
+        return {ON_DEVICE: given.on_device(source)}
     inputs = CalibrationInputs(source, given.calibration_key, given.calib_cache, given.progress, settings.batch_size)
-    tables = calibrated(model.single, inputs).tables(settings)
+    tables = calibrated(model.single, inputs, given.scales_all).tables(settings)
     return tables if settings.algorithm == "auto" else {settings.algorithm: tables[settings.algorithm]}
 
 

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, replace
-from typing import Any, Mapping, Tuple
+from typing import Any, Iterator, Mapping, Tuple
 
-from edge_runtime.builder.auction import Auction, hold_auction, int8_tables, layer_errors
+from edge_runtime.builder.auction import Auction, finalists, hold_auction, int8_tables, layer_errors
 from edge_runtime.builder.candidates import CandidateInputs
 from edge_runtime.builder.data import BuildData, ExaminedData, data_of
 from edge_runtime.builder.float_model import FloatModel, answering, float_model
-from edge_runtime.builder.gate import GateRules, TimeAgainst, best_int8, decide
+from edge_runtime.builder.gate import Decision, GateRules, TimeAgainst, best_int8, decide
 from edge_runtime.builder.job import BuildOptions, Job, job_of
+from edge_runtime.builder.maker import OnnxRuntimeMaker, PlanMaker
 from edge_runtime.builder.measure import metric_of
 from edge_runtime.builder.progress import LoggedProgress, Progress
 from edge_runtime.builder.recipe import Recipe
 from edge_runtime.builder.records import Result, candidate_record, manifest_of, sensitivity_records
-from edge_runtime.builder.trial import Scoring, Trial, Tried
+from edge_runtime.builder.reference import Reference, Scoring
+from edge_runtime.builder.tensorrt.maker import TensorRTMaker
+from edge_runtime.builder.trial import Trial, Tried
 from edge_runtime.engine.engine import EngineInfo
 from edge_runtime.errors import EdgeRuntimeError, GateError
 from edge_runtime.evaluation.metrics import Metric
-from edge_runtime.plan.contents import PlanFiles
 from edge_runtime.plan.manifest import SensitivityRecord
 from edge_runtime.plan.store import PlanStore, StoredPlan
 
@@ -73,13 +76,36 @@ def _built(job: Job, model: FloatModel, data: BuildData, is_rebuild: bool) -> Bu
         metric = metric_of(job.recipe, examined.first_held_out)
         scoring = Scoring(metric, held_out, examined.first_held_out)
     rules = _rules(job, scoring.metric if scoring else None)
-    with Trial(model, scoring, job.progress) as trial:
+    with Reference(model, scoring, job.progress) as reference, _target(job, model) as maker:
+        trial = Trial(reference, OnnxRuntimeMaker(reference))
+        if maker is not None:
+            given = maker.inputs(given)
         auction = hold_auction(trial, model, given, rules)
-        decision = decide(auction.tried, rules, _timed(trial, job))
+        target = trial if maker is None else Trial(reference, maker)
+        decision = _decision(target, auction, rules, job)
         if job.options.explain:
             auction = _with_errors(trial, model, given, auction, best_int8(auction.tried, rules))
-    result = Result(model.graph, decision, auction.errors, rules.metric, examined.keys)
-    return _published(job, model, result, is_rebuild)
+        result = Result(model.graph, decision, auction.errors, rules.metric, examined.keys)
+        return _published(job, target.maker, result, is_rebuild)
+
+
+@contextlib.contextmanager
+def _target(job: Job, model: FloatModel) -> Iterator[TensorRTMaker | None]:
+    """What makes TensorRT's plans, if that is the backend."""
+    if not job.backend.is_tensorrt:
+        yield None
+        return
+    with TensorRTMaker(job, model) as maker:
+        yield maker
+
+
+def _decision(target: Trial, auction: Auction, rules: GateRules, job: Job) -> Decision:
+    """Decides among what was tried; for TensorRT, the best candidates are built and tried there first."""
+    if not job.backend.is_tensorrt:
+        return decide(auction.tried, rules, _timed(target, job))
+    candidates, beaten = finalists(auction, rules)
+    tried = [target.run(one, is_optional=one.precision != rules.policy) for one in candidates]
+    return decide(tried, rules, _timed(target, job), beaten)
 
 
 def _reused(job: Job) -> tuple[BuiltPlan | None, bool]:
@@ -103,9 +129,7 @@ def _reused(job: Job) -> tuple[BuiltPlan | None, bool]:
 
 def _float_model(job: Job) -> FloatModel:
     job.progress.stage("checking the model")
-    backend = job.backend
-    info = EngineInfo(job.recipe.name, 1, f"{backend.name} {backend.version}", backend.platform, "fp32", "cpu")
-    return float_model(job.recipe, info)
+    return float_model(job.recipe, EngineInfo(job.recipe.name, 1, "onnxruntime", "onnxruntime_onnx", "fp32", "cpu"))
 
 
 def _inputs(job: Job, data: BuildData) -> Tuple[CandidateInputs, ExaminedData]:
@@ -157,13 +181,14 @@ def _explained(job: Job, plan: BuiltPlan) -> BuiltPlan:
     if plan.sensitivity or not job.options.explain:
         return plan
     model = _float_model(job)
-    with answering(job.recipe, model) as answer, Trial(model, None, job.progress) as trial:
+    with answering(job.recipe, model) as answer, Reference(model, None, job.progress) as reference:
+        trial = Trial(reference, OnnxRuntimeMaker(reference))
         given, _ = _inputs(job, data_of(job.recipe, model.graph.inputs, answer))
         auction = _with_errors(trial, model, given, Auction(()), None)
     return replace(plan, sensitivity=tuple(sensitivity_records(auction.errors)))
 
 
-def _published(job: Job, model: FloatModel, result: Result, is_rebuild: bool) -> BuiltPlan:
+def _published(job: Job, maker: PlanMaker, result: Result, is_rebuild: bool) -> BuiltPlan:
     decision = result.decision
     if decision.chosen is None:
         raise GateError(
@@ -175,13 +200,13 @@ def _published(job: Job, model: FloatModel, result: Result, is_rebuild: bool) ->
     for warning in decision.warnings:
         job.progress.note(warning)
     job.progress.stage("publishing")
-    graph = decision.chosen.candidate.make()
-    plan = PlanFiles(graph.to_files())
-    signature = model.signature_of(graph)
+    made = maker.make(decision.chosen.candidate)
+    for note in made.notes:
+        job.progress.note(note)
     stored = PlanStore(job.options.engines).publish(
         job.recipe.name,
-        lambda version: manifest_of(job, signature, plan, result, version),
-        plan.contents,
+        lambda version: manifest_of(job, made, result, version),
+        made.plan.contents,
         is_new=not is_rebuild,
     )
     sensitivity = tuple(stored.manifest.sensitivity)

@@ -10,6 +10,7 @@ from edge_runtime.builder.data import BuildData
 from edge_runtime.builder.float_model import FloatModel
 from edge_runtime.builder.progress import Progress
 from edge_runtime.builder.recipe import PrecisionTable, Recipe
+from edge_runtime.calibration.sample import SampleSource
 from edge_runtime.calibration.table import CalibrationTable
 from edge_runtime.errors import UnsupportedModelError
 from edge_runtime.graph.fp16 import to_fp16
@@ -27,7 +28,9 @@ class CandidateInputs:
 
     `calibration_key` identifies the calibration samples by all that they hold; `calib_cache` is the folder of
     histograms and tables. `int8_problem` says why the target can't run INT8, `data_problem` why the data can't be
-    calibrated on; "" if they can.
+    calibrated on; "" if they can. `is_final` says whether what is tried here is what is published; if not, the INT8
+    that is best here is built for another backend, and FP16 is tried only there. `scales_all` says whether every
+    activation gets a scale, and `on_device` calibrates on the GPU, where that can be.
     """
 
     recipe: Recipe
@@ -37,6 +40,9 @@ class CandidateInputs:
     progress: Progress
     int8_problem: str = ""
     data_problem: str = ""
+    is_final: bool = True
+    scales_all: bool = False
+    on_device: Callable[[SampleSource], CalibrationTable] | None = None
 
     @property
     def precision(self) -> PrecisionTable:
@@ -48,7 +54,8 @@ class CandidateInputs:
 class Candidate:
     """One way to run the model: `name` says which, `make` makes its graph.
 
-    INT8 has a calibrator, its table, and the nodes that stay in float.
+    INT8 has a calibrator, its table, and the nodes that stay in float. `ranges` are the largest |x| of tensors, where
+    FP16 must not overflow.
     """
 
     name: str
@@ -57,6 +64,7 @@ class Candidate:
     calibrator: str | None = None
     table: CalibrationTable | None = None
     excluded: FrozenSet[str] = frozenset()
+    ranges: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ class CandidateMaker:
                 raise UnsupportedModelError(f"{graph.name}: nothing in it can be fp16; build it as fp32")
             return graph
 
-        return Candidate("fp16", "fp16", make)
+        return Candidate("fp16", "fp16", make, ranges=self.ranges)
 
     def int8(self, calibrator: str, table: CalibrationTable, kept: FrozenSet[str] = frozenset()) -> Candidate:
         """The model in INT8 by one calibrator's table, but for what the recipe keeps in float and `kept`."""
@@ -93,7 +101,7 @@ class CandidateMaker:
             return self._half(graph) if self.precision.rest == "fp16" else graph
 
         name = MIXED if kept else f"int8 {calibrator}"
-        return Candidate(name, "int8", make, calibrator, table, excluded)
+        return Candidate(name, "int8", make, calibrator, table, excluded, self.ranges)
 
     def _half(self, graph: OnnxModel) -> OnnxModel:
         return to_fp16(graph, ranges=self.ranges, io=self.precision.io)

@@ -73,15 +73,18 @@ def _merit(quality: Quality | None, metric: Metric | None) -> Tuple[float, float
     return values[0] if math.isfinite(values[0]) else -math.inf, -math.inf if math.isnan(values[1]) else values[1]
 
 
-def decide(tried: Sequence[Tried], rules: GateRules, time_against: TimeAgainst) -> Decision:
+def decide(
+    tried: Sequence[Tried], rules: GateRules, time_against: TimeAgainst, beaten: Sequence[Judged] = ()
+) -> Decision:
     """Goes from the widest candidate to the narrowest and keeps the last one that is worth it.
 
-    Of the INT8 candidates only the best one competes. A candidate is refused if it loses more than `max_drop` of
-    float's score, or under `auto` if it isn't surely faster than the best so far, by `min_gain` or more.
+    Of the INT8 candidates only the best one competes; those in `beaten` lost to it before. A candidate is refused if it
+    loses more than `max_drop` of float's score, or under `auto` if it isn't surely faster than the best so far, by
+    `min_gain` or more.
     """
     winner = best_int8(tried, rules)
     judged: List[Judged] = []
-    chosen = tried[0]
+    chosen: Tried | None = None
     for one in tried:
         if one.problem:
             judged.append(Judged(one, "unavailable", one.problem))
@@ -93,17 +96,30 @@ def decide(tried: Sequence[Tried], rules: GateRules, time_against: TimeAgainst) 
         else:
             judged.append(_judged_explicit(one, tried[0], rules, time_against))
             chosen = one
-    return _concluded(judged, chosen, rules)
+    return _concluded([*judged, *beaten], chosen, rules)
 
 
-def _judged_auto(one: Tried, best: Tried, rules: GateRules, time_against: TimeAgainst) -> Judged:
-    if one is best:
+def judged_before(others: Sequence[Tried], winner: Tried | None, rules: GateRules) -> List[Judged]:
+    """The candidates that aren't built for another backend, since `winner` was better, or they have a problem."""
+    return [
+        Judged(one, "unavailable", one.problem)
+        if one.problem
+        else Judged(one, "refused", f"not built: on ONNX Runtime {_beaten(one, winner, rules)}")
+        for one in others
+    ]
+
+
+def _judged_auto(one: Tried, best: Tried | None, rules: GateRules, time_against: TimeAgainst) -> Judged:
+    if one.unrun:
+        return Judged(one, "unavailable", f"built, but not run: {one.unrun}")
+    is_widest = best is None and one.candidate.precision == "fp32"
+    if one.is_reference or (is_widest and (one.quality is None or rules.is_accurate(one.quality))):
         return Judged(one, "passed", "the reference")
-    if one.quality is None:
-        return Judged(one, "refused", "accuracy not measured: no held-out data")
-    reason = _accuracy(one.quality, rules)
+    reason = "accuracy not measured: no held-out data" if one.quality is None else _accuracy(one.quality, rules)
     if not rules.is_accurate(one.quality):
         return Judged(one, "refused", reason)
+    if best is None:
+        return Judged(one, "passed", f"{reason}; there is nothing wider to be faster than")
     against = best.candidate.name
     latency = time_against(best.candidate, one.candidate)
     text = f"latency {_latency_text(latency, against)}"
@@ -116,30 +132,35 @@ def _judged_auto(one: Tried, best: Tried, rules: GateRules, time_against: TimeAg
 def _judged_explicit(one: Tried, reference: Tried, rules: GateRules, time_against: TimeAgainst) -> Judged:
     if one.candidate.precision != rules.policy:
         return Judged(one, "passed", f"the reference; {rules.policy} was asked for")
-    if one is reference:
+    if one.is_reference:
         return Judged(one, "passed", "asked for; it is the reference")
-    latency = time_against(reference.candidate, one.candidate)
-    against = reference.candidate.name
+    if one.unrun:
+        verdict = "forced" if rules.publish_failed else "refused"
+        return Judged(one, verdict, f"built, but not run: {one.unrun}; accuracy and latency not measured")
     verdict, reason = "passed", "accuracy not measured: no held-out data"
     if one.quality is not None:
         reason = _accuracy(one.quality, rules)
         if not rules.is_accurate(one.quality):
             verdict = "forced" if rules.publish_failed else "refused"
     prefix = "" if verdict == "refused" else "asked for; "
+    if one is reference or reference.problem or reference.unrun:
+        return Judged(one, verdict, f"{prefix}{reason}")
+    latency = time_against(reference.candidate, one.candidate)
+    against = reference.candidate.name
     return Judged(one, verdict, f"{prefix}{reason}; latency {_latency_text(latency, against)}", latency, against)
 
 
-def _concluded(judged: List[Judged], chosen: Tried, rules: GateRules) -> Decision:
-    final = next(one for one in judged if one.tried is chosen)
+def _concluded(judged: List[Judged], chosen: Tried | None, rules: GateRules) -> Decision:
+    others = [f"{one.name}: {one.reason}" for one in judged if one.verdict in ("refused", "unavailable")]
+    final = next((one for one in judged if one.tried is chosen), None)
+    if final is None or final.verdict == "refused":
+        return Decision(None, False, "; ".join(others), tuple(judged), ())
     if final.verdict == "passed":
         judged[judged.index(final)] = final = replace(final, verdict="chosen")
-    others = [f"{one.name}: {one.reason}" for one in judged if one.verdict in ("refused", "unavailable")]
-    if final.verdict == "refused":
-        return Decision(None, False, "; ".join(others), tuple(judged), ())
     reason = f"{final.name}: {final.reason}"
-    if rules.policy == "auto" and chosen.candidate.name == "fp32":
+    if rules.policy == "auto" and final.name == "fp32":
         reason = "fp32: nothing narrower was both accurate and faster here" if others else "fp32: the reference"
-    return Decision(chosen, final.verdict == "forced", reason, tuple(judged), tuple(_warnings(judged, rules)))
+    return Decision(final.tried, final.verdict == "forced", reason, tuple(judged), tuple(_warnings(judged, rules)))
 
 
 def _warnings(judged: Sequence[Judged], rules: GateRules) -> List[str]:

@@ -6,7 +6,7 @@ import hashlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, List, Mapping
 
 from edge_runtime.builder.backend import Backend, int8_problem, local_backend
 from edge_runtime.builder.data import data_of
@@ -19,6 +19,7 @@ from edge_runtime.calibration.table import CalibrationTable
 from edge_runtime.device.identity import DeviceInfo, identify
 from edge_runtime.errors import ConfigError
 from edge_runtime.graph.model import source_digest
+from edge_runtime.plan.manifest import PluginRecord
 from edge_runtime.plan.store import default_root
 
 
@@ -80,9 +81,27 @@ def job_of(
         "data": data_of(recipe).keys(),
         "metric": metric_key(recipe),
         "table": _table_sha256(recipe),
+        "plugins": [record.sha256 for record in plugin_records(recipe)],
     }
     key = build_key(recipe.tables, digests, backend, device)
     return Job(recipe, options, recorded, backend, device, path, key, policy, problem)
+
+
+def plugin_records(recipe: Recipe) -> List[PluginRecord]:
+    """The recipe's plugin libraries with what they hold.
+
+    Raises:
+        ConfigError: one isn't there.
+    """
+    found = []
+    for name in recipe.tables.backend.plugins:
+        path = recipe.path(name)
+        try:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise ConfigError(f"[backend] plugins {name!r}: {path}: can't be read ({error.strerror})") from None
+        found.append(PluginRecord(path=str(path.absolute()), sha256=digest))
+    return found
 
 
 def _table_sha256(recipe: Recipe) -> str | None:

@@ -15,8 +15,8 @@ from edge_runtime.device.identity import DeviceInfo
 def build_key(tables: RecipeTables, digests: Mapping[str, Any], backend: Backend, device: DeviceInfo) -> str:
     """SHA-256 over what decides a plan: recipe, `digests`, backend, device and this program's version.
 
-    `digests` are those of the model, the data, the metric's module and an imported table. Where files lie doesn't
-    count, nor does whether a failed plan would be published.
+    `digests` are those of the model, the data, the metric's module, an imported table and plugin libraries. Where files
+    lie doesn't count, nor does whether a failed plan would be published, nor how much memory the build may hold.
     """
     settings = tables.model_dump(by_alias=True)
     settings["model"] = {"max_batch": tables.model.max_batch}
@@ -25,6 +25,8 @@ def build_key(tables: RecipeTables, digests: Mapping[str, Any], backend: Backend
             settings[section].pop(key)
     settings["calibration"].pop("table")
     settings["gate"].pop("publish_failed")
+    for key in ("plugins", "memory_limit_mib"):
+        settings["backend"].pop(key)
     return digest_of(
         {
             "edge_runtime": __version__,

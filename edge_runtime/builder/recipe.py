@@ -16,8 +16,8 @@ from edge_runtime.plan.names import check_model_name
 
 PRECISIONS = ("auto", "fp32", "fp16", "int8")
 METRICS = ("accuracy", "cosine", "mse", "max-abs")
-CALIBRATIONS = ("auto", "entropy", "percentile", "mse", "max")
-BACKENDS = ("auto", "onnxruntime", "tensorrt")
+CALIBRATIONS = ("auto", "entropy", "percentile", "mse", "max", "tensorrt")
+BACKENDS = ("auto", "onnxruntime", "tensorrt", "tensorrt_rtx")
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 Dims = Tuple[int, ...]
@@ -109,7 +109,8 @@ class CalibrationTable(DataTable):
 
     algorithm: str = Field(
         "auto",
-        description="How thresholds are chosen: entropy, percentile, mse or max; auto compares all by the metric.",
+        description="How thresholds are chosen: entropy, percentile, mse or max; auto compares all by the metric. "
+        "tensorrt is TensorRT's own calibrator, on the GPU (8.x to 10.x).",
     )
     max_clipped: float = Field(
         1e-3, ge=0, lt=1, description="Largest share of an activation's values other than zero to clip."
@@ -201,11 +202,28 @@ class GateTable(Settings):
 class BackendTable(Settings):
     """`[backend]`: what the plan is built with and for."""
 
-    name: str = Field("auto", description="auto, onnxruntime or tensorrt.")
+    name: str = Field("auto", description="auto, onnxruntime, tensorrt or tensorrt_rtx.")
     device: Optional[str] = Field(None, description="cpu, gpu:N or dla:N (default: the backend's).")
     fallback: Optional[Literal["onnxruntime"]] = Field(
         None, description="Backend to use where `auto` finds a GPU that can't be used."
     )
+    int8: Literal["auto", "qdq", "implicit"] = Field(
+        "auto", description="How TensorRT gets INT8: Q/DQ nodes, or implicit by a calibration cache (8.x to 10.x)."
+    )
+    workspace_mib: Optional[int] = Field(None, ge=1, description="Workspace of a TensorRT build (default: by memory).")
+    memory_limit_mib: Optional[int] = Field(
+        None, ge=1, description="What the process of a TensorRT build may hold (default: what is available)."
+    )
+    optimization_level: Optional[int] = Field(
+        None, ge=0, le=5, description="How long TensorRT searches, 0 to 5 (default: TensorRT's)."
+    )
+    version_compatible: bool = Field(False, description="Whether later versions of TensorRT may load the plan.")
+    hardware_compatibility: Literal["none", "ampere_plus", "same_compute_capability"] = Field(
+        "none", description="Which other GPUs may load the plan; not on a Jetson."
+    )
+    compute_capabilities: List[str] = Field([], description="GPUs of a TensorRT-RTX plan, such as 8.9 (default: all).")
+    plugins: List[str] = Field([], description="Libraries of TensorRT plugins to load; relative to the recipe.")
+    plugin_ops: List[str] = Field([], description="Operators that plugins implement, such as EfficientNMS_TRT.")
 
     @field_validator("name")
     @classmethod
@@ -218,6 +236,23 @@ class BackendTable(Settings):
         if value is not None and not re.fullmatch(r"cpu|(gpu|dla):[0-9]{1,2}", value):
             raise ValueError("expected cpu, gpu:N or dla:N")
         return value
+
+    @field_validator("compute_capabilities")
+    @classmethod
+    def _capabilities(cls, values: List[str]) -> List[str]:
+        if not all(re.fullmatch(r"[0-9]{1,2}\.[0-9]", value) for value in values):
+            raise ValueError("expected capabilities such as 8.9")
+        return values
+
+    @property
+    def dla_core(self) -> Optional[int]:
+        """The core of the deep learning accelerator that is wanted, None for the GPU or CPU."""
+        return int(self.device[4:]) if self.device is not None and self.device.startswith("dla:") else None
+
+    @property
+    def gpu(self) -> int:
+        """The ordinal of the GPU that is wanted."""
+        return int(self.device[4:]) if self.device is not None and self.device.startswith("gpu:") else 0
 
 
 class RecipeTables(Settings):

@@ -11,12 +11,12 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 from edge_runtime import __version__
 from edge_runtime.builder.gate import Decision, Judged
 from edge_runtime.builder.job import Job
+from edge_runtime.builder.maker import Made
 from edge_runtime.builder.mixed import GroupError
 from edge_runtime.builder.trial import Quality
 from edge_runtime.calibration.table import CalibrationTable
 from edge_runtime.evaluation.metrics import Metric
 from edge_runtime.graph.model import OnnxModel
-from edge_runtime.plan.contents import PlanFiles
 from edge_runtime.plan.manifest import (
     AgreementRecord,
     BackendRecord,
@@ -31,7 +31,6 @@ from edge_runtime.plan.manifest import (
     range_record,
     tensor_record,
 )
-from edge_runtime.tensors import Signature
 
 
 @dataclass(frozen=True)
@@ -45,11 +44,10 @@ class Result:
     data_keys: Mapping[str, Any]
 
 
-def manifest_of(job: Job, signature: Signature, plan: PlanFiles, result: Result, version: int) -> Manifest:
+def manifest_of(job: Job, made: Made, result: Result, version: int) -> Manifest:
     """The manifest of the plan that was decided for."""
     decision, backend = result.decision, job.backend
-    assert decision.chosen is not None
-    candidate = decision.chosen.candidate
+    candidate, signature = made.candidate, made.signature
     return Manifest(
         name=job.recipe.name,
         version=version,
@@ -58,7 +56,7 @@ def manifest_of(job: Job, signature: Signature, plan: PlanFiles, result: Result,
         build_key=job.key,
         precision=candidate.precision,
         forced=decision.is_forced,
-        plan=plan.record,
+        plan=made.plan.record,
         source=SourceRecord(source=job.onnx_path.name, digest=result.source.digest, files=dict(result.source.files)),
         data=DataRecord(**result.data_keys, table_sha256=_table_sha256(candidate.table)),
         backend=BackendRecord(
@@ -70,6 +68,7 @@ def manifest_of(job: Job, signature: Signature, plan: PlanFiles, result: Result,
         profile={name: range_record(limits) for name, limits in signature.profile.items()},
         max_batch_size=signature.max_batch_size,
         candidates=[candidate_record(judged, result.metric) for judged in decision.judged],
+        target=made.target,
         reason=decision.reason,
         notes=list(job.progress.notes),
         sensitivity=sensitivity_records(result.errors),

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from edge_runtime.cli.flags import engines_option, json_option
 from edge_runtime.cli.output import Output, configure_logging
+
+if TYPE_CHECKING:
+    from edge_runtime.provisioning.doctor import Diagnosis
 
 
 def command(engines: Path = engines_option(), is_json: bool = json_option()) -> None:
@@ -20,7 +24,16 @@ def command(engines: Path = engines_option(), is_json: bool = json_option()) -> 
     if output.is_json:
         output.document(diagnosis.record())
     else:
-        rows = [(finding.subject, finding.state, finding.text) for finding in diagnosis.findings]
-        output.table("doctor", ("subject", "state", "finding"), rows)
+        _print(diagnosis, output)
     if not diagnosis.is_sound:
         raise typer.Exit(1)
+
+
+def _print(diagnosis: Diagnosis, output: Output) -> None:
+    """The findings as a table, and each remedy on a line of its own, to be copied."""
+    rows = [(finding.subject, finding.state, finding.text) for finding in diagnosis.findings]
+    output.table("doctor", ("subject", "state", "finding"), rows)
+    if diagnosis.remedies:
+        output.say("What mends it:")
+    for finding in diagnosis.remedies:
+        output.say(f"  {finding.subject}: {finding.remedy}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Collection, Dict, FrozenSet, List, Literal, Mapping, Set
+from typing import Any, Collection, Dict, FrozenSet, List, Literal, Mapping, Set, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -67,6 +67,27 @@ def to_fp16(
     drop_unused_initializers(graph)
     refresh_outputs(proto, model.name)
     return model.with_proto(proto)
+
+
+def float32_nodes(model: OnnxModel, ranges: Mapping[str, float] | None = None) -> Tuple[str, ...]:
+    """The nodes that `to_fp16` leaves in float32, for a library that is told so by name.
+
+    Of nodes that make no float32 none is named, nor any where everything stays float32.
+    """
+    types = tensor_types(model.proto)
+    half = half_ports(model.proto, types, set(excesses(model.proto, types, ranges or {})))
+    if not half:
+        return ()
+    made = {index: [types.get(name) for name in node.output] for index, node in enumerate(model.proto.graph.node)}
+    return tuple(
+        node.name
+        for index, node in enumerate(model.proto.graph.node)
+        if index not in half and any(map(_is_float32, made[index]))
+    )
+
+
+def _is_float32(kind: onnx.TypeProto | None) -> bool:
+    return kind is not None and bool(kind.tensor_type.elem_type == onnx.TensorProto.FLOAT)
 
 
 def _half_edges(graph: onnx.GraphProto, ranges: Mapping[str, float]) -> Set[str]:

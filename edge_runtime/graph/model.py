@@ -59,6 +59,11 @@ class OnnxModel:
         """The names of the nodes of the main graph."""
         return frozenset(node.name for node in self.proto.graph.node if node.name)
 
+    @cached_property
+    def node_order(self) -> Tuple[str, ...]:
+        """The names of the nodes of the main graph in its order, "" for those without one."""
+        return tuple(node.name for node in self.proto.graph.node)
+
     @property
     def opset(self) -> int:
         """The version of the standard operators."""

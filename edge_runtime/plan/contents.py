@@ -20,7 +20,7 @@ _CHUNK_NBYTES = 1 << 20
 
 @dataclass(frozen=True, eq=False)
 class PlanFiles:
-    """A plan as files by name: its ONNX in bytes and, if they lie apart, its weights in chunks.
+    """A plan as files by name: first its ONNX or its engine and then, if they lie apart, its weights in chunks.
 
     Chunks are made, or read, anew each time that they are iterated.
     """
@@ -29,15 +29,15 @@ class PlanFiles:
 
     @property
     def model(self) -> bytes:
-        """The ONNX."""
+        """The ONNX, or the serialized engine."""
         content = next(iter(self.contents.values()))
-        assert isinstance(content, bytes)
-        return content
+        return content if isinstance(content, bytes) else b"".join(content)
 
     @property
     def weights(self) -> Iterable[bytes] | None:
         """The weights that the ONNX refers to; None if it holds them."""
-        return next((content for content in self.contents.values() if not isinstance(content, bytes)), None)
+        apart = list(self.contents.values())[1:]
+        return None if not apart else [apart[0]] if isinstance(apart[0], bytes) else apart[0]
 
     @property
     def nbytes(self) -> int:

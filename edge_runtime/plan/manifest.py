@@ -64,6 +64,32 @@ class BackendRecord(Record):
     device: str
 
 
+class PluginRecord(Record):
+    """A library of operators that a plan needs: where it was when the plan was built, and what it held."""
+
+    path: str
+    sha256: str
+
+
+class TargetRecord(Record):
+    """The board that a TensorRT plan was built on, and what ties the plan to it; None is not known.
+
+    `form` is how its precision was asked for: `strong` (types of the ONNX), `weak` (flags), `qdq` (flags and Q/DQ) or
+    `implicit` (flags and a calibration cache).
+    """
+
+    form: str
+    compute_capability: Optional[Tuple[int, int]] = None
+    gpu: str = ""
+    dla_core: Optional[int] = None
+    l4t: str = ""
+    power_mode: Optional[str] = None
+    cuda_driver: Optional[str] = None
+    version_compatible: bool = False
+    hardware_compatibility: str = "none"
+    plugins: List[PluginRecord] = []
+
+
 class SourceRecord(Record):
     """The ONNX model that the plan was made from: its files (relative names) and their digests."""
 
@@ -169,6 +195,7 @@ class Manifest(Record):
     profile: Dict[str, RangeRecord]
     max_batch_size: int
     candidates: List[CandidateRecord]
+    target: Optional[TargetRecord] = None
     reason: str = ""
     notes: List[str] = []
     sensitivity: List[SensitivityRecord] = []

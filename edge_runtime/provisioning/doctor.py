@@ -1,33 +1,39 @@
-"""What this machine can run, found out without loading an engine library."""
+"""What this machine can run, found out from files and without starting a program or TensorRT."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import platform
+import shutil
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Tuple
 
-from edge_runtime import onnxruntime_api
-from edge_runtime.builder.backend import resolve_backend
+from edge_runtime.builder.backend import backend_name, resolve_backend
 from edge_runtime.builder.recipe import BackendTable
 from edge_runtime.config import environment_layer, validated
+from edge_runtime.device.container import is_container
 from edge_runtime.device.identity import DeviceInfo, identify
 from edge_runtime.errors import EdgeRuntimeError
 from edge_runtime.plan.store import PlanStore
+from edge_runtime.plan.target import ONNXRUNTIME
+from edge_runtime.provisioning.board import (
+    device_finding,
+    jetpack_finding,
+    memory_finding,
+    permissions_finding,
+    power_mode_finding,
+    swap_finding,
+    telemetry_finding,
+)
+from edge_runtime.provisioning.findings import FAILED, OK, WARNING, Finding, Situation, gibibytes
+from edge_runtime.provisioning.gpu import gpu_finding
+from edge_runtime.provisioning.libraries import onnxruntime_finding, python_finding, tensorrt_finding
+from edge_runtime.provisioning.software import Software, installed_software
 
-OK, WARNING, FAILED = "ok", "warning", "failed"
+if TYPE_CHECKING:
+    from edge_runtime.device.cuda.loading import CudaProbe
 
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at: `state` is `ok`, `warning` or `failed`."""
-
-    subject: str
-    state: str
-    text: str
+_LITTLE_DISK = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,11 @@ class Diagnosis:
         """Whether plans can be built and served here."""
         return all(finding.state != FAILED for finding in self.findings)
 
+    @property
+    def remedies(self) -> List[Finding]:
+        """The findings that something mends."""
+        return [finding for finding in self.findings if finding.remedy]
+
     def record(self) -> Dict[str, Any]:
         """As JSON holds it."""
         return {
@@ -51,59 +62,103 @@ class Diagnosis:
         }
 
 
-def diagnose(engines: Path, root: Path = Path("/")) -> Diagnosis:
-    """Looks at the machine below `root`, at what is installed, and at the engine store."""
+def diagnose(
+    engines: Path,
+    root: Path = Path("/"),
+    software: Software | None = None,
+    probe: Callable[[], CudaProbe] | None = None,
+) -> Diagnosis:
+    """Looks at the machine below `root`, at what is installed, at the GPU and at the engine store.
+
+    `software` and `probe` stand for what this Python has and for its CUDA.
+    """
     device = identify(root)
+    installed = software or installed_software()
+    situation = Situation(root, device, installed, is_container(root), _needs_gpu(device, installed))
     findings = [
-        Finding("python", OK, f"{platform.python_version()} on {platform.machine()}"),
-        Finding("device", OK, f"{device.kind}: {device.board if device.kind == 'jetson' else device.cpu}"),
-        _backend(device),
-        *(_package(name, module, why) for name, module, why in _OPTIONAL),
+        python_finding(situation),
+        device_finding(situation),
+        jetpack_finding(situation),
+        gpu_finding(situation, probe),
+        tensorrt_finding(situation),
+        onnxruntime_finding(situation),
+        permissions_finding(situation),
+        memory_finding(situation),
+        swap_finding(situation),
+        power_mode_finding(situation),
+        _disk(engines),
+        _backend(situation),
         _store(engines),
-        Finding("power, heat", WARNING, "not measured in this version"),
+        telemetry_finding(situation),
     ]
     return Diagnosis(device, findings)
 
 
-_OPTIONAL = (
-    ("tensorrt", "tensorrt", "not used in this version"),
-    ("cuda-python", "cuda", "not used in this version"),
-)
+def _backend_table() -> BackendTable:
+    return validated(BackendTable, environment_layer(os.environ, ("backend",)).get("backend", {}), "[backend]")
 
 
-def _backend(device: DeviceInfo) -> Finding:
+def _needs_gpu(device: DeviceInfo, software: Software) -> bool:
     try:
-        table = validated(BackendTable, environment_layer(os.environ, ("backend",)).get("backend", {}), "[backend]")
-        backend = resolve_backend(table, device, onnxruntime_api.version())
+        return backend_name(_backend_table(), device, software.libraries) != ONNXRUNTIME
+    except EdgeRuntimeError:
+        return device.has_gpu
+
+
+def _backend(situation: Situation) -> Finding:
+    device, why, remedy = situation.device, "", ""
+    try:
+        table = _backend_table()
+        why, remedy = _why(table, device)
+        backend = resolve_backend(table, device, situation.software.libraries)
     except EdgeRuntimeError as error:
-        return Finding("backend", FAILED, str(error))
-    return Finding("backend", OK, f"{backend.name} {backend.version} on {backend.device}")
+        return Finding("backend", FAILED, str(error), remedy)
+    return Finding("backend", OK, f"{backend.name} {backend.version} on {backend.device}: {why}")
 
 
-def _package(name: str, module: str, why: str) -> Finding:
-    if importlib.util.find_spec(module) is None:
-        return Finding(name, OK, "not installed")
+def _why(table: BackendTable, device: DeviceInfo) -> Tuple[str, str]:
+    """Why a backend is the one, and what chooses another that needs no GPU."""
+    if table.name != "auto":
+        return f"the environment names {table.name}", "unset EDGE_RUNTIME_BACKEND__NAME"
+    if not device.has_gpu:
+        return "`auto`, and no NVIDIA GPU is expected here", ""
+    if table.fallback:
+        return f"`auto`, a GPU is expected here, and the fallback is {table.fallback}", ""
+    return "`auto`, and an NVIDIA GPU is expected here", "export EDGE_RUNTIME_BACKEND__FALLBACK=onnxruntime"
+
+
+def _disk(engines: Path) -> Finding:
+    folder = engines.absolute()
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
     try:
-        version = metadata.version(name)
-    except metadata.PackageNotFoundError:
-        version = "version unknown"
-    return Finding(name, OK, f"installed ({version}), {why}")
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        return Finding("disk", WARNING, f"free space of {folder} isn't known: {error.strerror}")
+    text = f"{gibibytes(free)} free at {folder}"
+    if free >= _LITTLE_DISK:
+        return Finding("disk", OK, text)
+    return Finding("disk", WARNING, text, "export EDGE_RUNTIME_ENGINES=FOLDER, with a folder on a disk with more space")
 
 
 def _store(engines: Path) -> Finding:
     store = PlanStore(engines)
     problems = []
     served = []
-    for name in store.models():
-        try:
-            stored = store.open(name)
-            stored.read_plan()
-            served.append(f"{name} version {stored.manifest.version}")
-        except EdgeRuntimeError as error:
-            problems.append(str(error))
+    try:
+        for name in store.models():
+            try:
+                stored = store.open(name)
+                stored.read_plan()
+                served.append(f"{name} version {stored.manifest.version}")
+            except EdgeRuntimeError as error:
+                problems.append(str(error))
+    except OSError as error:
+        problems.append(f"{engines}: {error.strerror}")
     if problems:
         return Finding("engine store", FAILED, "; ".join(problems))
     folder = engines if engines.is_dir() else engines.absolute().parent
     if not os.access(folder, os.W_OK):
-        return Finding("engine store", WARNING, f"{folder} can't be written, so nothing can be built into it")
+        text = f"{folder} can't be written, so nothing can be built into it"
+        return Finding("engine store", WARNING, text, f"sudo chown $USER {folder}")
     return Finding("engine store", OK, f"{engines}: {', '.join(served) or 'no plan yet'}")

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 import pytest
 
@@ -15,7 +15,9 @@ from edge_runtime.errors import BackendUnavailableError, ConfigError
 from edge_runtime.tensors import DType, ShapeRange, TensorSpec
 
 CPU = DeviceInfo("cpu", "none", "x86_64", "some CPU")
-ORIN = DeviceInfo("jetson", "NVIDIA Jetson Orin Nano", "aarch64", "Cortex-A78AE")
+ORIN = DeviceInfo("jetson", "NVIDIA Jetson Orin Nano", "aarch64", "Cortex-A78AE", "tegra234", "Orin Nano 8GB")
+ORIN_NX = DeviceInfo("jetson", "NVIDIA Jetson Orin NX", "aarch64", "Cortex-A78AE", "tegra234", "Orin NX 16GB")
+PC = DeviceInfo("nvidia", "none", "x86_64", "some CPU")
 X = TensorSpec("x", DType.FP32, (-1, 3, 4))
 
 
@@ -23,29 +25,56 @@ def tables(**content: Any) -> RecipeTables:
     return RecipeTables.model_validate({"model": {"path": "m.onnx"}, **content})
 
 
+def libraries(**found: Optional[str]) -> Dict[str, Optional[str]]:
+    return {"onnxruntime": "1.2", "tensorrt": None, "tensorrt_rtx": None, "tensorrt_lean": None, **found}
+
+
 def test_auto_is_the_cpu_only_where_no_gpu_is_expected() -> None:
-    assert resolve_backend(BackendTable(), CPU, "1.2") == Backend("onnxruntime", "1.2", "cpu", "onnxruntime_onnx")
-    with pytest.raises(BackendUnavailableError, match=r"Orin Nano.*--backend onnxruntime"):
-        resolve_backend(BackendTable(), ORIN, "1.2")
+    found = resolve_backend(BackendTable(), CPU, libraries(tensorrt="10.3", tensorrt_rtx="1.7"))
+    assert found == Backend("onnxruntime", "1.2", "cpu", "onnxruntime_onnx")
+    with pytest.raises(BackendUnavailableError, match=r"Orin Nano.*system-site-packages.*--backend onnxruntime"):
+        resolve_backend(BackendTable(), ORIN, libraries(tensorrt_rtx="1.7"))
+
+
+@pytest.mark.parametrize(
+    ("table", "device", "found", "backend"),
+    [
+        ({}, ORIN, {"tensorrt": "10.3.0"}, Backend("tensorrt", "10.3.0", "gpu:0", "tensorrt_plan")),
+        ({"device": "dla:1"}, ORIN_NX, {"tensorrt": "10.3.0"}, Backend("tensorrt", "10.3.0", "dla:1", "tensorrt_plan")),
+        ({}, PC, {"tensorrt": "11.4", "tensorrt_rtx": "1.7"}, Backend("tensorrt", "11.4", "gpu:0", "tensorrt_plan")),
+        ({}, PC, {"tensorrt_rtx": "1.7"}, Backend("tensorrt_rtx", "1.7", "gpu:0", "tensorrt_rtx_plan")),
+        (
+            {"name": "tensorrt_rtx"},
+            CPU,
+            {"tensorrt_rtx": "1.7"},
+            Backend("tensorrt_rtx", "1.7", "gpu:0", "tensorrt_rtx_plan"),
+        ),
+    ],
+)
+def test_a_gpu_gets_the_tensorrt_that_is_there(table: Any, device: DeviceInfo, found: Any, backend: Backend) -> None:
+    assert resolve_backend(BackendTable(**table), device, libraries(**found)) == backend
 
 
 @pytest.mark.parametrize("table", [{"name": "onnxruntime"}, {"fallback": "onnxruntime"}])
 def test_a_gpu_machine_builds_for_its_cpu_only_when_told(table: Dict[str, str]) -> None:
-    assert resolve_backend(BackendTable(**table), ORIN, "1.2").name == "onnxruntime"
+    assert resolve_backend(BackendTable(**table), ORIN, libraries(tensorrt="10.3")).name == "onnxruntime"
 
 
 @pytest.mark.parametrize(
-    ("table", "version", "error"),
+    ("table", "device", "found", "error"),
     [
-        ({"name": "tensorrt"}, "1.2", BackendUnavailableError),
-        ({}, None, BackendUnavailableError),
-        ({"device": "gpu:0"}, "1.2", ConfigError),
-        ({"device": "dla:0"}, "1.2", ConfigError),
+        ({"name": "tensorrt"}, CPU, {"tensorrt": "10.3"}, BackendUnavailableError),
+        ({"name": "tensorrt_rtx"}, ORIN, {"tensorrt_rtx": "1.7"}, ConfigError),
+        ({"name": "tensorrt", "device": "cpu"}, ORIN, {"tensorrt": "10.3"}, ConfigError),
+        ({"name": "tensorrt", "device": "dla:0"}, ORIN, {"tensorrt": "10.3"}, ConfigError),
+        ({}, CPU, {"onnxruntime": None}, BackendUnavailableError),
+        ({"device": "gpu:0"}, CPU, {}, ConfigError),
+        ({"device": "dla:0"}, CPU, {}, ConfigError),
     ],
 )
-def test_what_cannot_be_built_is_a_configuration_error(table: Dict[str, str], version: str, error: type) -> None:
+def test_what_cannot_be_built_is_a_configuration_error(table: Any, device: DeviceInfo, found: Any, error: Any) -> None:
     with pytest.raises(error) as raised:
-        resolve_backend(BackendTable(**table), CPU, version)
+        resolve_backend(BackendTable(**table), device, libraries(**found))
     assert raised.value.exit_code == 78
 
 

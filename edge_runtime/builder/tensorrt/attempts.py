@@ -1,0 +1,117 @@
+"""A build that tries again with less memory, and says all that the parser refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import List, Tuple
+
+from edge_runtime.builder.progress import Progress
+from edge_runtime.builder.recipe import BackendTable
+from edge_runtime.builder.tensorrt.build_plan import OutOfMemoryError
+from edge_runtime.builder.tensorrt.child import BuildChild, ChildOptions, parser_problems
+from edge_runtime.builder.tensorrt.ladder import MIB, Ceiling, Rung, ceiling_of, first_workspace, rungs
+from edge_runtime.builder.tensorrt.network import ParseError, ParserProblem
+from edge_runtime.builder.tensorrt.request import BuildRequest, Built, built_from_record
+from edge_runtime.device.identity import DeviceInfo
+from edge_runtime.device.memory import read_memory
+from edge_runtime.errors import EdgeRuntimeError
+from edge_runtime.graph.extract import single_nodes
+from edge_runtime.graph.model import OnnxModel
+
+_STEPS = 1000
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """The tries of one build; `what` names it, and `child` says how processes are run."""
+
+    graph: OnnxModel
+    table: BackendTable
+    device: DeviceInfo
+    progress: Progress
+    what: str
+    child: ChildOptions = field(default_factory=ChildOptions)
+
+    def run(self, request: BuildRequest) -> Built:
+        """Builds with what memory there is, then with less of it, as long as memory is the reason for failing.
+
+        Raises:
+            ParseError: naming every node that the parser refuses.
+            OutOfMemoryError: naming every try.
+            EdgeRuntimeError: anything else.
+        """
+        failures: List[str] = []
+        for rung in self._rungs():
+            if failures:
+                self.progress.note(f"{self.what}: {failures[-1]}; trying {rung.text}")
+            try:
+                return self._once(request, rung)
+            except OutOfMemoryError as error:
+                failures.append(f"with {rung.text}: {error}")
+            except ParseError as error:
+                raise self._explained(error, request) from None
+        raise OutOfMemoryError(
+            f"{self.what}: memory ran out, {'; '.join(failures)}; end other programs, add swap, "
+            "or build for smaller shapes (--shape)"
+        )
+
+    def _ceiling(self) -> Ceiling:
+        memory = read_memory(self.child.root)
+        limit = None if self.table.memory_limit_mib is None else self.table.memory_limit_mib * MIB
+        return ceiling_of(memory.total_nbytes, memory.available_nbytes, limit)
+
+    def _rungs(self) -> Tuple[Rung, ...]:
+        wanted = None if self.table.workspace_mib is None else self.table.workspace_mib * MIB
+        held = self._ceiling().held_nbytes
+        is_shared = self.device.kind == "jetson"
+        first = Rung(first_workspace(is_shared, held, wanted), self.table.optimization_level)
+        return tuple(rungs(first, held))
+
+    def _once(self, request: BuildRequest, rung: Rung) -> Built:
+        tried = replace(request, workspace_nbytes=rung.workspace_nbytes, optimization_level=rung.optimization_level)
+        self.progress.stage(f"building {self.what}", _STEPS)
+        done = [0]
+
+        def advance(thousandths: int) -> None:
+            self.progress.advance(thousandths - done[0])
+            done[0] = thousandths
+
+        child = BuildChild(tried.to_json(), replace(self.child, ceiling=self._ceiling()))
+        return built_from_record(child.result(advance))
+
+    def _explained(self, error: ParseError, request: BuildRequest) -> ParseError:
+        """The parser stops at the first node that it refuses; each node alone shows the others."""
+        names = self.graph.node_order
+        problems = [
+            problem
+            if problem.name or not 0 <= problem.index < len(names)
+            else replace(problem, name=names[problem.index])
+            for problem in error.problems
+        ]
+        known = {problem.name for problem in problems}
+        with tempfile.TemporaryDirectory(dir=Path(request.plan).parent) as folder, contextlib.suppress(
+            EdgeRuntimeError
+        ):
+            alone = self._problems_of_nodes(Path(folder), request.library)
+            problems += [problem for problem in alone if problem.name not in known]
+        if not problems:
+            return error
+        lines = [problem.line for problem in problems]
+        text = "; ".join(lines[:20]) + (f"; and {len(lines) - 20} more" if len(lines) > 20 else "")
+        nodes = "1 node" if len(lines) == 1 else f"{len(lines)} nodes"
+        return ParseError(f"{self.what}: the parser refuses {nodes}: {text}", problems)
+
+    def _problems_of_nodes(self, folder: Path, library: str) -> List[ParserProblem]:
+        nodes, paths = [], []
+        for index, node in enumerate(single_nodes(self.graph)):
+            path = folder / f"{index}.onnx"
+            path.write_bytes(node.onnx)
+            nodes.append((node.name, node.operator))
+            paths.append(path)
+        found = []
+        for (name, operator), problems in zip(nodes, parser_problems(library, paths, self.child)):
+            found += [replace(problem, index=0, name=name, operator=operator) for problem in problems]
+        return found

@@ -1,0 +1,181 @@
+"""One plan built in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Iterator, List, Mapping
+
+import numpy as np
+
+from edge_runtime.builder.tensorrt.calibrator import BatchSource, CacheSource, StoredErrors, make_calibrator
+from edge_runtime.builder.tensorrt.configuration import add_profile, make_configuration
+from edge_runtime.builder.tensorrt.monitor import OnFraction, make_monitor
+from edge_runtime.builder.tensorrt.network import Network, check_profile, prepare_network
+from edge_runtime.builder.tensorrt.request import BuildRequest, Built
+from edge_runtime.builder.tensorrt.timing_cache import TimingCache
+from edge_runtime.device.cuda.loading import open_cuda
+from edge_runtime.device.cuda.port import Cuda
+from edge_runtime.errors import BackendError, CalibrationError
+from edge_runtime.tensorrt_api import (
+    FULL,
+    Capability,
+    MessageLog,
+    TensorRT,
+    failure_text,
+    make_logger,
+    plugin_library_error,
+    translated,
+)
+from edge_runtime.tensors import ShapeRange
+
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|outofmemory|insufficient (workspace|memory)|allocat\w* fail|bad_alloc", re.I
+)
+
+
+class BuildCancelledError(BackendError):
+    """The build was told to stop."""
+
+
+class OutOfMemoryError(BackendError):
+    """The build needs more memory than it may take."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a build tells, and asks: the share that is done, and whether to stop."""
+
+    on_fraction: OnFraction = lambda _: None
+    is_cancelled: Callable[[], bool] = lambda: False
+
+
+def build_plan(request: BuildRequest, library: TensorRT, hooks: Hooks, cuda: Cuda | None = None) -> Built:
+    """Builds the plan that `request` describes and writes it to its path. Opens CUDA if it is needed and not given.
+
+    Raises:
+        ParseError: the parser refuses the model.
+        OutOfMemoryError: TensorRT ran out of memory.
+        BuildCancelledError: `hooks` said so.
+        EdgeRuntimeError: anything else, with TensorRT's own text.
+    """
+    library.require(Capability.BUILDER, "building a plan")
+    if cuda is None and (library.name == FULL or request.calibration_folder):
+        cuda = open_cuda(request.device)  # before TensorRT makes its first object, which fails badly without a driver
+    log = MessageLog()
+    logger = make_logger(library, log)
+    with translated(f"{library.text} failed", log):
+        load_plugins(library, logger, request.plugins)
+        builder = library.module.Builder(logger)
+        network = Network(library, builder, logger, request.is_strongly_typed)
+        network.parse(request.onnx, log)
+        check_profile(network, request.profile)
+        notes = prepare_network(network, request)
+        config = make_configuration(library, builder, network, request, log)
+        timing = TimingCache(library, request.timing_cache)
+        timing.use(config)
+        return _built(_Build(library, builder, network, config, log), request, hooks, timing, notes, cuda)
+
+
+@dataclass(frozen=True)
+class _Build:
+    library: TensorRT
+    builder: Any
+    network: Network
+    config: Any
+    log: MessageLog
+
+
+def _built(
+    build: _Build, request: BuildRequest, hooks: Hooks, timing: TimingCache, notes: List[str], cuda: Cuda | None
+) -> Built:
+    errors = StoredErrors()
+    if build.library.has(Capability.PROGRESS):
+        # The configuration doesn't keep its monitor alive.
+        monitor = make_monitor(build.library, hooks.on_fraction, hooks.is_cancelled, errors)
+        build.config.progress_monitor = monitor
+    with _calibrating(build, request, errors, cuda) as source:
+        plan = build.builder.build_serialized_network(build.network.definition, build.config)
+    timing.keep(build.config)
+    errors.raise_first()
+    if hooks.is_cancelled():
+        raise BuildCancelledError(f"{Path(request.plan).name}: the build was cancelled")
+    if plan is None:
+        raise _failure(build)
+    np.frombuffer(plan, np.uint8).tofile(request.plan)
+    return Built(build.network.inputs, build.network.outputs, tuple(notes), _measured_cache(source))
+
+
+@contextlib.contextmanager
+def _calibrating(
+    build: _Build, request: BuildRequest, errors: StoredErrors, cuda: Cuda | None
+) -> Iterator[BatchSource | None]:
+    """The configuration has a calibrator for the length of the block, if the request wants one."""
+    if not request.calibration_cache and not request.calibration_folder:
+        yield None
+        return
+    build.library.require(Capability.CALIBRATOR, "INT8 without Q/DQ")
+    if request.calibration_cache:
+        kept = CacheSource(request.calibration_cache, build.library.version)
+        calibrator = make_calibrator(build.library, kept, errors)  # which the configuration doesn't keep alive
+        build.config.int8_calibrator = calibrator
+        yield None
+        return
+    assert cuda is not None
+    with BatchSource(Path(request.calibration_folder), cuda) as source:
+        calibrator = make_calibrator(build.library, source, errors)
+        build.config.int8_calibrator = calibrator
+        shapes = _shapes_in(Path(request.calibration_folder))
+        profile = _calibration_profile(build, shapes)
+        if profile is not None:
+            build.config.set_calibration_profile(profile)
+        yield source
+
+
+def _calibration_profile(build: _Build, shapes: Mapping[str, ShapeRange]) -> Any:
+    """A profile of the one shape that all calibration batches have."""
+    return add_profile(build.builder, build.config, build.network, shapes, build.log)
+
+
+def _shapes_in(folder: Path) -> Mapping[str, ShapeRange]:
+    names = (folder / "names.txt").read_text(encoding="utf-8").splitlines()
+    return {
+        name: ShapeRange.fixed(np.load(folder / f"0-{index}.npy", mmap_mode="r").shape)
+        for index, name in enumerate(names)
+    }
+
+
+def _measured_cache(source: BatchSource | None) -> str:
+    """The cache that TensorRT wrote, if every batch went into it.
+
+    Raises:
+        CalibrationError: it is a half one, or there is none.
+    """
+    if source is None:
+        return ""
+    if not source.is_complete or source.stored is None:
+        raise CalibrationError("TensorRT's calibration ended before the last batch; nothing of it is kept")
+    return source.stored.decode()
+
+
+def _failure(build: _Build) -> BackendError:
+    text = failure_text(f"{build.library.text} can't build the plan", build.log)
+    return OutOfMemoryError(text) if _OUT_OF_MEMORY.search(text) else BackendError(text)
+
+
+def load_plugins(library: TensorRT, logger: Any, paths: Any) -> None:
+    """Registers the standard plugins, and those of the given libraries.
+
+    Raises:
+        BackendUnavailableError: a library can't be loaded.
+    """
+    if library.has(Capability.PLUGINS):
+        library.module.init_libnvinfer_plugins(logger, "")
+    for path in paths:
+        try:
+            ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
+        except OSError as error:
+            raise plugin_library_error(path, error) from None

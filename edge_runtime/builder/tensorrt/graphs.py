@@ -1,0 +1,55 @@
+"""What TensorRT parses for a candidate: the graph, the names that are held to float, and the calibration cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Tuple
+
+from edge_runtime.builder.candidates import Candidate
+from edge_runtime.builder.recipe import PrecisionTable
+from edge_runtime.builder.tensorrt.form import IMPLICIT, STRONG, Form
+from edge_runtime.errors import CalibrationError
+from edge_runtime.graph.fp16 import float32_nodes, to_fp16
+from edge_runtime.graph.model import OnnxModel
+from edge_runtime.graph.quantize import insert_qdq
+
+
+@dataclass(frozen=True)
+class NetworkInputs:
+    """A candidate for TensorRT: its graph, and with flags the nodes held to a type and the scales."""
+
+    graph: OnnxModel
+    float_layers: Tuple[str, ...] = ()
+    half_layers: Tuple[str, ...] = ()
+    calibration_cache: str = ""
+
+
+def network_inputs(
+    candidate: Candidate, form: Form, single: OnnxModel, precision: PrecisionTable, version: str
+) -> NetworkInputs:
+    """What `version` of TensorRT parses for a candidate in a form; `single` is the model in float32.
+
+    Q/DQ nodes go around weights in float32, as every TensorRT reads them.
+
+    Raises:
+        CalibrationError: INT8 without scales.
+        UnsupportedModelError: nothing in it can be of that precision.
+    """
+    if candidate.precision == "fp32":
+        return NetworkInputs(single)
+    if candidate.precision == "fp16":
+        if form.is_typed:
+            return NetworkInputs(candidate.make())
+        return NetworkInputs(single, float_layers=float32_nodes(single, candidate.ranges))
+    if candidate.table is None:
+        raise CalibrationError(f"{candidate.name}: INT8 needs scales; give calibration data or a table")
+    is_half = precision.rest == "fp16"
+    if form.has_qdq:
+        graph = insert_qdq(single, candidate.table.scales, candidate.excluded)
+        if form.name == STRONG and is_half:
+            graph = to_fp16(graph, ranges=candidate.ranges, io=precision.io)
+        return NetworkInputs(graph)
+    assert form.name == IMPLICIT
+    kept = tuple(name for name in sorted(candidate.excluded) if name in single.node_names)
+    cache = candidate.table.to_cache_text(version)
+    return NetworkInputs(single, () if is_half else kept, kept if is_half else (), cache)

@@ -1,0 +1,121 @@
+"""The child process that builds: a request on standard input, events on the descriptor that it is given.
+
+`python -m edge_runtime.builder.tensorrt.worker FD`. Every event is a line of JSON. When standard input ends, the parent
+is gone or has had enough, and the build stops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Dict, TextIO
+
+from edge_runtime.builder.tensorrt.build_plan import Hooks, build_plan
+from edge_runtime.builder.tensorrt.network import Network, ParseError, problem_records
+from edge_runtime.builder.tensorrt.request import BuildRequest, request_from_json
+from edge_runtime.errors import EdgeRuntimeError
+from edge_runtime.tensorrt_api import MessageLog, TensorRT, load, make_logger, translated
+
+_FIRST_VICTIM = "800"  # of the kernel, when memory runs out
+_GRACE_S = 10.0
+EXIT_CANCELLED = 3
+
+
+class Events:
+    """Events to the parent; a parent that is gone hears nothing."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def send(self, event: str, **content: Any) -> None:
+        """Writes one event."""
+        with self._lock, contextlib.suppress(BrokenPipeError):
+            self._stream.write(json.dumps({"event": event, **content}) + "\n")
+            self._stream.flush()
+
+
+def main() -> None:
+    """Reads one request, carries it out, and reports."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")
+    with open(int(sys.argv[1]), "w", encoding="utf-8") as stream:  # noqa: PTH123  (a descriptor)
+        events = Events(stream)
+        with contextlib.suppress(OSError):  # not everywhere may a process say so
+            Path("/proc/self/oom_score_adj").write_text(_FIRST_VICTIM, encoding="utf-8")
+        text = sys.stdin.readline()
+        cancelled = threading.Event()
+        threading.Thread(target=_watch_parent, args=(cancelled,), daemon=True).start()
+        try:
+            events.send("done", **_answer(json.loads(text), text, events, cancelled))
+        except EdgeRuntimeError as error:
+            problems = problem_records(error.problems) if isinstance(error, ParseError) else []
+            events.send("error", type=type(error).__name__, message=str(error), problems=problems)
+        except MemoryError:
+            events.send("error", type="OutOfMemoryError", message="Python ran out of memory", problems=[])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # libraries that lost their driver may crash when they are unloaded
+
+
+def _answer(content: Dict[str, Any], text: str, events: Events, cancelled: threading.Event) -> Dict[str, Any]:
+    library = load(content["library"])
+    if "models" in content:
+        return {"problems": [_parse_problems(library, path) for path in content["models"]]}
+    request = request_from_json(text)
+    hooks = Hooks(_throttled(events), cancelled.is_set)
+    return build_plan(request, library, hooks).record()
+
+
+def _throttled(events: Events) -> Any:
+    """Sends a share that is done when it grew by a thousandth."""
+    sent = [-1]
+
+    def on_fraction(fraction: float) -> None:
+        thousandths = int(fraction * 1000)
+        if thousandths > sent[0]:
+            sent[0] = thousandths
+            events.send("progress", thousandths=thousandths)
+
+    return on_fraction
+
+
+def _parse_problems(library: TensorRT, path: str) -> Any:
+    """What the parser says of a model of one node."""
+    log = MessageLog()
+    logger = make_logger(library, log)
+    try:
+        with translated(library.text, log):
+            builder = library.module.Builder(logger)
+            Network(library, builder, logger, is_strongly_typed=True).parse(path, log)
+    except ParseError as error:
+        return problem_records(error.problems)
+    except EdgeRuntimeError:
+        pass
+    return []
+
+
+def _watch_parent(cancelled: threading.Event) -> None:
+    """Asks for the build's end when standard input ends, and ends the process if that isn't heard."""
+    with contextlib.suppress(ValueError, OSError):
+        while sys.stdin.readline():
+            pass
+    cancelled.set()
+    threading.Event().wait(_GRACE_S)
+    os._exit(EXIT_CANCELLED)
+
+
+def parse_request(library: str, models: Any) -> str:
+    """The line that asks what the parser says of each model of one node."""
+    return json.dumps({"library": library, "models": list(models)})
+
+
+if __name__ == "__main__":
+    main()
+
+
+__all__ = ["BuildRequest", "main", "parse_request"]

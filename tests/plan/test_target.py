@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any, Dict
+
+import pytest
+
+from edge_runtime.device.identity import DeviceInfo
+from edge_runtime.errors import BackendUnavailableError, PlanCorruptError, PlanTargetError
+from edge_runtime.plan.manifest import Manifest
+from edge_runtime.plan.store import PlanStore, StoredPlan
+from edge_runtime.plan.target import Board, check_target, preflight, version_numbers
+
+ORIN = DeviceInfo("jetson", "NVIDIA Jetson Orin NX", "aarch64", "Cortex-A78AE", "tegra234", "Orin NX 16GB", "36.4.7")
+PC = DeviceInfo("nvidia", "none", "x86_64", "some CPU")
+CPU = DeviceInfo("cpu", "none", "x86_64", "some CPU")
+PLAN = b"ftrt" + bytes(20) + bytes([10, 3, 0, 30]) + bytes(200)
+
+
+def libraries(**found: str) -> Dict[str, Any]:
+    return {"onnxruntime": "1.20", "tensorrt": "10.3.0", "tensorrt_rtx": None, "tensorrt_lean": None, **found}
+
+
+def board(device: DeviceInfo = ORIN, **facts: Any) -> Board:
+    return Board(
+        **{"device": device, "libraries": libraries(), "compute_capability": (8, 7), "power_mode": "25W", **facts}
+    )
+
+
+def manifest(plan: bytes = PLAN, version: int = 1, backend: Any = None, **target: Any) -> Manifest:
+    tensor = {"name": "x", "dtype": "FP32", "shape": [2]}
+    return Manifest.model_validate(
+        {
+            "name": "m",
+            "version": version,
+            "created": "2026-01-01T00:00:00+00:00",
+            "edge_runtime": "0",
+            "build_key": "k",
+            "precision": "fp16",
+            "plan": {"file": "model.plan", "sha256": hashlib.sha256(plan).hexdigest(), "nbytes": len(plan)},
+            "source": {"source": "m.onnx", "digest": "0" * 64, "files": {}},
+            "data": {},
+            "backend": {
+                "name": "tensorrt",
+                "version": "10.3.0.30",
+                "platform": "tensorrt_plan",
+                "device": "gpu:0",
+                **(backend or {}),
+            },
+            "device": {"kind": "jetson"},
+            "inputs": [tensor],
+            "outputs": [{**tensor, "name": "y"}],
+            "profile": {"x": {"min": [2], "opt": [2], "max": [2]}},
+            "max_batch_size": 0,
+            "candidates": [],
+            "target": {"form": "strong", "compute_capability": [8, 7], "l4t": "36.4.7", "power_mode": "25W", **target},
+        }
+    )
+
+
+def stored(folder: Path, plan: bytes = PLAN, **facts: Any) -> StoredPlan:
+    def made(version: int) -> Manifest:
+        return manifest(plan, version, **facts)
+
+    return PlanStore(folder / "engines").publish("m", made, {"model.plan": plan}, is_new=False)
+
+
+def test_a_plan_of_this_board_passes_without_a_word(tmp_path: Path) -> None:
+    assert preflight(stored(tmp_path), board()) == ()
+
+
+@pytest.mark.parametrize(
+    ("facts", "here", "error", "message"),
+    [
+        ({}, {"libraries": libraries(tensorrt="10.7.0")}, PlanTargetError, r"expected 10\.3\.0\.30.*got 10\.7\.0"),
+        ({}, {"libraries": libraries(tensorrt="10.3.1")}, PlanTargetError, r"got 10\.3\.1"),
+        ({}, {"libraries": libraries(tensorrt=None)}, BackendUnavailableError, "system-site-packages"),
+        ({}, {"compute_capability": (7, 2)}, PlanTargetError, r"GPU: expected 8\.7.*got 7\.2"),
+        ({}, {"device": CPU}, BackendUnavailableError, "no NVIDIA GPU.*--backend onnxruntime"),
+        ({"l4t": "35.6.1"}, {}, PlanTargetError, r"L4T release: expected 35\.6\.1.*got 36\.4\.7"),
+        ({"dla_core": 1, "l4t": "36.4.3"}, {}, PlanTargetError, "L4T release"),
+        ({"dla_core": 2}, {}, PlanTargetError, r"DLA core.*gpu:0"),
+        ({"backend": {"name": "openvino"}}, {}, PlanTargetError, "built for backend 'openvino'"),
+        ({"version_compatible": True}, {"libraries": libraries(tensorrt="8.6.1")}, PlanTargetError, "or later"),
+        ({"hardware_compatibility": "ampere_plus", "compute_capability": (8, 0)}, {}, PlanTargetError, "GPU"),
+    ],
+)
+def test_a_plan_for_another_board_is_refused_with_the_command_that_mends_it(
+    facts: Any, here: Any, error: Any, message: str
+) -> None:
+    with pytest.raises(error, match=message) as raised:
+        check_target(manifest(**facts), board(**here))
+    assert raised.value.exit_code == 78
+    assert "RECIPE.toml --name m" in str(raised.value) or "venv" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("facts", "here", "message"),
+    [
+        ({"l4t": "36.4.3"}, {}, r"built on L4T 36\.4\.3, this is 36\.4\.7"),
+        ({"power_mode": "MAXN_SUPER"}, {}, "power mode MAXN_SUPER, this is 25W.*nvpmodel"),
+        ({"compute_capability": None}, {}, "isn't known"),
+        ({}, {"libraries": libraries(tensorrt="unknown")}, "can't be compared"),
+    ],
+)
+def test_what_only_may_differ_is_a_warning(facts: Any, here: Any, message: str) -> None:
+    (warning,) = check_target(manifest(**facts), board(**here))
+    assert re.search(message, warning)
+
+
+@pytest.mark.parametrize(
+    ("facts", "here"),
+    [
+        ({"version_compatible": True}, {"libraries": libraries(tensorrt="11.4.1")}),
+        ({"version_compatible": True}, {"libraries": libraries(tensorrt=None, tensorrt_lean="10.3.0")}),
+        ({"hardware_compatibility": "ampere_plus", "compute_capability": (8, 0)}, {"device": PC}),
+        ({"backend": {"version": "10.3.0"}}, {"libraries": libraries(tensorrt="10.3.0.26")}),
+    ],
+)
+def test_compatible_plans_pass(facts: Any, here: Any) -> None:
+    assert check_target(manifest(**{"l4t": "", **facts}), board(**here)) == ()
+
+
+def test_the_command_names_the_recipe_where_there_is_one(tmp_path: Path) -> None:
+    plan = stored(tmp_path)
+    (tmp_path / "engines/m.toml").touch()
+    with pytest.raises(PlanTargetError, match=r"build it here: edge-runtime build .*engines/m\.toml$"):
+        preflight(plan, board(compute_capability=(11, 0)))
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        (b"ftrt" + bytes(20) + bytes([10, 7, 0, 1]) + bytes(200), r"got one of tensorrt 10\.7\.0\.1"),
+        (b"\x08\x08" + bytes(200), "looks like ONNX"),
+        (b"vtrt" + bytes(12) + bytes([8, 0, 0, 0, 0, 0, 0, 0, 10, 3, 0, 30]) + bytes(200), "tensorrt_rtx"),
+    ],
+)
+def test_a_file_that_isnt_what_the_manifest_says_is_refused(tmp_path: Path, plan: bytes, message: str) -> None:
+    with pytest.raises(PlanCorruptError, match=message):
+        preflight(stored(tmp_path, plan), board())
+
+
+def test_a_shortened_plan_of_rtx_is_told_by_its_header(tmp_path: Path) -> None:
+    plan = b"vtrt" + bytes(12) + (999).to_bytes(8, "little") + bytes([1, 7, 1, 116]) + bytes(200)
+    rtx = {"name": "tensorrt_rtx", "version": "1.7.1.116"}
+    with pytest.raises(PlanCorruptError, match="expected 999 bytes"):
+        preflight(stored(tmp_path, plan, backend=rtx), board(PC, libraries=libraries(tensorrt_rtx="1.7.1.116")))
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"), [("10.3.0.30", (10, 3, 0, 30)), ("8.6.1.post1", (8, 6, 1)), ("unknown", None), ("10", None)]
+)
+def test_versions_are_compared_by_their_numbers(text: str, numbers: Any) -> None:
+    assert version_numbers(text) == numbers
