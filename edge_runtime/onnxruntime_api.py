@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any, Iterator, Mapping, Tuple, Type
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping, Tuple, Type
 
 import numpy.typing as npt
 
 from edge_runtime.errors import BackendError, BackendUnavailableError, UnsupportedModelError
+
+EXECUTED_MODEL = "executed.onnx"
 
 _DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
 
@@ -23,12 +27,14 @@ _BROKEN_OPTIMIZERS = ["MatmulTransposeFusion"]
 class SessionOptions:
     """How a session runs: threads inside one run, whether idle ones spin, and whether memory is planned ahead.
 
-    Planning saves time where shapes repeat, and takes more memory than one run needs.
+    Planning saves time where shapes repeat, and takes more memory than one run needs. With a `profile_folder` the
+    session writes its profile into it and, unless it has weights apart, the graph that it runs, as `EXECUTED_MODEL`.
     """
 
     intra_op_threads: int = 1
     allow_spinning: bool = False
     plans_memory: bool = True
+    profile_folder: str | None = None
 
 
 def version() -> str | None:
@@ -59,6 +65,11 @@ def load_session(
     settings.log_severity_level = 4
     settings.enable_mem_pattern = options.plans_memory
     settings.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.allow_spinning else "0")
+    if options.profile_folder is not None:
+        settings.enable_profiling = True
+        settings.profile_file_prefix = str(Path(options.profile_folder) / "profile")
+        if not weights:
+            settings.optimized_model_filepath = str(Path(options.profile_folder) / EXECUTED_MODEL)
     with translated(f"{what}: ONNX Runtime can't load it"):
         values = {name: runtime.OrtValue.ortvalue_from_numpy(value) for name, value in (weights or {}).items()}
         settings.add_external_initializers(list(values), list(values.values()))
@@ -67,6 +78,26 @@ def load_session(
         )
         session.weights = values
         return session
+
+
+def end_profiling(session: Any, what: str) -> List[Dict[str, Any]]:
+    """The events of a session that was loaded with a `profile_folder`, in the order in which they ended.
+
+    They are those of Chrome's trace format, times in whole microseconds. The session records no more.
+
+    Raises:
+        BackendError: the profile is missing or damaged, as on a full disk.
+    """
+    with translated(f"{what}: ONNX Runtime can't end its profile"):
+        path = Path(session.end_profiling())
+    try:
+        events = json.loads(path.read_text(encoding="utf-8", errors="replace"), strict=False)
+    except (OSError, ValueError) as error:
+        raise BackendError(
+            f"{what}: ONNX Runtime's profile {path} can't be read ({error}); free space there, or upgrade onnxruntime, "
+            "which didn't always escape the names of nodes"
+        ) from None
+    return [event for event in events if isinstance(event, dict)]
 
 
 @contextlib.contextmanager

@@ -1,8 +1,8 @@
 """NVIDIA's own Python bindings of several TensorRT versions, importable without TensorRT and without a GPU.
 
 The bindings are wheels of about 1 MB. What they link to is stood in for by libraries that have the same symbols and do
-nothing, so that every class, enum and signature can be looked at, and callbacks can be subclassed; builders and runtimes
-can't be made. `python tools/tensorrt_bindings.py FOLDER` fetches and unpacks them for the Python that runs it.
+nothing, so that every class, enum and signature can be looked at, and callbacks can be subclassed; builders and
+runtimes can't be made. `python tools/tensorrt_bindings.py FOLDER` fetches and unpacks them for the Python that runs it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -25,22 +26,36 @@ VERSIONS = {
     "11.4": "tensorrt-cu12-bindings==11.4.0.106",
 }
 
+_STAMP = "described-2"  # counts what surface.json holds
+_PROGRAMS = ("gcc", "nm", "readelf")
 _SURFACE = """
 import json, sys
 import tensorrt_bindings as trt
 
-def described(value):
-    members = getattr(value, "__members__", None)
-    found = {name: str(getattr(getattr(value, name, None), "__doc__", "") or "") for name in dir(value)}
-    return {"enum": sorted(members) if isinstance(members, dict) else None, "attributes": found}
+def described(owner):
+    members = getattr(owner, "__members__", None)
+    numbers = {name: int(value) for name, value in members.items()} if isinstance(members, dict) else None
+    found = {name: attribute(owner, name) for name in dir(owner)}
+    return {"enum": numbers, "doc": owner.__doc__ or "", "attributes": found}
 
-surface = {"version": trt.__version__, "classes": {}, "names": sorted(dir(trt))}
+def attribute(owner, name):
+    value = next((vars(base)[name] for base in owner.__mro__ if name in vars(base)), None)
+    is_property = isinstance(value, property)
+    return {
+        "kind": type(value).__name__,
+        "doc": str(getattr(value, "__doc__", "") or ""),
+        "is_readable": not is_property or value.fget is not None,
+        "is_writable": is_property and value.fset is not None,
+    }
+
+surface = {"version": trt.__version__, "names": sorted(dir(trt)), "functions": {}, "classes": {}}
 for name in dir(trt):
     value = getattr(trt, name)
     if isinstance(value, type):
         surface["classes"][name] = described(value)
     elif callable(value):
-        surface["classes"].setdefault("", {"enum": None, "attributes": {}})["attributes"][name] = value.__doc__ or ""
+        surface["functions"][name] = value.__doc__ or ""
+surface["classes"]["Severity"] = described(type(trt.ILogger.ERROR))
 json.dump(surface, sys.stdout)
 """
 
@@ -50,7 +65,7 @@ def prepare(folder: Path) -> List[str]:
     found = []
     for version, requirement in VERSIONS.items():
         target = folder / version
-        if not (target / "ready").exists():
+        if not (target / _STAMP).exists():
             wheel = _downloaded(requirement, folder / "wheels" / version)
             if wheel is None:
                 continue
@@ -58,7 +73,7 @@ def prepare(folder: Path) -> List[str]:
                 archive.extractall(target)
             _make_stubs(target)
             (target / "surface.json").write_text(_run(target, _SURFACE))
-            (target / "ready").touch()
+            (target / _STAMP).touch()
         found.append(version)
     return found
 
@@ -71,6 +86,9 @@ def environment(target: Path) -> Dict[str, str]:
 
 def _downloaded(requirement: str, folder: Path) -> Path | None:
     """The wheel; None where there is none for this Python."""
+    found = next(iter(folder.glob("*.whl")), None)
+    if found is not None:
+        return found
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q", "download", "--no-deps"]
     command += ["--only-binary=:all:", "-d", str(folder), requirement]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -117,7 +135,13 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("folder", type=Path)
-    found = prepare(parser.parse_args().folder)
+    folder = parser.parse_args().folder
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [program for program in _PROGRAMS if shutil.which(program) is None]
+    if missing:
+        print(f"NVIDIA's bindings are left out, for {', '.join(missing)} isn't there; install binutils and gcc")  # noqa: T201
+        return
+    found = prepare(folder)
     print(json.dumps(found))  # noqa: T201
 
 

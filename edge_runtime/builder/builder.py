@@ -11,19 +11,18 @@ from edge_runtime.builder.auction import Auction, finalists, hold_auction, int8_
 from edge_runtime.builder.candidates import CandidateInputs
 from edge_runtime.builder.data import BuildData, ExaminedData, data_of
 from edge_runtime.builder.float_model import FloatModel, answering, float_model
-from edge_runtime.builder.gate import Decision, GateRules, TimeAgainst, best_int8, decide
+from edge_runtime.builder.gate import GateRules, TimeAgainst, best_int8, decide
 from edge_runtime.builder.job import BuildOptions, Job, job_of
 from edge_runtime.builder.maker import OnnxRuntimeMaker, PlanMaker
-from edge_runtime.builder.measure import metric_of
 from edge_runtime.builder.progress import LoggedProgress, Progress
 from edge_runtime.builder.recipe import Recipe
 from edge_runtime.builder.records import Result, candidate_record, manifest_of, sensitivity_records
 from edge_runtime.builder.reference import Reference, Scoring
-from edge_runtime.builder.tensorrt.maker import TensorRTMaker
+from edge_runtime.builder.scorings import scorings_of
+from edge_runtime.builder.tensorrt.maker import TensorRTMaker, device_trial
 from edge_runtime.builder.trial import Trial, Tried
 from edge_runtime.engine.engine import EngineInfo
-from edge_runtime.errors import EdgeRuntimeError, GateError
-from edge_runtime.evaluation.metrics import Metric
+from edge_runtime.errors import EdgeRuntimeError, GateError, UnsupportedModelError
 from edge_runtime.plan.manifest import SensitivityRecord
 from edge_runtime.plan.store import PlanStore, StoredPlan
 
@@ -70,42 +69,43 @@ def build(
 
 def _built(job: Job, model: FloatModel, data: BuildData, is_rebuild: bool) -> BuiltPlan:
     given, examined = _inputs(job, data)
-    scoring = None
-    held_out = examined.data.held_out
-    if held_out is not None and examined.first_held_out is not None:
-        metric = metric_of(job.recipe, examined.first_held_out)
-        scoring = Scoring(metric, held_out, examined.first_held_out)
-    rules = _rules(job, scoring.metric if scoring else None)
-    with Reference(model, scoring, job.progress) as reference, _target(job, model) as maker:
+    part = model.runnable
+    scorings = scorings_of(job.recipe, examined, has_plugins=part is not model)
+    first_rules, rules = _rules(job, scorings.first), _rules(job, scorings.final)
+    with Reference(part, scorings.first, job.progress) as reference, _device(job, model) as maker:
         trial = Trial(reference, OnnxRuntimeMaker(reference))
-        if maker is not None:
-            given = maker.inputs(given)
-        auction = hold_auction(trial, model, given, rules)
-        target = trial if maker is None else Trial(reference, maker)
-        decision = _decision(target, auction, rules, job)
+        given = given if maker is None else maker.inputs(given)
+        auction = hold_auction(trial, part, given, first_rules)
+        if maker is None:
+            decision = decide(auction.tried, rules, _timed(trial, job))
+        else:
+            candidates, beaten = finalists(auction, first_rules)
+            with device_trial(maker, reference, scorings.final, candidates[0]) as there:
+                tried = [there.run(one, is_optional=one.precision != rules.policy) for one in candidates]
+                decision = decide(tried, rules, _timed(there, job), beaten)
         if job.options.explain:
-            auction = _with_errors(trial, model, given, auction, best_int8(auction.tried, rules))
+            auction = _with_errors(trial, part, given, auction, best_int8(auction.tried, first_rules))
         result = Result(model.graph, decision, auction.errors, rules.metric, examined.keys)
-        return _published(job, target.maker, result, is_rebuild)
+        return _published(job, maker or trial.maker, result, is_rebuild)
 
 
 @contextlib.contextmanager
-def _target(job: Job, model: FloatModel) -> Iterator[TensorRTMaker | None]:
-    """What makes TensorRT's plans, if that is the backend."""
+def _device(job: Job, model: FloatModel) -> Iterator[TensorRTMaker | None]:
+    """What makes TensorRT's plans, if that is the backend.
+
+    Raises:
+        UnsupportedModelError: the model has plugins, which only TensorRT runs.
+    """
     if not job.backend.is_tensorrt:
+        if model.graph.plugin_nodes:
+            raise UnsupportedModelError(
+                f"model {job.recipe.name!r}: its operators in [backend] plugin_ops are TensorRT's, and backend "
+                f"{job.backend.name} has none; use backend tensorrt, or export the model without them"
+            )
         yield None
         return
     with TensorRTMaker(job, model) as maker:
         yield maker
-
-
-def _decision(target: Trial, auction: Auction, rules: GateRules, job: Job) -> Decision:
-    """Decides among what was tried; for TensorRT, the best candidates are built and tried there first."""
-    if not job.backend.is_tensorrt:
-        return decide(auction.tried, rules, _timed(target, job))
-    candidates, beaten = finalists(auction, rules)
-    tried = [target.run(one, is_optional=one.precision != rules.policy) for one in candidates]
-    return decide(tried, rules, _timed(target, job), beaten)
 
 
 def _reused(job: Job) -> tuple[BuiltPlan | None, bool]:
@@ -150,8 +150,8 @@ def _inputs(job: Job, data: BuildData) -> Tuple[CandidateInputs, ExaminedData]:
     return given, examined
 
 
-def _rules(job: Job, metric: Metric | None) -> GateRules:
-    gate = job.recipe.tables.gate
+def _rules(job: Job, scoring: Scoring | None) -> GateRules:
+    gate, metric = job.recipe.tables.gate, scoring.metric if scoring else None
     max_drop = gate.max_drop if gate.max_drop is not None else metric.default_limit if metric else 0.0
     return GateRules(job.policy, metric, max_drop, gate.min_gain, gate.publish_failed)
 
@@ -181,10 +181,10 @@ def _explained(job: Job, plan: BuiltPlan) -> BuiltPlan:
     if plan.sensitivity or not job.options.explain:
         return plan
     model = _float_model(job)
-    with answering(job.recipe, model) as answer, Reference(model, None, job.progress) as reference:
+    with answering(job.recipe, model) as answer, Reference(model.runnable, None, job.progress) as reference:
         trial = Trial(reference, OnnxRuntimeMaker(reference))
         given, _ = _inputs(job, data_of(job.recipe, model.graph.inputs, answer))
-        auction = _with_errors(trial, model, given, Auction(()), None)
+        auction = _with_errors(trial, model.runnable, given, Auction(()), None)
     return replace(plan, sensitivity=tuple(sensitivity_records(auction.errors)))
 
 

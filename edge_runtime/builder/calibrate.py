@@ -90,7 +90,7 @@ def calibrate(
     heard.stage("checking the model")
     model = float_model(recipe, EngineInfo(recipe.name, 1, "onnxruntime", "onnxruntime_onnx", "fp32", "cpu"))
     with answering(recipe, model) as answer:
-        return calibrated(model.single, _inputs(recipe, model, answer, calib_cache, heard), all_activations)
+        return calibrated(model.runnable.single, _inputs(recipe, model, answer, calib_cache, heard), all_activations)
 
 
 def _inputs(

@@ -13,7 +13,7 @@ from edge_runtime.builder.recipe import PrecisionTable, Recipe
 from edge_runtime.calibration.sample import SampleSource
 from edge_runtime.calibration.table import CalibrationTable
 from edge_runtime.errors import UnsupportedModelError
-from edge_runtime.graph.fp16 import to_fp16
+from edge_runtime.graph.fp16 import FloatIO, to_fp16
 from edge_runtime.graph.macs import quantised_nodes
 from edge_runtime.graph.model import OnnxModel
 from edge_runtime.graph.quantize import fold_weights, insert_qdq
@@ -79,11 +79,7 @@ class CandidateMaker:
         """The model in FP16."""
 
         def make() -> OnnxModel:
-            graph = self._half(self.model.single.graph)
-            is_half = any(spec.dtype is DType.FP16 for spec in (*graph.inputs, *graph.outputs))
-            if graph is self.model.single.graph and not is_half:
-                raise UnsupportedModelError(f"{graph.name}: nothing in it can be fp16; build it as fp32")
-            return graph
+            return in_half(self.model.single.graph, self.ranges, self.precision.io)
 
         return Candidate("fp16", "fp16", make, ranges=self.ranges)
 
@@ -105,3 +101,16 @@ class CandidateMaker:
 
     def _half(self, graph: OnnxModel) -> OnnxModel:
         return to_fp16(graph, ranges=self.ranges, io=self.precision.io)
+
+
+def in_half(model: OnnxModel, ranges: Mapping[str, float] | None, io: FloatIO) -> OnnxModel:
+    """The model in FP16.
+
+    Raises:
+        UnsupportedModelError: nothing in it can be.
+    """
+    graph = to_fp16(model, ranges=ranges, io=io)
+    is_half = any(spec.dtype is DType.FP16 for spec in (*graph.inputs, *graph.outputs))
+    if graph is model and not is_half:
+        raise UnsupportedModelError(f"{graph.name}: nothing in it can be fp16; build it as fp32")
+    return graph

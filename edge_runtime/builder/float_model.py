@@ -16,6 +16,7 @@ from edge_runtime.engine.loading import EngineOptions, engine_from_files
 from edge_runtime.graph.float64 import single_precision
 from edge_runtime.graph.freeze import with_values
 from edge_runtime.graph.model import OnnxModel, load_model
+from edge_runtime.graph.plugins import without_plugins
 from edge_runtime.graph.portable import portable
 from edge_runtime.graph.shapes import with_shapes
 from edge_runtime.plan.contents import PlanFiles
@@ -38,6 +39,15 @@ class FloatModel:
     def signature_of(self, graph: OnnxModel) -> Signature:
         """What a graph made from this one takes and gives."""
         return Signature(graph.inputs, graph.outputs, self.profile)
+
+    @cached_property
+    def _standard(self) -> OnnxModel:
+        return without_plugins(self.graph)
+
+    @property
+    def runnable(self) -> FloatModel:
+        """The part that ONNX Runtime runs: all of it, unless plugins implement some of its operators."""
+        return self if self._standard is self.graph else replace(self, graph=self._standard)
 
     @cached_property
     def _single(self) -> OnnxModel:
@@ -73,7 +83,8 @@ def opened_model(recipe: Recipe) -> OnnxModel:
         ConfigError: no such file, or a value that doesn't fit.
         ModelError: the model is broken or can't be used.
     """
-    return with_values(load_model(model_path(recipe)), values_of(recipe.tables))
+    model = load_model(model_path(recipe), recipe.tables.backend.plugin_ops)
+    return with_values(model, values_of(recipe.tables))
 
 
 def float_model(recipe: Recipe, info: EngineInfo) -> FloatModel:
@@ -102,5 +113,5 @@ def answering(recipe: Recipe, model: FloatModel) -> Iterator[Answer | None]:
     if not (tables.calibration.stateful or tables.held_out.stateful):
         yield None
         return
-    with model.opened(model.graph, "fp32") as engine:
+    with model.runnable.opened(model.runnable.graph, "fp32") as engine:
         yield engine.infer

@@ -13,6 +13,7 @@ from edge_runtime.builder.float_model import FloatModel
 from edge_runtime.builder.measure import usual_feeds
 from edge_runtime.builder.progress import Progress
 from edge_runtime.calibration.sample import Sample, SampleSource
+from edge_runtime.engine.engine import Engine
 from edge_runtime.evaluation.distance import Agreement, AgreementScore
 from edge_runtime.evaluation.metrics import Metric, Scorer
 from edge_runtime.tensors import Signature
@@ -40,14 +41,16 @@ class Scoring:
 class Reference:
     """The float model loaded, and its outputs for the held-out samples: kept up to 256 MiB, computed anew beyond.
 
-    `feeds` are what candidates are timed on. A context manager.
+    `feeds` are what candidates are timed on. A context manager, which closes the engine, even one that it was given.
     """
 
-    def __init__(self, model: FloatModel, scoring: Scoring | None, progress: Progress) -> None:
+    def __init__(
+        self, model: FloatModel, scoring: Scoring | None, progress: Progress, engine: Engine | None = None
+    ) -> None:
         self.model = model
         self.scoring = scoring
         self.progress = progress
-        self.engine = model.opened(model.graph, "fp32")
+        self.engine = engine or model.opened(model.graph, "fp32")
         self._kept: List[Outputs] = []
         self._nbytes = 0
         try:

@@ -24,7 +24,6 @@ from edge_runtime.graph.groups import groups
 from edge_runtime.graph.macs import int8_share, mac_tensors, macs, quantised_nodes
 from edge_runtime.graph.model import OnnxModel
 from edge_runtime.graph.outputs import with_extra_outputs
-from edge_runtime.plan.contents import PlanFiles
 from edge_runtime.tensors import Feeds, Signature
 
 
@@ -75,8 +74,7 @@ class Trial:
             score = scorer.result()
             lost = 0.0 if math.isfinite(score.value) else math.inf
             quality = Quality(score, Loss(lost, lost, lost, score.n), agreement)
-        nbytes = PlanFiles(self._model.graph.to_files()).nbytes
-        return Tried(candidate, nbytes, quality=quality, is_reference=True)
+        return Tried(candidate, self.maker.make(candidate).plan.nbytes, quality=quality, is_reference=True)
 
     def run(self, candidate: Candidate, is_optional: bool) -> Tried:
         """Tries one candidate.
@@ -116,7 +114,7 @@ class Trial:
     @cached_property
     def macs(self) -> Dict[str, int]:
         """Multiply-accumulates of each node on the feeds that are timed."""
-        model = self._model.single
+        model = self._model.runnable.single
         graph = with_extra_outputs(model.graph, mac_tensors(model.graph))
         with model.opened(graph, "fp32") as engine:
             outputs = engine.infer(self._reference.feeds)
@@ -126,7 +124,7 @@ class Trial:
     @cached_property
     def _quantisable(self) -> Set[str]:
         """The nodes that could be in INT8 and have multiply-accumulates."""
-        return {node for group in groups(self._model.single.graph) for node in group.nodes} & self.macs.keys()
+        return {node for group in groups(self._model.runnable.single.graph) for node in group.nodes} & self.macs.keys()
 
     def _weighed(self, tried: Tried, graph: OnnxModel) -> Tried:
         """With the share of the work that is in INT8, and the nodes that could be and aren't."""

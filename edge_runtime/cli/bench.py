@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 import typer
 
@@ -12,7 +13,12 @@ from edge_runtime.cli.feeds import feeds_from_npz
 from edge_runtime.cli.flags import engines_option, flag, given, json_option
 from edge_runtime.cli.output import Output, configure_logging
 from edge_runtime.config import environment_layer, merged, validated
+from edge_runtime.errors import DataError, UsageError
+from edge_runtime.plan.files import write_atomically
 from edge_runtime.profiler.settings import BenchSettings
+
+if TYPE_CHECKING:
+    from edge_runtime.profiler.report import BenchReport
 
 
 def command(
@@ -29,13 +35,21 @@ def command(
     batch: Optional[int] = flag(BenchSettings, "batch", "--batch", minimum=1),
     seed: Optional[int] = flag(BenchSettings, "seed", "--seed", minimum=0),
     threads: Optional[int] = flag(BenchSettings, "threads", "--threads", minimum=1),
+    layers: Optional[bool] = flag(BenchSettings, "layers", "--layers"),
+    layer_runs: Optional[int] = flag(BenchSettings, "layer_runs", "--layer-runs", minimum=1),
+    trace: Optional[Path] = typer.Option(
+        None,
+        "--trace",
+        metavar="T.json",
+        help="Where to write the layers of every run, for chrome://tracing or Perfetto; needs --layers.",
+    ),
     inputs: Optional[Path] = typer.Option(
         None, "--input", metavar="I.npz", help="One array per input, under its name, as one feed (default: random)."
     ),
     engines: Path = engines_option(),
     is_json: bool = json_option(),
 ) -> None:
-    """Measure latency and throughput, in this process or against a server.
+    """Measure latency and throughput, in this process or against a server, and time per layer in this process.
 
     Power and heat need a board and are reported as not measured without one.
     """
@@ -44,10 +58,19 @@ def command(
 
     configure_logging()
     flags = given(
-        n=n, warm_up=warm_up, concurrency=concurrency, duration_s=duration_s, batch=batch, seed=seed, threads=threads
+        n=n,
+        warm_up=warm_up,
+        concurrency=concurrency,
+        duration_s=duration_s,
+        batch=batch,
+        seed=seed,
+        threads=threads,
+        layers=layers,
+        layer_runs=layer_runs,
     )
-    layers = merged(environment_layer(os.environ, ("bench",)).get("bench", {}), flags)
-    settings = validated(BenchSettings, layers, "[bench]")
+    given_settings = merged(environment_layer(os.environ, ("bench",)).get("bench", {}), flags)
+    settings = validated(BenchSettings, given_settings, "[bench]")
+    _check_layers(settings, url, trace)
     feeds = None if inputs is None else feeds_from_npz(inputs)
     output = Output(is_json)
     with output.progress() as progress:
@@ -55,7 +78,38 @@ def command(
             report = bench_server(url, model, settings, feeds, progress=progress)
         else:
             report = bench_engine(PlanStore(engines).open(model), settings, feeds, progress=progress)
+    if trace is not None:
+        _write_trace(trace, report)
+    _print(model, report, output)
+
+
+def _print(model: str, report: BenchReport, output: Output) -> None:
+    from edge_runtime.profiler.layers import HEADER
+
     if output.is_json:
         output.document(report.record())
-    else:
-        output.table(f"bench {model}", ("", ""), report.rows())
+        return
+    if report.layers is not None:
+        output.table(f"layers of {model}, in execution order", HEADER, report.layers.rows())
+        for note in report.layers.notes:
+            output.say(note)
+    output.table(f"bench {model}", ("", ""), report.rows())
+
+
+def _check_layers(settings: BenchSettings, url: Optional[str], trace: Optional[Path]) -> None:
+    """Raises UsageError, before anything is measured, if layers or their trace can't be had."""
+    if settings.layers and url is not None:
+        raise UsageError("--layers with --url: a client can't see a server's layers; measure the plan in this process")
+    if trace is None:
+        return
+    if not settings.layers:
+        raise UsageError(f"--trace {trace}: nothing to write without the layers; add --layers")
+    if not trace.parent.is_dir() or (trace.exists() and not trace.is_file()):
+        raise UsageError(f"--trace {trace}: isn't a file in a folder that exists; give another name")
+
+
+def _write_trace(path: Path, report: BenchReport) -> None:
+    try:
+        write_atomically(path, json.dumps(report.trace(), allow_nan=False).encode())
+    except OSError as error:
+        raise DataError(f"{path}: can't be written ({error.strerror})") from error

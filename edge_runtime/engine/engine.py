@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Iterator, Mapping, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.errors import BackendError, InvalidRequestError
+from edge_runtime.errors import BackendError, DeviceLostError, InvalidRequestError
 from edge_runtime.tensors import DType, Feeds, Shape, Signature
 
 logger = logging.getLogger(__name__)
@@ -131,6 +131,8 @@ class Engine:
                 slot.bind(name, shape).fill(value)
             try:
                 slot.run()
+            except DeviceLostError:
+                raise
             except BackendError as error:  # a size or a divisor that is fed in can't be zero
                 failure = error
             else:

@@ -2,34 +2,51 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Callable, Tuple
 
-from edge_runtime.engine.engine import Engine, EngineInfo
-from edge_runtime.engine.onnxruntime import slot_maker
-from edge_runtime.errors import ConfigError
+from edge_runtime.engine import onnxruntime
+from edge_runtime.engine.engine import Engine, EngineInfo, Slot
+from edge_runtime.engine.tensorrt import loading as tensorrt
+from edge_runtime.engine.tensorrt.memory_kind import AUTO
+from edge_runtime.engine.tensorrt.options import TensorRTOptions, check_modes
+from edge_runtime.errors import BackendUnavailableError, ConfigError
 from edge_runtime.onnxruntime_api import SessionOptions
 from edge_runtime.plan.contents import PlanFiles
+from edge_runtime.plan.manifest import Manifest, TargetRecord
 from edge_runtime.plan.store import StoredPlan, open_plan
-from edge_runtime.plan.target import check_target
+from edge_runtime.plan.target import ONNXRUNTIME, check_target, preflight
+from edge_runtime.tensorrt_api import FULL, LEAN, LIBRARIES, installed
 from edge_runtime.tensors import Signature
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class EngineOptions:
     """How many runs at once (`slots`), and how many threads each may use (None: the cores, shared out).
 
-    `warm_up_runs` is how often every slot runs before the engine is handed out; 0 shows a cold start.
+    `warm_up_runs` is how often every slot runs before the engine is handed out; 0 shows a cold start. The rest is for
+    TensorRT: `memory` (auto, mapped, copy) is where inputs and outputs lie, `graphs` (auto, off) is whether runs become
+    CUDA graphs, `plugins` are paths of libraries with operators, and `allows_plan_code` lets a version-compatible plan
+    bring code of its own, which only one of trusted origin may.
     """
 
     slots: int = 1
     threads_per_run: int | None = None
     warm_up_runs: int = 1
+    memory: str = AUTO
+    graphs: str = AUTO
+    plugins: Tuple[str, ...] = ()
+    allows_plan_code: bool = False
 
     def __post_init__(self) -> None:
         if self.slots < 1 or (self.threads_per_run is not None and self.threads_per_run < 1):
             raise ConfigError(f"engine options {self}: expected at least one slot and one thread")
+        check_modes(self.memory, self.graphs)
 
     @property
     def resolved_threads(self) -> int:
@@ -47,9 +64,26 @@ def load(plan: str | os.PathLike[str] | StoredPlan, options: EngineOptions | Non
         BackendError: the engine library refused the plan.
     """
     stored = plan if isinstance(plan, StoredPlan) else open_plan(Path(plan))
-    check_target(stored.manifest)
-    manifest = stored.manifest
-    info = EngineInfo(
+    manifest, chosen = stored.manifest, options or EngineOptions()
+    is_portable = manifest.backend.name == ONNXRUNTIME  # such a plan is for any board, which nobody needs to look at
+    for warning in check_target(manifest) if is_portable else preflight(stored):
+        logger.warning("%s", warning)
+    info = engine_info(manifest)
+    files = stored.open_files()
+    if is_portable:
+        return engine_from_files(files, info, manifest.signature, chosen)
+    what = f"model {info.name!r}"
+    settings = tensorrt_options(info, chosen, manifest.target)
+    tensorrt.try_out_once(stored, settings, what)
+    if chosen.memory == AUTO:
+        settings = tensorrt.with_measured_memory(settings, tensorrt.engines_root(stored))
+    make_slot = tensorrt.slot_maker(files, manifest.signature, settings, what)
+    return _warmed(info, manifest.signature, make_slot, chosen)
+
+
+def engine_info(manifest: Manifest) -> EngineInfo:
+    """What the engine of a manifest's plan is."""
+    return EngineInfo(
         name=manifest.name,
         version=manifest.version,
         backend=f"{manifest.backend.name} {manifest.backend.version}",
@@ -57,7 +91,6 @@ def load(plan: str | os.PathLike[str] | StoredPlan, options: EngineOptions | Non
         precision=manifest.precision,
         device=manifest.backend.device,
     )
-    return engine_from_files(stored.open_files(), info, manifest.signature, options or EngineOptions())
 
 
 def engine_from_bytes(model: bytes, info: EngineInfo, signature: Signature, options: EngineOptions) -> Engine:
@@ -74,11 +107,50 @@ def engine_from_files(plan: PlanFiles, info: EngineInfo, signature: Signature, o
         PlanCorruptError: the weights aren't what they should be.
         BackendError: the engine library refused the plan.
     """
-    settings = SessionOptions(intra_op_threads=options.resolved_threads)
-    engine = Engine(info, signature, slot_maker(plan, signature, settings, f"model {info.name!r}"), options.slots)
+    what = f"model {info.name!r}"
+    make_slot: Callable[[], Slot]
+    if info.backend.split(" ")[0] in LIBRARIES:
+        make_slot = tensorrt.slot_maker(plan, signature, tensorrt_options(info, options), what)
+    else:
+        settings = SessionOptions(intra_op_threads=options.resolved_threads)
+        make_slot = onnxruntime.slot_maker(plan, signature, settings, what)
+    return _warmed(info, signature, make_slot, options)
+
+
+def _warmed(info: EngineInfo, signature: Signature, make_slot: Callable[[], Slot], options: EngineOptions) -> Engine:
+    engine = Engine(info, signature, make_slot, options.slots)
     try:
         engine.warm_up(options.warm_up_runs)
     except BaseException:
         engine.close()
         raise
     return engine
+
+
+def tensorrt_options(info: EngineInfo, options: EngineOptions, target: TargetRecord | None = None) -> TensorRTOptions:
+    """How a plan of TensorRT runs: as the caller wants, on the device that it was built for.
+
+    Raises:
+        BackendUnavailableError: the plan needs plugin libraries that the caller doesn't name.
+    """
+    kind, _, number = info.device.partition(":")
+    library = info.backend.split(" ")[0]
+    is_compatible = target is not None and target.version_compatible
+    given = {Path(path).name for path in options.plugins}
+    missing = [record.path for record in (target.plugins if target else ()) if Path(record.path).name not in given]
+    if missing:
+        raise BackendUnavailableError(
+            f"model {info.name!r}: its plan needs plugin libraries that no option names: {', '.join(missing)}; "
+            "list them as plugins"
+        )
+    if is_compatible and library == FULL and installed(FULL) is None:
+        library = LEAN
+    return TensorRTOptions(
+        device=int(number) if kind == "gpu" else 0,
+        memory=options.memory,
+        graphs=options.graphs,
+        plugins=options.plugins,
+        dla_core=int(number) if kind == "dla" else None,
+        allows_host_code=options.allows_plan_code and (target is None or is_compatible),
+        library=library,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from importlib import metadata
-from typing import Dict, List, Sequence, Set
+from typing import Collection, Dict, List, Sequence, Set
 
 import onnx
 import onnx.checker
@@ -15,6 +15,8 @@ from edge_runtime.errors import ModelError, UnsupportedModelError
 from edge_runtime.graph.source import LIMIT_NBYTES, all_tensors, has_external_data, stored_nbytes, tensor_nbytes
 from edge_runtime.graph.topology import all_graphs, all_nodes, node_graphs
 from edge_runtime.graph.weights import is_large, restore_weights, without_weights
+
+PLUGIN_DOMAIN = "TRT"  # as exporters for TensorRT call it
 
 _DEEPEST = 12  # onnx 1.17 infers the types of a branch anew for each level above it
 
@@ -84,26 +86,49 @@ def inlined(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
     return result
 
 
-def check_operators(proto: onnx.ModelProto, name: str) -> None:
+def check_operators(proto: onnx.ModelProto, name: str, plugin_ops: Collection[str] = ()) -> None:
     """Refuse operators outside the standard domain, or unknown at the model's opset, and subgraphs nested too deep.
+
+    Those of `plugin_ops` that the standard doesn't know pass in the main graph, and get a domain of their own.
 
     Raises:
         UnsupportedModelError: naming domain, operator and node.
     """
     if _depth(proto.graph) > _DEEPEST:
         raise UnsupportedModelError(f"{name}: subgraphs are nested more than {_DEEPEST} deep; export a flatter model")
-    opset = opset_of(proto)
-    for node in all_nodes(proto.graph):
-        _shorten_domain(node)
-        if node.domain:
-            raise UnsupportedModelError(
-                f"{name}: operator {node.op_type!r} of domain {node.domain!r} (node {_title(node)}); "
-                "expected standard ONNX operators only"
-            )
-        if not is_operator(node.op_type, opset):
-            raise UnsupportedModelError(
-                f"{name}: operator {node.op_type!r} (node {_title(node)}) is not one of opset {opset}"
-            )
+    for node in proto.graph.node:
+        if node.op_type in plugin_ops and (node.domain or not is_operator(node.op_type, opset_of(proto))):
+            _shorten_domain(node)
+            node.domain = node.domain or PLUGIN_DOMAIN
+        else:
+            _check_operator(node, opset_of(proto), name)
+        for inner in (inner for graph in node_graphs(node) for inner in all_nodes(graph)):
+            _check_operator(inner, opset_of(proto), name)
+    _import_domains(proto)
+
+
+def _check_operator(node: onnx.NodeProto, opset: int, name: str) -> None:
+    _shorten_domain(node)
+    if node.domain:
+        raise UnsupportedModelError(
+            f"{name}: operator {node.op_type!r} of domain {node.domain!r} (node {_title(node)}); "
+            "expected standard ONNX operators only, or ones that [backend] plugin_ops names"
+        )
+    if not is_operator(node.op_type, opset):
+        raise UnsupportedModelError(
+            f"{name}: operator {node.op_type!r} (node {_title(node)}) is not one of opset {opset}, "
+            "nor named in [backend] plugin_ops"
+        )
+
+
+def _import_domains(proto: onnx.ModelProto) -> None:
+    """Imports the domains of plugins, and no others."""
+    versions = {entry.domain: entry.version for entry in proto.opset_import}
+    used = dict.fromkeys(node.domain for node in proto.graph.node if node.domain)
+    del proto.opset_import[:]
+    proto.opset_import.add(domain="", version=versions[""])
+    for domain in used:
+        proto.opset_import.add(domain=domain, version=versions.get(domain, 1))
 
 
 def _depth(graph: onnx.GraphProto) -> int:

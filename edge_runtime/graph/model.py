@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Dict, FrozenSet, Iterable, Sequence, Tuple, Union
+from typing import Collection, Dict, FrozenSet, Iterable, Sequence, Tuple, Union
 
 import onnx
 
@@ -64,6 +64,11 @@ class OnnxModel:
         """The names of the nodes of the main graph in its order, "" for those without one."""
         return tuple(node.name for node in self.proto.graph.node)
 
+    @cached_property
+    def plugin_nodes(self) -> FrozenSet[str]:
+        """The names of the nodes that plugins implement; they are in no standard."""
+        return frozenset(node.name for node in self.proto.graph.node if node.domain)
+
     @property
     def opset(self) -> int:
         """The version of the standard operators."""
@@ -111,15 +116,15 @@ class OnnxModel:
         return replace(self, proto=proto)
 
 
-def load_model(path: Path) -> OnnxModel:
-    """The checked model of an ONNX file and its external data.
+def load_model(path: Path, plugin_ops: Collection[str] = ()) -> OnnxModel:
+    """The checked model of an ONNX file and its external data; `plugin_ops` are operators that plugins implement.
 
     Raises:
         ModelError: a file is missing, damaged or outside the model's folder, or the graph isn't valid.
         UnsupportedModelError: the model is sound, but has something in it that isn't handled.
     """
     proto, files = read_source(path)
-    return _checked(proto, str(path), files)
+    return _checked(proto, str(path), files, plugin_ops)
 
 
 def model_from_bytes(data: bytes, name: str) -> OnnxModel:
@@ -132,18 +137,18 @@ def model_from_bytes(data: bytes, name: str) -> OnnxModel:
     return _checked(parsed(data, name), name, ((name, hashlib.sha256(data).hexdigest()),))
 
 
-def _checked(proto: onnx.ModelProto, name: str, files: Files) -> OnnxModel:
+def _checked(proto: onnx.ModelProto, name: str, files: Files, plugin_ops: Collection[str] = ()) -> OnnxModel:
     try:
-        return OnnxModel(_sound(proto, name), name, files)
+        return OnnxModel(_sound(proto, name, plugin_ops), name, files)
     except UnicodeDecodeError as error:
         raise ModelError(f"{name}: a name in it isn't UTF-8 text ({error}); the file is damaged") from None
 
 
-def _sound(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
+def _sound(proto: onnx.ModelProto, name: str, plugin_ops: Collection[str]) -> onnx.ModelProto:
     check_header(proto, name)
     check_tensors(proto, name)
     proto = inlined(proto, name)
-    check_operators(proto, name)
+    check_operators(proto, name, plugin_ops)
     check_kernels(proto, name)
     _normalize(proto)
     check_names(proto, name)

@@ -55,16 +55,19 @@ def at_least(proto: onnx.ModelProto, opset: int, name: str) -> onnx.ModelProto:
 
 def _stamp(proto: onnx.ModelProto, opset: int) -> None:
     """Write the opset, and with it the IR version that TensorRT 8.5 (below opset 19) and 10 read."""
+    others = [entry for entry in proto.opset_import if entry.domain]
     del proto.opset_import[:]
     proto.opset_import.add(domain="", version=opset)
+    proto.opset_import.extend(others)
     proto.ir_version = 8 if opset < FP16_SCALE_OPSET else 10
 
 
 def _lower(proto: onnx.ModelProto) -> int:
     """Drop the attributes that say nothing at the lowest opset, which is returned."""
     types = tensor_types(proto)
-    lowest = max([LOWEST_OPSET, *(_oldest_version(node, opset_of(proto), types) for node in all_nodes(proto.graph))])
-    for node in all_nodes(proto.graph):
+    standard = [node for node in all_nodes(proto.graph) if not node.domain]
+    lowest = max([LOWEST_OPSET, *(_oldest_version(node, opset_of(proto), types) for node in standard)])
+    for node in standard:
         known = onnx.defs.get_schema(node.op_type, lowest, "").attributes
         kept = [attribute for attribute in node.attribute if attribute.name in known]
         if len(kept) < len(node.attribute):

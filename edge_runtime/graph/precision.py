@@ -55,7 +55,13 @@ def half_ports(proto: onnx.ModelProto, types: Types, keep: Collection[int]) -> D
     narrow = {name for name, tensor in known.items() if not _fits(tensor)}
     found: Dict[int, Ports] = {}
     for index, node in enumerate(graph.node):
-        if index in keep or node.op_type in _FLOAT32 | _SENSITIVE or any(node_graphs(node)) or _is_special(node, known):
+        if (
+            index in keep
+            or node.domain
+            or node.op_type in _FLOAT32 | _SENSITIVE
+            or any(node_graphs(node))
+            or _is_special(node, known)
+        ):
             continue
         ports = _ports(node, onnx.defs.get_schema(node.op_type, opset_of(proto), ""), types)
         if ports.inputs and not any(node.input[position] in narrow for position in ports.inputs):

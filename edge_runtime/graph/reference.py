@@ -86,7 +86,12 @@ def output_types(node: onnx.NodeProto, opset: int, types: Types, known: Tensors)
     Empty where that can't be told, or where ONNX's inference and ONNX Runtime come to different sizes.
     """
     given = {name: types[name] for name in node.input if name and name in types}
-    if len(given) < len(set(node.input) - {""}) or any(node_graphs(node)) or _is_disputed(node, given, known):
+    if (
+        node.domain
+        or len(given) < len(set(node.input) - {""})
+        or any(node_graphs(node))
+        or _is_disputed(node, given, known)
+    ):
         return {}
     values = {name: known[name] for name in given if name in known and not is_large(known[name])}
     try:
@@ -103,7 +108,11 @@ def is_evaluable(node: onnx.NodeProto, known: Tensors) -> bool:
     In FP16 only what moves numbers: each backend rounds on its own there.
     """
     inputs = [name for name in node.input if name]
-    if not (node.op_type in _MOVES or node.op_type in _ARITHMETIC) or not all(name in known for name in inputs):
+    if (
+        node.domain
+        or not (node.op_type in _MOVES or node.op_type in _ARITHMETIC)
+        or not all(name in known for name in inputs)
+    ):
         return False
     elements = {known[name].data_type for name in inputs}
     return elements <= DTYPES.keys() and (node.op_type in _MOVES or onnx.TensorProto.FLOAT16 not in elements)

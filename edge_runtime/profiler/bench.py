@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import Any, Callable, Mapping
 
 from edge_runtime.client.answers import input_specs
 from edge_runtime.client.client import Client
+from edge_runtime.engine.layers import ProfileOptions
 from edge_runtime.engine.loading import EngineOptions, load
+from edge_runtime.engine.profiling import profile_layers
 from edge_runtime.evaluation.latency import Clock, LatencySummary
-from edge_runtime.plan.store import StoredPlan
+from edge_runtime.plan.store import StoredPlan, open_plan
 from edge_runtime.profiler.closed_loop import LoopLimits, LoopTimes, Progress, closed_loop
 from edge_runtime.profiler.environment import read_environment
 from edge_runtime.profiler.feeds import profile_shapes, random_feeds, served_shapes
+from edge_runtime.profiler.layers import LayerReport
 from edge_runtime.profiler.report import BenchReport, ColdStart, tensor_records
 from edge_runtime.profiler.settings import BenchSettings
 from edge_runtime.tensors import DYNAMIC, Feeds
@@ -29,7 +33,8 @@ def bench_engine(
 ) -> BenchReport:
     """Load time, first inference and, after warm-up, latency of a plan in this process.
 
-    Each of `concurrency` threads has a slot of the engine. `clock` counts nanoseconds.
+    Each of `concurrency` threads has a slot of the engine. `clock` counts nanoseconds. If `settings` ask for layers,
+    the plan is then loaded anew to time them, one run at a time on as many threads.
 
     Raises:
         ConfigError: the model doesn't take `settings.batch` samples.
@@ -40,7 +45,8 @@ def bench_engine(
     environment = read_environment()
     options = EngineOptions(settings.concurrency, settings.threads, warm_up_runs=0)
     start_ns = clock()
-    with load(plan, options) as engine:
+    stored = plan if isinstance(plan, StoredPlan) else open_plan(Path(plan))
+    with load(stored, options) as engine:
         load_ms = (clock() - start_ns) / 1e6
         signature = engine.signature
         chosen = feeds
@@ -50,6 +56,7 @@ def bench_engine(
         first_ms = _elapsed_ms(lambda: engine.infer(chosen), clock)
         latency = _steady(lambda: engine.infer(chosen), settings, progress, clock)
     info = engine.info
+    layers = _layers(stored, chosen, settings, options.resolved_threads, progress) if settings.layers else None
     return BenchReport(
         target={
             "kind": "engine",
@@ -67,6 +74,7 @@ def bench_engine(
         cold_start=ColdStart(load_ms, first_ms),
         latency=latency,
         environment=environment,
+        layers=layers,
     )
 
 
@@ -112,6 +120,14 @@ def bench_server(
         latency=latency,
         environment=environment,
     )
+
+
+def _layers(
+    plan: StoredPlan, feeds: Feeds, settings: BenchSettings, threads: int, progress: Progress | None
+) -> LayerReport:
+    if progress is not None:
+        progress.stage("timing layers")
+    return LayerReport(profile_layers(plan, feeds, ProfileOptions(settings.layer_runs, settings.warm_up, threads)))
 
 
 def _source(feeds: Feeds | None, settings: BenchSettings) -> str:

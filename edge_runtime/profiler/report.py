@@ -7,11 +7,12 @@ from typing import Any, Dict, List, Mapping, Tuple
 
 from edge_runtime.evaluation.latency import LatencySummary
 from edge_runtime.profiler.environment import NOT_MEASURED, Environment
+from edge_runtime.profiler.layers import LayerReport
 from edge_runtime.profiler.settings import BenchSettings
 from edge_runtime.tensors import DType, Feeds
 
 SCHEMA = 1
-_ALWAYS_UNMEASURED = ("power", "temperature", "time per layer")
+_ALWAYS_UNMEASURED = ("power", "temperature")
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class ColdStart:
 class BenchReport:
     """One benchmark of `target` (facts by name, with `kind` `engine` or `server`).
 
-    `input_source` says where the inputs came from; `samples_per_call` is None for a model without a batch axis.
+    `input_source` says where the inputs came from; `samples_per_call` is None for a model without a batch axis;
+    `layers` is None where they weren't timed.
     """
 
     target: Mapping[str, Any]
@@ -40,6 +42,7 @@ class BenchReport:
     cold_start: ColdStart
     latency: LatencySummary
     environment: Environment
+    layers: LayerReport | None = None
 
     @property
     def samples_per_s(self) -> float | None:
@@ -49,9 +52,8 @@ class BenchReport:
     @property
     def not_measured(self) -> Tuple[str, ...]:
         """What a reader might look for and doesn't find here."""
-        if self.cold_start.load_ms is None:
-            return (*_ALWAYS_UNMEASURED, "load time", "the server's machine")
-        return _ALWAYS_UNMEASURED
+        names = (*_ALWAYS_UNMEASURED, *(("time per layer",) if self.layers is None else ()))
+        return (*names, "load time", "the server's machine") if self.cold_start.load_ms is None else names
 
     def record(self) -> Dict[str, Any]:
         """The report as JSON holds it, units in the names; null is unknown or not measured."""
@@ -66,23 +68,34 @@ class BenchReport:
             "cold_start": asdict(self.cold_start),
             "latency": latency,
             "throughput": {"calls_per_s": calls_per_s, "samples_per_s": self.samples_per_s},
+            "layers": None if self.layers is None else self.layers.record(),
             "environment": self.environment.record(),
             "not_measured": list(self.not_measured),
         }
 
+    def trace(self) -> Dict[str, Any]:
+        """The runs and their layers in Chrome's trace format, with what was measured and where.
+
+        The layers must have been timed.
+        """
+        assert self.layers is not None
+        record = self.record()
+        return self.layers.trace({key: record[key] for key in ("target", "settings", "input", "environment")})
+
     def rows(self) -> List[Tuple[str, str]]:
         """Label and text of every figure, for a table."""
-        loaded = self.cold_start.load_ms
+        loaded, callers = self.cold_start.load_ms, self.settings.concurrency
         samples = [] if self.samples_per_s is None else [("", f"{self.samples_per_s:,.1f} samples/s")]
         return [
             *((name.replace("_", " "), str(value)) for name, value in self.target.items() if value is not None),
             ("input", f"{self.input_source}: {_tensors_text(self.inputs)}"),
-            ("concurrency", f"{self.settings.concurrency}"),
+            ("concurrency", f"{callers}"),
             ("load", NOT_MEASURED if loaded is None else f"{loaded:.1f} ms"),
             ("first inference", f"{self.cold_start.first_inference_ms:.3f} ms"),
             ("warm-up", f"{self.settings.warm_up:,} calls"),
             *self.latency.rows(),
             *samples,
+            *([] if self.layers is None else [("layers", self.layers.summary(self.latency.p50_ms, callers))]),
             *self.environment.rows(),
             *((name, NOT_MEASURED) for name in self.not_measured if name != "load time"),
         ]

@@ -21,6 +21,8 @@ class BenchSettings(Settings):
     )
     seed: int = Field(0, ge=0, description="Seed of the random inputs.")
     threads: Optional[int] = Field(None, ge=1, description="Threads inside a run in this process; without it shared.")
+    layers: bool = Field(False, description="Time each layer of the plan too, in runs of their own.")
+    layer_runs: int = Field(100, ge=1, le=10_000, description="Timed runs for the layers; p90 needs 64.")
     protocol: Optional[Literal["http", "grpc"]] = Field(
         None, description="Protocol to a server; without it the URL's, or http."
     )

@@ -172,7 +172,9 @@ class _Streams(_Memory):
                 mark.capture.join(found, mark)
             elif mark and found.capture:
                 self._break("wait_event", found, 905)
-            elif mark and mark.capture is None:
+            elif mark and mark.capture:
+                raise fake_error("wait_event", 907)
+            elif mark:
                 found.queue.append(Operation("wait", waits_for=mark))
 
     def pending(self, stream: int) -> List[str]:

@@ -76,6 +76,7 @@ class Base:
         devices: int = 1,
         has_graphs: bool = True,
         driver: int = 12060,
+        runtime: int = 12060,
         operation_ms: float = 0.25,
     ) -> None:
         self.name = "fake-cuda 1.0"
@@ -85,6 +86,7 @@ class Base:
         self._attributes = attributes
         self._devices = devices
         self._driver = driver
+        self._runtime = runtime
         self._failures: DefaultDict[str, List[BackendError | None]] = defaultdict(list)
         self._lost: DeviceLostError | None = None
         self._thread = threading.local()
@@ -143,7 +145,7 @@ class Devices(Base):
 
     @call(on_any_thread=True)
     def runtime_version(self) -> int:
-        return 12060
+        return self._runtime
 
     @call(on_any_thread=True)
     def device_count(self) -> int:

@@ -2,11 +2,13 @@
 
 It is a fake. It reads real ONNX and gives real results, for ONNX Runtime runs them on the CPU, but nothing timed on it
 is a measurement, plans of it are no plans, and that it takes something doesn't prove that TensorRT would. What it has
-is checked against NVIDIA's bindings in tests/tensorrt/.
+is checked against NVIDIA's bindings in tests/conformance/.
 """
 
+# ruff: noqa: F821 - annotations name classes of the module that is faked
 from __future__ import annotations
 
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, Sequence
 
@@ -47,6 +49,7 @@ def fake_tensorrt(surface: str, cuda: Any = None, **board: Any) -> Any:
     `_board` of the module.
     """
     module: Any = ModuleType("tensorrt", "A fake.")
+    module.__spec__ = ModuleSpec("tensorrt", None)
     module.__version__ = VERSIONS[surface]
     module._surface, module._cuda, module._board = surface, cuda, Board(**board)
     module._major, module._minor = (int(part) for part in surface.split("."))
@@ -77,15 +80,15 @@ def _built(module: Any, name: str, allowed: Sequence[str], severity: Any) -> typ
 def _add_functions(module: Any, names: Sequence[str]) -> None:
     registry = make(module, "IPluginRegistry")
 
-    def init_libnvinfer_plugins(logger: object, namespace: str) -> bool:
+    def init_libnvinfer_plugins(logger: ILogger | Logger | None, namespace: str) -> bool:
         return True
 
     def get_plugin_registry() -> Any:
         return registry
 
-    def volume(iterable: object) -> int:
+    def volume(iterable: iterable) -> int:
         total = 1
-        for size in iterable:  # type: ignore[attr-defined]
+        for size in iterable:
             total *= size
         return total
 

@@ -187,6 +187,8 @@ _KINDS: Dict[str, Callable[[Any], bool]] = {
     "str": lambda value: isinstance(value, str),
     "bool": lambda value: isinstance(value, (bool, np.bool_)),
     "None": lambda value: value is None,
+    "object": lambda value: True,
+    "iterable": lambda value: isinstance(value, Iterable),
     "Dims": _is_dims,
     "ints": lambda value: isinstance(value, (tuple, list)) and all(_is_int(item) for item in value),
     "buffer": _is_buffer,
@@ -238,6 +240,9 @@ class Dims:
 class HostMemory:
     """What an `IHostMemory` has beside its bytes."""
 
+    nbytes = property(lambda self: self._nbytes)
+    dtype = property(lambda self: self._dtype)
+
     def __init__(self, *arguments: Any) -> None:
         raise TypeError("tensorrt.tensorrt.IHostMemory: No constructor defined!")
 
@@ -257,12 +262,8 @@ class HostMemory:
 def host_memory(module: Any, content: bytes) -> Any:
     """An `IHostMemory` with that content: it has the buffer protocol, `nbytes` and `dtype`, and no length."""
     size = len(content)
-    data_type = module.DataType.INT8
-    kind = type(
-        "IHostMemory",
-        (module.IHostMemory, ctypes.Array),
-        {"_length_": size, "_type_": ctypes.c_ubyte, "nbytes": size, "dtype": data_type},
-    )
+    members = {"_length_": size, "_type_": ctypes.c_ubyte, "_nbytes": size, "_dtype": module.DataType.INT8}
+    kind = type("IHostMemory", (module.IHostMemory, ctypes.Array), members)
     made = kind.__new__(kind)
     ctypes.memmove(ctypes.addressof(made), content, size)
     return made

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, FrozenSet, Tuple
+from pathlib import Path
+from typing import Any, Dict, FrozenSet, List, Tuple
 
 from fakes.tensorrt_binding import call_back
 
@@ -26,7 +27,13 @@ class Board:
     context_error: str = ""
     enqueue_error: str = ""
     plugin_libraries: Dict[str, Tuple[str, ...]] = field(default_factory=dict)
-    loaded_libraries: list = field(default_factory=list)
+    loaded_libraries: List[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """JSON has neither tuples nor sets."""
+        self.compute_capability = (int(self.compute_capability[0]), int(self.compute_capability[1]))
+        self.unsupported_ops = frozenset(self.unsupported_ops)
+        self.dla_unsupported_ops = frozenset(self.dla_unsupported_ops)
 
     @property
     def has_fast_fp16(self) -> bool:
@@ -38,7 +45,10 @@ class Board:
 
     @property
     def plugin_ops(self) -> FrozenSet[str]:
-        return frozenset(op for path in self.loaded_libraries for op in self.plugin_libraries[path])
+        """The operators of libraries that the registry loaded, or that are in this process by `ctypes`."""
+        mapped = Path("/proc/self/maps").read_text().split() if self.plugin_libraries else []
+        loaded = [path for path in self.plugin_libraries if path in self.loaded_libraries or path in mapped]
+        return frozenset(op for path in loaded for op in self.plugin_libraries[path])
 
 
 def log(logger: Any, severity: str, text: str) -> None:

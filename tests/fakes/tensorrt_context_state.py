@@ -62,12 +62,14 @@ class ContextState:
     def enqueue_emits_profile(self, value: bool) -> None:
         self._emits = bool(value)
 
+    active_optimization_profile = property(lambda self: self._profile)
+
     @property
-    def active_optimization_profile(self) -> int:
+    def _before_10_active_optimization_profile(self) -> int:
         return self._profile
 
-    @active_optimization_profile.setter
-    def active_optimization_profile(self, value: int) -> None:
+    @_before_10_active_optimization_profile.setter
+    def _before_10_active_optimization_profile(self, value: int) -> None:
         if not self._choose(value):
             raise RuntimeError("Error in set optimization profile.")
 

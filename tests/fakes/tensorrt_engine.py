@@ -89,7 +89,8 @@ class Runtime:
             return None
         problem = problem_of(plan, self._module._surface, self._module._board.compute_capability)
         record = {} if problem else plan_record(plan)
-        if "VERSION_COMPATIBLE" in record.get("flags", ()) and not self._is_host_code_allowed:
+        has_host_code = {"VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME"}.intersection(record.get("flags", ()))
+        if has_host_code == {"VERSION_COMPATIBLE"} and not self._is_host_code_allowed:
             problem = "engine host code isn't allowed: set engine_host_code_allowed to deserialize this engine"
         if record.get("default_device") == "DLA" and self._dla_core < 0 and record["dla_core"] < 0:
             problem = "the engine needs a DLA core, and none is set"

@@ -77,19 +77,27 @@ def layers_of(graph: onnx.GraphProto, activations: Set[str]) -> List[Tuple[str, 
     found: List[Tuple[str, Origin]] = []
     for node in graph.node:
         title = node.name or f"node_of_{node.output[0]}"
-        for weight in _weights_of(node, weights):
-            if weight not in constants:
-                name = names.unique(weight)
-                constants[weight] = f"{name}_output"
-                found.append((name, Origin("CONSTANT", "", "Constant", (), (constants[weight],))))
-        inputs = tuple(constants.get(name, name) for name in node.input if name in activations or name in constants)
-        outputs = tuple(name for name in node.output if name)
+        own = _weights_of(node, weights)
+        is_gemm = node.op_type == "Gemm" and len(node.input) == 3
+        found.extend(_constants(names, constants, own[:-1] if is_gemm and node.input[2] in own else own))
+        kept = [name for name in node.input if name in activations or name in own]
+        if is_gemm:
+            found.extend(_gemm(names, constants, title, node, own))
+            continue
+        inputs = tuple(constants.get(name, name) for name in kept)
         kind = _TYPE_BY_OP.get(node.op_type, "PLUGIN_V2")
-        if node.op_type == "Gemm" and len(node.input) == 3:
-            found.extend(_gemm(names, title, inputs, outputs))
-        else:
-            found.append((names.unique(title), Origin(kind, title, node.op_type, inputs, outputs)))
+        origin = Origin(kind, title, node.op_type, inputs, tuple(filter(None, node.output)))
+        found.append((names.unique(title), origin))
     return found
+
+
+def _constants(names: _Names, constants: Dict[str, str], weights: Sequence[str]) -> Iterator[Tuple[str, Origin]]:
+    """Layers for weights that have none yet."""
+    for weight in weights:
+        if weight not in constants:
+            name = names.unique(weight)
+            constants[weight] = f"{name}_output"
+            yield name, Origin("CONSTANT", "", "Constant", (), (constants[weight],))
 
 
 def _weights_of(node: onnx.NodeProto, weights: Set[str]) -> List[str]:
@@ -99,12 +107,18 @@ def _weights_of(node: onnx.NodeProto, weights: Set[str]) -> List[str]:
     return [name for slot, name in enumerate(node.input) if name in weights and slot not in slots]
 
 
-def _gemm(names: _Names, title: str, inputs: Sequence[str], outputs: Tuple[str, ...]) -> Iterator[Tuple[str, Origin]]:
-    name, wide = names.unique(title), names.unique("ONNXTRT_Broadcast")
-    product, added = f"{name}_output", f"{wide}_output"
-    yield name, Origin("MATRIX_MULTIPLY", title, "Gemm", tuple(inputs[:2]), (product,))
-    yield wide, Origin("SHUFFLE", "", "Reshape", tuple(inputs[2:]), (added,))
-    yield names.unique(title), Origin("ELEMENTWISE", title, "Gemm", (product, added), outputs)
+def _gemm(
+    names: _Names, constants: Dict[str, str], title: str, node: onnx.NodeProto, weights: Sequence[str]
+) -> Iterator[Tuple[str, Origin]]:
+    """A product, and a sum with the bias, which gets its dimensions first."""
+    left, right, bias = (constants.get(name, name) for name in node.input)
+    name = names.unique(title)
+    yield name, Origin("MATRIX_MULTIPLY", title, "Gemm", (left, right), (f"{name}_output",))
+    yield from _constants(names, constants, [node.input[2]] if node.input[2] in weights else [])
+    wide = names.unique("ONNXTRT_Broadcast")
+    yield wide, Origin("SHUFFLE", "", "Reshape", (constants.get(bias, bias),), (f"{wide}_output",))
+    inputs = (f"{name}_output", f"{wide}_output")
+    yield names.unique(title), Origin("ELEMENTWISE", title, "Gemm", inputs, tuple(node.output))
 
 
 def engine_layers(record: Dict[str, Any]) -> List[Dict[str, Any]]:

@@ -149,6 +149,9 @@ class OnnxParser:
 
     def _parsed(self, content: bytes, folder: Path) -> bool:
         network = self._alive()
+        if network.num_layers:
+            log(self._logger, "ERROR", "ModelImporter.cpp:1: Parse was called with a non-empty network definition")
+            return False
         if self._is_used:
             return self._fail(Problem("MODEL_DESERIALIZE_FAILED", "A model was previously parsed!"))
         try:
@@ -158,7 +161,7 @@ class OnnxParser:
             return self._fail(Problem("MODEL_DESERIALIZE_FAILED", "Failed to parse the ONNX model."))
         except (OSError, ValueError, onnx.checker.ValidationError) as error:
             return self._fail(Problem("INVALID_VALUE", f"Failed to open external weights: {error}"))
-        self._is_used = True
+        self._is_used = len(content) > 0
         problems = list(self._problems(model))
         if self._module._major < 10:
             problems = problems[:1]  # it stops at the first
@@ -206,7 +209,7 @@ class OnnxParser:
         for value in real_inputs(model.graph):
             element = value.type.tensor_type.elem_type
             if type_name(element, self._module._major, self._module._minor) is None:
-                yield Problem("UNSUPPORTED_GRAPH", f"input {value.name} has type {TensorProto.DataType.Name(element)}")
+                yield Problem("UNSUPPORTED_NODE", f"input {value.name} has type {TensorProto.DataType.Name(element)}")
         for index, node in enumerate(model.graph.node):
             for code, text in self._node_problems(model, node):
                 yield Problem(code, text, index, node.name, node.op_type)

@@ -35,7 +35,7 @@ _ADDED: Dict[str, Dict[str, str]] = {
         "is_network_supported platform_has_fast_fp16 platform_has_fast_int8 platform_has_tf32 num_DLA_cores "
         "max_DLA_batch_size max_batch_size reset",
         "INetworkDefinition": "num_inputs num_outputs num_layers get_input get_output get_layer mark_output "
-        "unmark_output name has_implicit_batch_dimension",
+        "unmark_output name has_implicit_batch_dimension __len__ __getitem__",
         "ITensor": "name dtype shape location is_shape_tensor is_execution_tensor is_network_input is_network_output "
         "dynamic_range set_dynamic_range reset_dynamic_range",
         "ILayer": "name type num_inputs num_outputs get_input get_output precision precision_is_set reset_precision "

@@ -72,6 +72,29 @@ def test_a_model_without_a_batch_axis_has_no_throughput_in_samples(make_plan):
     assert not any("samples/s" in value for _, value in report.rows())
 
 
+def test_layers_are_timed_on_request_in_runs_of_their_own(make_plan):
+    stages = Stages()
+    settings = BenchSettings(n=5, warm_up=2, layers=True, layer_runs=3)
+    report = bench_engine(make_plan().folder, settings, progress=stages)
+    record = json.loads(json.dumps(report.record()))
+    assert [layer["nodes"] for layer in record["layers"]["layers"]] == [["node_of_y"]]
+    assert record["layers"]["runs"] == 3
+    assert "time per layer" not in record["not_measured"]
+    assert "1 layers on onnxruntime, 3 runs" in dict(report.rows())["layers"]
+    assert stages.seen[-1] == ("timing layers", None)
+
+
+def test_a_trace_says_what_was_measured_and_where(make_plan):
+    trace = bench_engine(make_plan(), BenchSettings(n=5, layers=True, layer_runs=2)).trace()
+    assert trace["metadata"]["target"]["model"] == "relu"
+    assert trace["metadata"]["environment"]["versions"]["onnxruntime"]
+    assert [event["name"] for event in trace["traceEvents"] if event.get("cat") == "run"] == ["run 1", "run 2"]
+
+
+def test_layers_are_null_where_they_were_not_asked_for(make_plan):
+    assert bench_engine(make_plan(), BenchSettings(n=3)).record()["layers"] is None
+
+
 def test_given_inputs_are_used_and_said(make_plan):
     report = bench_engine(make_plan(), BenchSettings(n=3), {"x": np.zeros((2, 4), np.float32)})
     assert (report.input_source, report.samples_per_call) == ("given", 2)

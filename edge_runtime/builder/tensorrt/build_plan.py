@@ -65,6 +65,7 @@ def build_plan(request: BuildRequest, library: TensorRT, hooks: Hooks, cuda: Cud
     library.require(Capability.BUILDER, "building a plan")
     if cuda is None and (library.name == FULL or request.calibration_folder):
         cuda = open_cuda(request.device)  # before TensorRT makes its first object, which fails badly without a driver
+        cuda.use_device(request.device)
     log = MessageLog()
     logger = make_logger(library, log)
     with translated(f"{library.text} failed", log):
@@ -125,7 +126,7 @@ def _calibrating(
         yield None
         return
     assert cuda is not None
-    with BatchSource(Path(request.calibration_folder), cuda) as source:
+    with BatchSource(Path(request.calibration_folder), cuda, request.device) as source:
         calibrator = make_calibrator(build.library, source, errors)
         build.config.int8_calibrator = calibrator
         shapes = _shapes_in(Path(request.calibration_folder))

@@ -62,7 +62,9 @@ class BatchSource:
     `folder` holds `names.txt` with the inputs' names, and `<batch>-<input>.npy` for each batch, all of one shape.
     """
 
-    def __init__(self, folder: Path, cuda: Cuda) -> None:
+    def __init__(self, folder: Path, cuda: Cuda, device: int) -> None:
+        self._cuda = cuda
+        self._ordinal = device
         self.stored: bytes | None = None
         self._names = (folder / "names.txt").read_text(encoding="utf-8").splitlines()
         self._folder = folder
@@ -90,6 +92,7 @@ class BatchSource:
             raise CalibrationError(f"calibration: expected batches of {self._names}, TensorRT wants {list(names)}")
         if self._next == self._count:
             return None
+        self._cuda.use_device(self._ordinal)  # which thread TensorRT asks on is its own affair
         for index, (host, device) in enumerate(zip(self._host, self._device)):
             array = np.load(self._path(self._next, index), mmap_mode="r")
             if array.nbytes != host.nbytes:

@@ -174,8 +174,8 @@ def _raised(event: Mapping[str, Any]) -> EdgeRuntimeError:
     """The child's error, in this process."""
     if event["type"] == "ParseError":
         return ParseError(event["message"], [ParserProblem(**problem) for problem in event["problems"]])
-    kind: Type[EdgeRuntimeError] = _KINDS.get(event["type"]) or getattr(errors, event["type"], BackendError)
-    return kind(event["message"])
+    known: Type[EdgeRuntimeError] = getattr(errors, event["type"], BackendError)
+    return _KINDS.get(event["type"], known)(event["message"])
 
 
 def parser_problems(library: str, models: Sequence[Path], options: ChildOptions) -> Iterator[List[ParserProblem]]:

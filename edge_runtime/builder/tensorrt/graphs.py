@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Tuple
 
-from edge_runtime.builder.candidates import Candidate
+from edge_runtime.builder.candidates import Candidate, in_half
 from edge_runtime.builder.recipe import PrecisionTable
 from edge_runtime.builder.tensorrt.form import IMPLICIT, STRONG, Form
 from edge_runtime.errors import CalibrationError
@@ -39,7 +39,7 @@ def network_inputs(
         return NetworkInputs(single)
     if candidate.precision == "fp16":
         if form.is_typed:
-            return NetworkInputs(candidate.make())
+            return NetworkInputs(in_half(single, candidate.ranges, precision.io))
         return NetworkInputs(single, float_layers=float32_nodes(single, candidate.ranges))
     if candidate.table is None:
         raise CalibrationError(f"{candidate.name}: INT8 needs scales; give calibration data or a table")

@@ -91,7 +91,7 @@ def _parse_problems(library: TensorRT, path: str) -> Any:
     try:
         with translated(library.text, log):
             builder = library.module.Builder(logger)
-            Network(library, builder, logger, is_strongly_typed=True).parse(path, log)
+            Network(library, builder, logger, is_strongly_typed=False).parse(path, log)
     except ParseError as error:
         return problem_records(error.problems)
     except EdgeRuntimeError:

@@ -32,7 +32,7 @@ class DeviceAttributes:
     """What decides how memory is used on a device.
 
     `is_integrated`: the GPU shares the CPU's memory. `can_register_host`: memory that somebody else allocated can be
-    pinned. `has_concurrent_managed`: the CPU may touch managed memory while a kernel runs.
+    pinned (never with pycuda). `has_concurrent_managed`: the CPU may touch managed memory while a kernel runs.
     """
 
     name: str

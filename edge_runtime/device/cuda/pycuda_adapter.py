@@ -1,8 +1,9 @@
-"""CUDA through pycuda: the primary context, which TensorRT shares, and no graphs.
+"""CUDA through pycuda: the primary context, which TensorRT shares; no graphs, and no registration of host memory.
 
 pycuda keeps objects where CUDA has numbers, so each is kept here under a number. It ends the process when a thread ends
-with a context on it, and can free on a thread only with the context of the allocation: both are seen to here. An
-event's number is ours, not CUDA's: pycuda doesn't tell it.
+with a context on it, and frees only where the context of the allocation is current: both are seen to here. An event's
+number is ours, not CUDA's, which pycuda doesn't tell. Its register_host_memory drops a reference too many and crashes
+(seen with pycuda 2026.1 and NumPy 2.4), so it is left alone.
 """
 
 from __future__ import annotations
@@ -22,8 +23,6 @@ from edge_runtime.device.cuda.port import CopyKind, DeviceAttributes, MemoryInfo
 from edge_runtime.errors import BackendError, BackendUnavailableError
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, which pycuda doesn't name
-_HOST_REGISTER_SUPPORTED = 99  # nor this device attribute
-_COHERENT = (7, 2)  # the first integrated GPU that can register host memory
 
 
 @functools.lru_cache(maxsize=None)
@@ -160,7 +159,6 @@ class _Calls:
         self._contexts = _Contexts(driver)
         self._device_memory = _Kept(self._contexts, "device memory")
         self._host_memory = _Kept(self._contexts, "pinned host memory")
-        self._registered = _Kept(self._contexts, "registered host memory")
         self._streams = _Kept(self._contexts, "stream")
         self._events = _Kept(self._contexts, "event")
         self._numbers = itertools.count(1)
@@ -193,14 +191,13 @@ class _Devices(_Calls):
         with self._translated():
             self._driver.init()
             found = self._driver.Device(device)
-            capability = tuple(found.compute_capability())
-            is_integrated = bool(found.get_attribute(self._driver.device_attribute.INTEGRATED))
+            major, minor = found.compute_capability()
             return DeviceAttributes(
                 name=found.name(),
-                compute_capability=(int(capability[0]), int(capability[1])),
-                is_integrated=is_integrated,
+                compute_capability=(int(major), int(minor)),
+                is_integrated=bool(found.get_attribute(self._driver.device_attribute.INTEGRATED)),
                 can_map_host=bool(found.get_attribute(self._driver.device_attribute.CAN_MAP_HOST_MEMORY)),
-                can_register_host=not is_integrated or capability >= _COHERENT,
+                can_register_host=False,
                 has_concurrent_managed=bool(
                     found.get_attribute(self._driver.device_attribute.CONCURRENT_MANAGED_ACCESS)
                 ),
@@ -246,22 +243,17 @@ class _Memory(_Calls):
             array.base.free()
 
     def register_host(self, address: int, nbytes: int, mapped: bool) -> None:
-        flags = self._driver.mem_host_register_flags
-        chosen = flags.PORTABLE | (flags.DEVICEMAP if mapped else 0)
-        with self._translated():
-            array = self._driver.register_host_memory(host_bytes(address, nbytes), chosen)
-            self._registered.add(address, array)
+        raise BackendError(
+            f"{self.name} can't register {nbytes:,} bytes at {address:#x}{' mapped' if mapped else ''}; "
+            "allocate pinned memory and copy, or install cuda-python"
+        )
 
     def unregister_host(self, address: int) -> None:
-        with self._translated(), self._registered.taken(address) as array:
-            array.base.unregister()
+        raise BackendError(f"{self.name}: {address:#x} isn't registered; it can't register memory")
 
     def device_address(self, host_address: int) -> int:
         with self._translated():
-            try:
-                start, array = self._host_memory.around(host_address)
-            except BackendError:
-                start, array = self._registered.around(host_address)
+            start, array = self._host_memory.around(host_address)
             return int(array.base.get_device_pointer()) + host_address - start
 
 

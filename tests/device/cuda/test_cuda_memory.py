@@ -9,6 +9,7 @@ import pytest
 from fakes.cuda import NANO, POISON, FakeCuda
 
 from edge_runtime.device.cuda.memory import DeviceBuffer, HostBuffer, RegisteredBuffer
+from edge_runtime.device.cuda.owned import Lease
 from edge_runtime.device.cuda.streams import Event, Stream
 from edge_runtime.errors import BackendError
 
@@ -134,6 +135,18 @@ def test_memory_stays_until_the_last_view_of_a_closed_buffer_is_gone(fake_cuda: 
     np.asarray(view)[...] = 5
     del view
     assert fake_cuda.counts["free_host"] == 1
+
+
+def test_a_view_that_comes_while_the_buffer_closes_is_refused_and_holds_nothing() -> None:
+    freed: list[int] = []
+    lease, views = Lease("x", 7, freed.append), [threading.Event(), threading.Event()]
+    lease.hold(views[0])
+    lease.close()
+    with pytest.raises(BackendError, match="x is closed"):
+        lease.hold(views[1])
+    assert freed == []
+    del views[0]
+    assert freed == [7]
 
 
 def test_the_last_view_may_go_on_another_thread_and_a_refusal_is_logged(

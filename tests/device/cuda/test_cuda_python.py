@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 from typing import Any, Callable
@@ -168,6 +169,14 @@ def installed() -> Any:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_installed_bindings_have_each_name(installed: Any, name: str) -> None:
     assert any(hasattr(place, name) for place in (installed, *(getattr(installed, each) for each in ENUMERATIONS)))
+
+
+@pytest.mark.parametrize("name", calls())
+def test_the_installed_bindings_take_each_calls_arguments(installed: Any, name: str) -> None:
+    if driver_version() is not None:
+        pytest.skip("this machine has a driver, and the arguments are made up")
+    with contextlib.suppress(BackendError):  # what they don't take is a TypeError
+        calls()[name][0](CudaPython(installed, "of any version"))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,118 @@
+"""What is asked for of one build, from the recipe, the board and the library that there is."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Tuple
+
+from edge_runtime.builder.float_model import FloatModel
+from edge_runtime.builder.job import Job, plugin_records
+from edge_runtime.builder.recipe import BackendTable
+from edge_runtime.builder.tensorrt.attempts import Attempts
+from edge_runtime.builder.tensorrt.form import Form, Wish, form_of
+from edge_runtime.builder.tensorrt.graphs import NetworkInputs
+from edge_runtime.builder.tensorrt.request import BuildRequest, Built
+from edge_runtime.device.power_mode import current_power_mode
+from edge_runtime.plan.manifest import PluginRecord, TargetRecord
+from edge_runtime.plan.target import compute_capability_of
+from edge_runtime.tensorrt_api import TensorRT
+
+
+@dataclass(frozen=True)
+class Orders:
+    """The builds of one job. `compute_capability` is the GPU's, None where it isn't known."""
+
+    job: Job
+    model: FloatModel
+    library: TensorRT
+    compute_capability: Tuple[int, int] | None
+    plugins: Tuple[PluginRecord, ...]
+
+    @property
+    def table(self) -> BackendTable:
+        """`[backend]` of the recipe."""
+        return self.job.recipe.tables.backend
+
+    def form(self, precision: str) -> Form:
+        """How a precision is asked for.
+
+        Raises:
+            UnsupportedModelError: this TensorRT has no such form.
+        """
+        rest = self.job.recipe.tables.precision.rest
+        wish = Wish(precision, rest, self.table.int8, self.table.dla_core is not None)
+        return form_of(wish, self.library.capabilities)
+
+    def carry_out(self, given: NetworkInputs, request: BuildRequest, what: str) -> Built:
+        """Builds, with less memory each time that it runs out.
+
+        Raises:
+            EdgeRuntimeError: it can't be built.
+        """
+        attempts = Attempts(
+            given.graph, self.table, self.job.device, self.job.progress, f"{what} with {self.library.text}"
+        )
+        return attempts.run(request)
+
+    def request(self, given: NetworkInputs, form: Form, plan: Path) -> BuildRequest:
+        """The request of a plan that goes to a path; its ONNX is written beside it."""
+        table = self.table
+        return BuildRequest(
+            library=self.library.name,
+            onnx=str(_written(given, plan.with_suffix(""))),
+            plan=str(plan),
+            profile=self.model.profile,
+            is_strongly_typed=form.is_typed,
+            flags=form.flags,
+            optimization_level=table.optimization_level,
+            timing_cache=str(self._timing_cache()),
+            calibration_cache=given.calibration_cache,
+            float_layers=given.float_layers,
+            half_layers=given.half_layers,
+            dla_core=table.dla_core,
+            device=table.gpu,
+            is_version_compatible=table.version_compatible,
+            hardware_compatibility=table.hardware_compatibility,
+            compute_capabilities=tuple(table.compute_capabilities),
+            plugins=tuple(record.path for record in self.plugins),
+        )
+
+    def _timing_cache(self) -> Path:
+        """The file for this library on this GPU; another device's tactics are worth nothing here."""
+        device = self.job.device
+        facts = [self.library.text, device.board, device.soc, self.compute_capability, self.table.device]
+        key = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+        return (self.job.options.engines / ".timing" / f"{key}.cache").absolute()
+
+    def target(self, form: Form, given: NetworkInputs) -> TargetRecord:
+        """What ties a plan to this board, and what it was built of."""
+        mode, table, device = current_power_mode(), self.table, self.job.device
+        return TargetRecord(
+            form=form.name,
+            compute_capability=None if table.compute_capabilities else self.compute_capability,
+            gpu=device.board,
+            dla_core=table.dla_core,
+            l4t=device.l4t,
+            power_mode=None if mode is None else mode.name,
+            version_compatible=table.version_compatible,
+            hardware_compatibility=table.hardware_compatibility,
+            plugins=list(self.plugins),
+            nodes=list(given.graph.node_order),
+        )
+
+
+def orders_of(job: Job, model: FloatModel, library: TensorRT) -> Orders:
+    """The orders of a job on this board."""
+    capability = compute_capability_of(job.device, job.recipe.tables.backend.gpu)
+    return Orders(job, model, library, capability, tuple(plugin_records(job.recipe)))
+
+
+def _written(given: NetworkInputs, folder: Path) -> Path:
+    folder.mkdir()
+    files = given.graph.to_files()
+    for name, content in files.items():
+        with (folder / name).open("wb") as file:
+            file.writelines([content] if isinstance(content, bytes) else content)
+    return folder / next(iter(files))

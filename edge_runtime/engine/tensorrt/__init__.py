@@ -1,0 +1,1 @@
+"""Plans of TensorRT that run: one owner of the engine, and slots with a context and a stream each."""

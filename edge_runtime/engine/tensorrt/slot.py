@@ -1,0 +1,179 @@
+"""A slot of TensorRT: an execution context, a stream of its own, and memory that both sides reach."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import Any, Callable, Dict, Tuple
+
+import numpy.typing as npt
+
+from edge_runtime.device.cuda.memory import DeviceBuffer
+from edge_runtime.device.cuda.streams import Event, Stream
+from edge_runtime.engine.tensorrt.execution import Execution
+from edge_runtime.engine.tensorrt.graphs import ShapeGraphs
+from edge_runtime.engine.tensorrt.memory_kind import AUTO
+from edge_runtime.engine.tensorrt.plan_engine import PlanEngine
+from edge_runtime.engine.tensorrt.slot_tensors import Shaped, SlotTensors
+from edge_runtime.errors import BackendError, DeviceLostError
+from edge_runtime.tensors import Shape
+
+logger = logging.getLogger(__name__)
+
+Array = npt.NDArray[Any]
+
+
+class TensorRTSlot:
+    """Memory for the profile's largest shapes; a run copies in, computes and copies out on the slot's own stream.
+
+    At shapes that were seen before, a run allocates nothing. `run` and `close` wait for the stream, so memory is never
+    given back or written to while the GPU uses it.
+    """
+
+    def __init__(self, shared: PlanEngine, read_plan: Callable[[], bytes]) -> None:
+        self._shared = shared
+        self._gpu = shared.gpu
+        self._cuda = shared.gpu.cuda
+        self._shapes: Dict[str, Shape] = {}
+        shared.acquire()
+        try:
+            with contextlib.ExitStack() as owned:
+                owned.callback(shared.release)
+                self._construct(owned, read_plan)
+                self._owned = owned.pop_all()
+        except DeviceLostError as error:
+            raise self._gpu.lose(error) from error
+
+    def _construct(self, owned: contextlib.ExitStack, read_plan: Callable[[], bytes]) -> None:
+        self._gpu.enter()
+        self._stream = Stream(self._cuda)
+        owned.callback(self._stream.close)
+        self._done = Event(self._cuda, blocking=True)
+        owned.callback(self._done.close)
+        self._tensors = SlotTensors(self._shared, owned)
+        self._main, self._graphs = self._contexts(owned, read_plan)
+        owned.callback(self._drain)
+        self._tensors.reserve(self._main)
+        if self._graphs and self._tensors.follows_data:
+            self._graphs.close()
+            self._graphs = None
+
+    def _contexts(
+        self, owned: contextlib.ExitStack, read_plan: Callable[[], bytes]
+    ) -> Tuple[Execution, ShapeGraphs | None]:
+        shared, stream = self._shared, self._stream.handle
+        is_on_host = any(tensor.is_host for tensor in shared.tensors)
+        has_graphs = shared.options.graphs == AUTO and self._cuda.has_graphs and not is_on_host
+        make: Callable[[], Execution] | None = None
+        if has_graphs and shared.is_dynamic and shared.shares_scratch:
+            make = self._sharing(owned)
+            main = make()
+        else:
+            main = Execution(*shared.new_context(stream, read_plan), shared.tensors, stream)
+        owned.callback(main.close)
+        if not has_graphs:
+            return main, None
+        graphs = ShapeGraphs(self._cuda, self._stream, main, make, shared.what)
+        owned.callback(graphs.close)
+        return main, graphs
+
+    def _sharing(self, owned: contextlib.ExitStack) -> Callable[[], Execution]:
+        """A maker of contexts that run one after the other on the same scratch memory."""
+        shared, stream, scratch = self._shared, self._stream.handle, 0
+        if shared.scratch_nbytes:
+            buffer = DeviceBuffer(self._cuda, shared.scratch_nbytes, "scratch")
+            owned.callback(buffer.close)
+            scratch = buffer.address
+        return lambda: Execution(*shared.new_sharing_context(stream, scratch), shared.tensors, stream)
+
+    @property
+    def context(self) -> Any:
+        """The `IExecutionContext` of runs without a graph."""
+        return self._main.context
+
+    def bind(self, name: str, shape: Shape) -> Array:
+        """A writable view of this slot's memory for an input; `shape` lies inside the profile."""
+        self._shapes[name] = shape
+        return self._tensors.view(name, shape)
+
+    def run(self) -> Dict[str, Array]:
+        """Runs what is bound; outputs hold until the next run.
+
+        Raises:
+            InvalidRequestError: a value of an input doesn't fit what TensorRT computes with.
+            DeviceLostError: the GPU was lost to this process, now or before.
+            BackendError: TensorRT or CUDA failed; its text is in the message.
+        """
+        self._gpu.enter()
+        try:
+            return self._run()
+        except DeviceLostError as error:
+            raise self._gpu.lose(error) from error
+        except BaseException:
+            self._drain()
+            raise
+
+    def _run(self) -> Dict[str, Array]:
+        tensors, shapes = self._tensors, {spec.name: self._shapes[spec.name] for spec in self._shared.signature.inputs}
+        tensors.narrow(shapes)
+        key = tuple(shapes.values())
+        shaped = tensors.known(key)
+        if shaped is None or self._graphs is None or not self._graphs.launch(key):
+            shaped = self._run_plainly(key, shapes)
+        else:
+            self._wait()
+        tensors.widen(shaped)
+        return shaped.outputs
+
+    def _run_plainly(self, key: Tuple[Shape, ...], shapes: Dict[str, Shape]) -> Shaped:
+        """Runs without a graph, and captures one for the next time."""
+        tensors, graphs = self._tensors, self._graphs
+        execution = graphs.execution(key) if graphs else self._main
+        is_repeated = execution.is_settled and execution.has_shapes(shapes)
+        generation = tensors.generation
+        shaped = tensors.shaped(execution, shapes)
+        if graphs and tensors.generation != generation:
+            graphs.forget()
+        with tensors.asked():
+            self._submit(execution, shaped)
+        answered = tensors.decided(shaped)
+        for copy in answered.copies_out:
+            copy.submit(self._stream)
+        self._wait()
+        execution.is_settled = True
+        if graphs and not shaped.is_fixed:
+            self._graphs = None
+            graphs.close()
+        elif graphs and (is_repeated or execution is not self._main):
+            graphs.capture(key, execution, lambda: self._submit(execution, shaped))
+        return answered
+
+    def _submit(self, execution: Execution, shaped: Shaped) -> None:
+        for copy in shaped.copies_in:
+            copy.submit(self._stream)
+        execution.enqueue()
+        for copy in shaped.copies_out:
+            copy.submit(self._stream)
+
+    def _wait(self) -> None:
+        self._done.record(self._stream)
+        self._done.synchronize()
+        self._tensors.settle()
+
+    def _drain(self) -> None:
+        """Waits for what a failed run left on the stream, so that its memory can be used again."""
+        try:
+            self._stream.synchronize()
+        except DeviceLostError as error:
+            self._gpu.lose(error)
+        except BackendError as error:
+            logger.info("%s: %s", self._shared.what, error)
+
+    def close(self) -> None:
+        """Gives context, stream and memory back, and the engine with its last slot; idempotent."""
+        with contextlib.suppress(DeviceLostError):
+            self._gpu.enter()
+        try:
+            self._owned.close()
+        except BackendError as error:
+            logger.warning("%s: not all of a slot could be given back: %s", self._shared.what, error)

@@ -1,0 +1,274 @@
+"""Whole builds on fake boards: what TensorRT is asked for, what is published, and that it runs. Nothing is timed here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable, Dict
+
+import numpy as np
+import onnx
+import pytest
+from fakes.board_machine import NANO, ORIN, PC, XAVIER, use_machine
+from fakes.tensorrt import plan_model, plan_record
+
+import edge_runtime
+from edge_runtime.builder.builder import BuildOptions, BuiltPlan, build
+from edge_runtime.builder.recipe import make_recipe
+from edge_runtime.builder.tensorrt.build_plan import OutOfMemoryError
+from edge_runtime.builder.tensorrt.network import ParseError
+from edge_runtime.device.identity import DeviceInfo
+from edge_runtime.errors import BackendError, ConfigError, PlanTargetError
+from edge_runtime.plan.manifest import CandidateRecord
+from edge_runtime.tensors import DType
+
+Build = Callable[..., BuiltPlan]
+
+
+class Workshop:
+    """The classifier, its data, and builds of it on one board."""
+
+    def __init__(self, folder: Path, model: bytes) -> None:
+        self.folder = folder
+        (folder / "m.onnx").write_bytes(model)
+        rows = np.random.default_rng(1).normal(size=(128, 4)).astype(np.float32)
+        np.savez(folder / "c.npz", x=rows[:64])
+        np.savez(folder / "h.npz", x=rows[64:])
+
+    def build(self, policy: str, **tables: Any) -> BuiltPlan:
+        content: Dict[str, Any] = {
+            "model": {"path": "m.onnx"},
+            "calibration": {"data": "c.npz"},
+            "held_out": {"data": "h.npz"},
+            "precision": {"policy": policy},
+            "gate": {"latency_budget_s": 0.05},
+        }
+        for name, table in tables.items():
+            content[name] = {**content.get(name, {}), **table}
+        options = BuildOptions(self.folder / "engines", self.folder / "calib_cache")
+        return build(make_recipe(content, "m", self.folder, environ={}), options)
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, classifier: bytes) -> Workshop:
+    return Workshop(tmp_path, classifier)
+
+
+def asked(plan: BuiltPlan) -> Dict[str, Any]:
+    return plan_record(plan.read_plan())
+
+
+def ops(plan: BuiltPlan) -> set[str]:
+    return {node.op_type for node in onnx.load_from_string(plan_model(plan.read_plan())).graph.node}
+
+
+def candidate(plan: BuiltPlan, name: str) -> CandidateRecord:
+    return next(record for record in plan.manifest.candidates if record.name.startswith(name))
+
+
+@pytest.mark.parametrize(
+    ("surface", "device", "policy", "form"),
+    [
+        ("8.2", NANO, "fp16", "weak"),
+        ("8.2", XAVIER, "int8", "implicit"),
+        ("8.4", XAVIER, "int8", "implicit"),
+        ("8.5", ORIN, "int8", "qdq"),
+        ("8.6", ORIN, "fp16", "weak"),
+        ("8.6", ORIN, "int8", "qdq"),
+        ("10.3", ORIN, "fp32", "strong"),
+        ("10.3", ORIN, "fp16", "strong"),
+        ("10.3", ORIN, "int8", "strong"),
+        ("10.13", ORIN, "int8", "strong"),
+        ("11.4", ORIN, "int8", "strong"),
+        ("11.4", PC, "fp16", "strong"),
+    ],
+)
+def test_a_plan_is_built_tried_published_and_runs(
+    workshop: Workshop,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    surface: str,
+    device: DeviceInfo,
+    policy: str,
+    form: str,
+) -> None:
+    use_machine(monkeypatch, tmp_path / "board", surface, device)
+    plan = workshop.build(policy)
+    manifest = plan.manifest
+    assert manifest.precision == policy
+    assert manifest.target is not None
+    assert manifest.target.form == form
+    assert manifest.backend.name == "tensorrt"
+    assert manifest.plan.file == "model.plan"
+    chosen = candidate(plan, policy)
+    assert chosen.verdict == "chosen"
+    assert chosen.agreement is not None
+    assert chosen.agreement.cosine is not None
+    assert chosen.agreement.cosine > 0.99
+    has_qdq = "QuantizeLinear" in ops(plan)
+    assert has_qdq == (policy == "int8" and form != "implicit")
+    with edge_runtime.load(plan) as engine:
+        outputs = engine.infer({"x": np.ones((3, 4), np.float32)})
+    assert outputs["scores"].shape == (3, 3)
+
+
+@pytest.fixture
+def orin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+    """Makes this machine an Orin with the TensorRT of a surface."""
+
+    def made(surface: str = "10.3", device: DeviceInfo = ORIN, **board: Any) -> None:
+        use_machine(monkeypatch, tmp_path / "board", surface, device, **board)
+
+    return made
+
+
+def test_implicit_int8_gets_a_scale_for_every_activation(workshop: Workshop, orin: Callable[..., None]) -> None:
+    orin("8.2", XAVIER)
+    calibration = asked(workshop.build("int8"))["calibration"]
+    assert calibration["is_from_cache"]
+    assert calibration["cache"].startswith("TRT-8201-EntropyCalibration2\n")
+    assert {"x", "h", "r", "scores"} <= calibration["scales"].keys()
+
+
+@pytest.mark.parametrize("surface", ["8.2", "8.6"])
+def test_nodes_kept_in_float_are_held_where_flags_decide(
+    workshop: Workshop, orin: Callable[..., None], surface: str
+) -> None:
+    orin(surface, XAVIER)
+    plan = workshop.build("int8", precision={"policy": "int8", "keep_float": ["head"]}, backend={"int8": "implicit"})
+    record = asked(plan)
+    held = {layer["name"]: layer["precision"] for layer in record["layers"] if layer["precision"]}
+    assert held == {"head": "FLOAT"}
+    assert {"INT8", "OBEY_PRECISION_CONSTRAINTS"} <= set(record["flags"])
+    assert candidate(plan, "int8").kept_float == ["head"]
+
+
+@pytest.mark.parametrize(("surface", "batch_size"), [("8.6", 1), ("8.6", 8), ("10.3", 3)])
+def test_tensorrt_own_calibrator_sees_every_batch_and_fills_the_table(
+    workshop: Workshop, orin: Callable[..., None], surface: str, batch_size: int
+) -> None:
+    orin(surface)
+    plan = workshop.build("int8", calibration={"data": "c.npz", "algorithm": "tensorrt", "batch_size": batch_size})
+    chosen = candidate(plan, "int8")
+    assert chosen.calibrator == "tensorrt"
+    assert chosen.verdict == "chosen"
+    left_out = [note for note in plan.manifest.notes if "have another shape" in note]
+    assert bool(left_out) == (64 % batch_size != 0)
+
+
+def test_no_calibrator_is_said_where_there_is_none(workshop: Workshop, orin: Callable[..., None]) -> None:
+    orin("11.4")
+    with pytest.raises(ConfigError, match='algorithm = "tensorrt" is TensorRT\'s own calibrator'):
+        workshop.build("int8", calibration={"data": "c.npz", "algorithm": "tensorrt"})
+
+
+def test_a_dla_gets_flags_a_cache_and_the_gpu_to_fall_back_on(workshop: Workshop, orin: Callable[..., None]) -> None:
+    orin("10.3", dla_cores=2)
+    plan = workshop.build("int8", backend={"device": "dla:1"})
+    record = asked(plan)
+    assert (record["default_device"], record["dla_core"]) == ("DLA", 1)
+    assert {"INT8", "FP16", "GPU_FALLBACK"} <= set(record["flags"])
+    assert not record["is_strongly_typed"]
+    assert plan.manifest.target is not None
+    assert plan.manifest.target.dla_core == 1
+    assert plan.manifest.backend.device == "dla:1"
+    assert candidate(plan, "fp32").verdict == "unavailable"
+
+
+def test_a_build_that_runs_out_of_memory_is_tried_with_less(workshop: Workshop, orin: Callable[..., None]) -> None:
+    orin("10.3", workspace_nbytes=1 << 50)
+    with pytest.raises(OutOfMemoryError, match=r"memory ran out, with a workspace of 256 MiB.*64 MiB.*16 MiB"):
+        workshop.build("fp16", backend={"workspace_mib": 256})
+    assert not list((workshop.folder / "engines").glob("m/*"))
+
+
+def test_a_failed_build_leaves_the_old_plan_served(workshop: Workshop, monkeypatch: Any, tmp_path: Path) -> None:
+    use_machine(monkeypatch, tmp_path / "sound", "10.3")
+    first = workshop.build("fp16")
+    use_machine(monkeypatch, tmp_path / "broken", "10.3", build_error="no kernel for conv")
+    with pytest.raises(BackendError, match="no kernel for conv"):
+        workshop.build("fp16", backend={"optimization_level": 1})
+    use_machine(monkeypatch, tmp_path / "sound again", "10.3")
+    with edge_runtime.load(first) as engine:
+        assert engine.infer({"x": np.ones((1, 4), np.float32)})["scores"].shape == (1, 3)
+    assert workshop.build("fp16").is_reused
+    assert [path.name for path in (workshop.folder / "engines").iterdir() if path.name.startswith(".build")] == []
+
+
+def test_the_second_build_finds_tactics_in_the_timing_cache(workshop: Workshop, orin: Callable[..., None]) -> None:
+    orin("10.3")
+    first = asked(workshop.build("fp32"))["timing"]
+    again = asked(workshop.build("fp32", gate={"latency_budget_s": 0.06}))["timing"]
+    assert (first["hits"], again["misses"]) == (0, 0)
+    assert first["misses"] == again["hits"] > 0
+
+
+def test_unsupported_operators_are_named_with_their_nodes(workshop: Workshop, orin: Callable[..., None]) -> None:
+    orin("8.6", unsupported_ops=["Relu", "Gemm"])
+    with pytest.raises(ParseError, match=r"refuses 2 nodes: node (hidden|relu).*node (hidden|relu)"):
+        workshop.build("fp16")
+
+
+def test_settings_of_the_recipe_reach_the_builder(workshop: Workshop, orin: Callable[..., None]) -> None:
+    orin("10.3")
+    backend = {"workspace_mib": 64, "optimization_level": 1, "version_compatible": True}
+    plan = workshop.build("fp16", backend=backend)
+    record = asked(plan)
+    assert record["workspace_nbytes"] == 64 << 20
+    assert record["optimization_level"] == 1
+    assert {"VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME"} <= set(record["flags"])
+    assert record["verbosity"] == "DETAILED"
+    assert plan.manifest.target is not None
+    assert plan.manifest.target.version_compatible
+
+
+def test_a_plan_of_another_tensorrt_is_refused_before_it_is_loaded(
+    workshop: Workshop, monkeypatch: Any, tmp_path: Path
+) -> None:
+    use_machine(monkeypatch, tmp_path / "old", "8.6")
+    plan = workshop.build("fp16")
+    use_machine(monkeypatch, tmp_path / "new", "10.3")
+    with pytest.raises(PlanTargetError, match=r"expected 8\.6\.1.*got 10\.3\.0.*edge-runtime build"):
+        edge_runtime.load(plan)
+
+
+def test_int64_is_int32_where_tensorrt_has_no_int64(workshop: Workshop, monkeypatch: Any, tmp_path: Path) -> None:
+    nodes = [onnx.helper.make_node("ArgMax", ["x"], ["y"], "best", axis=1, keepdims=0)]
+    values = [
+        onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 4]),
+        onnx.helper.make_tensor_value_info("y", onnx.TensorProto.INT64, ["n"]),
+    ]
+    graph = onnx.helper.make_graph(nodes, "g", values[:1], values[1:])
+    opsets = [onnx.helper.make_opsetid("", 13)]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    (workshop.folder / "m.onnx").write_bytes(model.SerializeToString())
+    for surface, dtype in (("8.6", DType.INT32), ("10.3", DType.INT64)):
+        use_machine(monkeypatch, tmp_path / surface, surface)
+        plan = workshop.build("fp32", metric={"name": "max-abs"})
+        assert plan.manifest.signature.outputs[0].dtype is dtype
+        with edge_runtime.load(plan) as engine:
+            answer = engine.infer({"x": np.array([[0, 3, 1, 2]], np.float32)})["y"]
+        assert (answer.tolist(), answer.dtype) == ([1], dtype.numpy)
+
+
+def test_int8_on_a_board_without_it_is_what_the_recipe_falls_back_to(
+    workshop: Workshop, orin: Callable[..., None]
+) -> None:
+    orin("8.2", NANO)
+    plan = workshop.build("int8", precision={"policy": "int8", "fallback": "fp16"})
+    assert plan.manifest.precision == "fp16"
+    assert any("fp16 is built instead" in note for note in plan.manifest.notes)
+    auto = workshop.build("auto").manifest.candidates
+    (int8,) = [record for record in auto if record.precision == "int8"]
+    assert (int8.name, int8.verdict) == ("int8", "unavailable")
+    assert "no INT8 hardware" in int8.reason
+
+
+def test_auto_tries_every_width_on_the_device(workshop: Workshop, orin: Callable[..., None]) -> None:
+    orin("10.3")
+    plan = workshop.build("auto")
+    records = {record.name: record for record in plan.manifest.candidates}
+    assert records["fp32"].verdict in ("passed", "chosen")
+    assert records["fp16"].latency is not None
+    built = [record for record in records.values() if record.precision == "int8" and "not built" not in record.reason]
+    assert len(built) == 1
+    assert len([record for record in records.values() if "not built: on ONNX Runtime" in record.reason]) == 3

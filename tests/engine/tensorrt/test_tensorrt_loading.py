@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+import pytest
+from fakes.board_setup import use_in_process
+from fakes.cuda import ORIN
+
+from edge_runtime.engine import loading
+from edge_runtime.engine.engine import EngineInfo
+from edge_runtime.engine.loading import EngineOptions, engine_from_files, load, tensorrt_options
+from edge_runtime.engine.tensorrt.memory_kind import FILE, MeasuredMemory, device_key, write_measured
+from edge_runtime.errors import BackendError, BackendUnavailableError, ConfigError, DeviceLostError
+from edge_runtime.plan.contents import PlanFiles
+from edge_runtime.plan.manifest import Manifest, TargetRecord, range_record, tensor_record
+from edge_runtime.plan.store import PlanStore, StoredPlan
+from edge_runtime.tensors import ShapeRange, Signature
+
+BATCHED = {"x": ShapeRange((1, 4), (2, 4), (8, 4))}
+INFO = EngineInfo("m", 1, "tensorrt 10.3.0", "tensorrt_plan", "fp32", "gpu:0")
+
+
+@pytest.fixture
+def board(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A fake board in this process, whose plans every preflight lets pass."""
+    found = use_in_process(monkeypatch, "10.3")
+    found.cuda.use_device(0)
+    monkeypatch.setattr(loading, "preflight", lambda stored: ("it may be slower",))
+    return found
+
+
+@pytest.fixture
+def stored(
+    board: Any, tmp_path: Path, build_plan: Callable[..., bytes], signature_for: Any, doubling: bytes
+) -> StoredPlan:
+    """A plan of the board in a store."""
+    plan = PlanFiles({"model.plan": build_plan(board.tensorrt, doubling, [BATCHED])})
+    return publish(PlanStore(tmp_path / "engines"), plan, signature_for(doubling, BATCHED))
+
+
+def publish(store: PlanStore, plan: PlanFiles, signature: Signature) -> StoredPlan:
+    def manifest(version: int) -> Manifest:
+        return Manifest.model_validate(
+            {
+                "name": "m",
+                "version": version,
+                "created": "",
+                "edge_runtime": "0",
+                "build_key": "k",
+                "precision": "fp32",
+                "plan": plan.record,
+                "data": {},
+                "device": {},
+                "candidates": [],
+                "source": {"source": "m.onnx", "digest": "d", "files": {}},
+                "backend": {"name": "tensorrt", "version": "10.3.0", "platform": "tensorrt_plan", "device": "gpu:0"},
+                "target": {"form": "strong", "compute_capability": [8, 7]},
+                "inputs": [tensor_record(spec) for spec in signature.inputs],
+                "outputs": [tensor_record(spec) for spec in signature.outputs],
+                "profile": {name: range_record(limits) for name, limits in signature.profile.items()},
+                "max_batch_size": 8,
+            }
+        )
+
+    return store.publish("m", manifest, plan.contents)
+
+
+@pytest.fixture
+def trials(monkeypatch: pytest.MonkeyPatch) -> list:
+    """The requests of trial runs, which all go well."""
+    found: list = []
+
+    def answer(request: Any) -> dict:
+        found.append(request)
+        return {"ok": True, "problem": ""}
+
+    monkeypatch.setattr("edge_runtime.engine.tensorrt.loading.trial_run_in_child", answer)
+    return found
+
+
+def test_a_stored_plan_answers(board: Any, stored: StoredPlan, trials: list, caplog: pytest.LogCaptureFixture) -> None:
+    x = np.arange(12, dtype=np.float32).reshape(3, 4)
+    with load(stored.folder, EngineOptions(slots=2)) as engine:
+        assert engine.info.backend == "tensorrt 10.3.0"
+        np.testing.assert_array_equal(engine.infer({"x": x})["y"], 2 * x)
+    board.cuda.check_leaks()
+    assert "it may be slower" in caplog.text
+
+
+def test_a_plan_is_tried_out_once_on_a_board(stored: StoredPlan, trials: list) -> None:
+    for _ in range(3):
+        load(stored).close()
+    assert len(trials) == 1
+    assert trials[0].path == stored.plan_path
+    assert trials[0].record.sha256 == stored.manifest.plan.sha256
+
+
+def test_a_plan_that_fails_its_trial_is_not_loaded_here(
+    board: Any, stored: StoredPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(request: Any) -> dict:
+        raise BackendError("ended by SIGSEGV")
+
+    monkeypatch.setattr("edge_runtime.engine.tensorrt.loading.trial_run_in_child", fail)
+    monkeypatch.setattr(board.tensorrt, "Runtime", lambda logger: pytest.fail("loaded"))
+    for _ in range(2):
+        with pytest.raises(BackendError, match="SIGSEGV"):
+            load(stored)
+
+
+def test_a_store_that_cannot_be_written_tries_each_time(
+    stored: StoredPlan, trials: list, caplog: pytest.LogCaptureFixture
+) -> None:
+    (stored.folder.parent.parent / ".verified").write_text("a file, no folder")
+    for _ in range(2):
+        load(stored).close()
+    assert len(trials) == 2
+    assert caplog.text.count("tried out each time") == 2
+
+
+@pytest.mark.parametrize(("memory", "copies"), [("auto", True), ("mapped", False), ("copy", True)])
+def test_what_was_measured_on_this_board_is_used(
+    board: Any, stored: StoredPlan, trials: list, memory: str, copies: bool
+) -> None:
+    write_measured(stored.folder.parent.parent / FILE, device_key(ORIN), MeasuredMemory(0, "a test"))
+    load(stored, EngineOptions(memory=memory)).close()
+    assert bool(board.cuda.counts["copy_async"]) == copies
+
+
+def test_small_tensors_are_mapped_until_a_board_was_measured(board: Any, stored: StoredPlan, trials: list) -> None:
+    load(stored).close()
+    assert board.cuda.counts["copy_async"] == 0
+
+
+def test_a_plan_that_was_never_stored_runs_without_a_trial(
+    board: Any, trials: list, build_plan: Callable[..., bytes], signature_for: Any, doubling: bytes
+) -> None:
+    plan = PlanFiles({"model.plan": build_plan(board.tensorrt, doubling, [BATCHED])})
+    x = np.ones((2, 4), np.float32)
+    with engine_from_files(plan, INFO, signature_for(doubling, BATCHED), EngineOptions()) as engine:
+        np.testing.assert_array_equal(engine.infer({"x": x})["y"], 2 * x)
+    assert trials == []
+    board.cuda.check_leaks()
+
+
+def test_a_device_that_is_lost_in_warming_up_is_an_error(
+    board: Any, build_plan: Callable[..., bytes], signature_for: Any, doubling: bytes
+) -> None:
+    plan = PlanFiles({"model.plan": build_plan(board.tensorrt, doubling, [BATCHED])})
+    board.cuda.fail_next("synchronize_event", 700)
+    with pytest.raises(DeviceLostError, match="must be restarted"):
+        engine_from_files(plan, INFO, signature_for(doubling, BATCHED), EngineOptions())
+
+
+@pytest.mark.parametrize(
+    ("device", "ordinal", "core"), [("gpu:0", 0, None), ("gpu:2", 2, None), ("dla:1", 0, 1), ("cpu", 0, None)]
+)
+def test_the_device_is_that_of_the_plan(device: str, ordinal: int, core: int | None) -> None:
+    found = tensorrt_options(EngineInfo("m", 1, "tensorrt 10.3.0", "", "fp32", device), EngineOptions())
+    assert (found.device, found.dla_core) == (ordinal, core)
+
+
+@pytest.mark.parametrize(
+    ("target", "allows", "expected"),
+    [
+        (None, False, False),
+        (None, True, True),
+        (TargetRecord(form="weak"), True, False),
+        (TargetRecord(form="weak", version_compatible=True), True, True),
+        (TargetRecord(form="weak", version_compatible=True), False, False),
+    ],
+)
+def test_a_plan_brings_code_only_if_it_is_version_compatible_and_trusted(
+    monkeypatch: pytest.MonkeyPatch, target: TargetRecord | None, allows: bool, expected: bool
+) -> None:
+    monkeypatch.setattr(loading, "installed", lambda name: "10.3.0")
+    assert tensorrt_options(INFO, EngineOptions(allows_plan_code=allows), target).allows_host_code is expected
+
+
+@pytest.mark.parametrize(
+    ("installed", "is_compatible", "expected"),
+    [("10.3.0", True, "tensorrt"), (None, True, "tensorrt_lean"), (None, False, "tensorrt")],
+)
+def test_the_lean_library_stands_in_for_version_compatible_plans(
+    monkeypatch: pytest.MonkeyPatch, installed: str | None, is_compatible: bool, expected: str
+) -> None:
+    monkeypatch.setattr(loading, "installed", lambda name: installed)
+    target = TargetRecord(form="weak", version_compatible=is_compatible)
+    assert tensorrt_options(INFO, EngineOptions(), target).library == expected
+
+
+def test_plugins_that_a_plan_needs_are_asked_for_by_name() -> None:
+    target = TargetRecord.model_validate({"form": "weak", "plugins": [{"path": "/built/ops.so", "sha256": "0"}]})
+    with pytest.raises(BackendUnavailableError, match=r"plugin libraries that no option names: /built/ops\.so"):
+        tensorrt_options(INFO, EngineOptions(), target)
+    assert tensorrt_options(INFO, EngineOptions(plugins=("/here/ops.so",)), target).plugins == ("/here/ops.so",)
+
+
+@pytest.mark.parametrize("options", [{"memory": "pinned"}, {"graphs": "yes"}])
+def test_engine_options_that_there_are_not_are_refused(options: dict) -> None:
+    with pytest.raises(ConfigError, match="engine option"):
+        EngineOptions(**options)
+    assert logging.getLogger("edge_runtime.engine.loading").name
