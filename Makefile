@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 MATRIX := 3.8 3.10 3.12 3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help install models demo engine serve bench precision check test test-slow test-matrix types check-wheels wheelhouse lint-docker proto clean
+.PHONY: help install models demo engine serve bench precision check test test-slow test-gpu test-matrix types check-wheels wheelhouse lint-docker proto clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ test: models $(VENV)/bindings ## run the suite
 
 test-slow: models $(VENV)/bindings ## run the slow tests
 	@$(BIN)/python -m pytest -m slow
+
+test-gpu: install ## run what needs a GPU: CUDA by each adapter that is installed, and TensorRT if it is
+	@$(BIN)/python -m pytest -m gpu
 
 test-matrix: ## run the suite on Python 3.8, 3.10, 3.12 and 3.13 where pyenv has them
 	@ran=0; for version in $(MATRIX); do \

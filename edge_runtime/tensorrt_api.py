@@ -246,7 +246,6 @@ _LEVELS = {
 
 def make_logger(library: TensorRT, log: MessageLog) -> Any:
     """An `ILogger` that fills `log`. It must outlive all that is made with it."""
-
     base = library.module.ILogger
 
     class Bridge(base):  # type: ignore[misc, valid-type]

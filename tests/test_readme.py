@@ -96,7 +96,7 @@ def test_the_python_of_the_readme_runs(folder: Path, environ: dict[str, str], se
 
 
 def test_the_commands_of_the_documentation_run(folder: Path, environ: dict[str, str], server: str) -> None:
-    for name in ("docs/recipes.md", "docs/serving.md"):
+    for name in ("docs/recipes.md", "docs/serving.md", "docs/profiling.md"):
         for block in re.findall(r"```sh\n(.*?)```", (ROOT / name).read_text(), re.DOTALL):
             shim = f'edge-runtime() {{ {" ".join(map(shlex.quote, COMMAND))} "$@"; }}\n'
             done = subprocess.run(
@@ -118,7 +118,7 @@ def test_every_verb_make_target_and_link_of_the_readme_exists() -> None:
         assert (ROOT / link).exists(), link
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/recipes.md", "docs/serving.md"])
+@pytest.mark.parametrize("name", ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))])
 def test_no_placeholder_is_left(name: str) -> None:
     assert not re.findall(r"^[A-Z_]{4,}$|TODO|TBD", (ROOT / name).read_text(), re.MULTILINE)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import numpy as np
-import numpy.typing as npt
 
 from edge_runtime import tensorrt_api
 from edge_runtime.builder.backend import local_backend
@@ -33,7 +32,6 @@ from edge_runtime.tensors import element_count
 SCHEMA = 1
 
 _SIZES = (4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20)
-_BUDGET_S = 2.0  # for one size
 _FLOAT_NBYTES = 4
 
 
@@ -41,8 +39,9 @@ _FLOAT_NBYTES = 4
 class SizeResult:
     """One size of a tensor: milliseconds of a run with it copied, and the others' latency over that.
 
-    A run writes the input, lets a kernel read it and write an output of that size, and reads that. `pageable` is two
-    copies of ordinary memory over two of pinned memory, without a kernel. `mapped` is None where the device can't map.
+    A run writes the input, lets a kernel read it and write an output of that size, and reads that. `pageable` is to the
+    device and back from ordinary memory, which goes through pinned memory, over the same from pinned memory, without a
+    kernel. `mapped` is None where the device can't map.
     """
 
     nbytes: int
@@ -121,8 +120,10 @@ def _ratio_text(ratio: LatencyRatio | None) -> str:
     return "can't" if ratio is None else f"{ratio.ratio:.2f} ({ratio.low:.2f}-{ratio.high:.2f})"
 
 
-def measure_memory(recipe: Recipe, engines: Path, progress: Progress) -> MemoryReport:
+def measure_memory(recipe: Recipe, engines: Path, progress: Progress, budget_s: float = 3.0) -> MemoryReport:
     """Measures mapped, pinned and pageable memory for the sizes of a recipe's tensors, and keeps the result.
+
+    Each size takes about `budget_s` seconds.
 
     Raises:
         BackendUnavailableError: there is no GPU here, or no TensorRT.
@@ -151,7 +152,7 @@ def measure_memory(recipe: Recipe, engines: Path, progress: Progress) -> MemoryR
             progress.stage("measuring", len(named))
             results = []
             for nbytes in sorted(named):
-                results.append(_measured(nbytes, named[nbytes], engines_by_kind, cuda))
+                results.append(_measured(nbytes, named[nbytes], engines_by_kind, cuda, budget_s))
                 progress.advance()
     engines.mkdir(parents=True, exist_ok=True)
     report = MemoryReport(device.name, tuple(results), engines / FILE)
@@ -176,11 +177,13 @@ def _sizes_of(recipe: Recipe) -> Dict[int, Tuple[str, ...]]:
     return {**{size: () for size in _SIZES if size < largest}, **{size: tuple(names) for size, names in found.items()}}
 
 
-def _measured(nbytes: int, names: Tuple[str, ...], engines: Dict[str, Engine], cuda: Cuda) -> SizeResult:
+def _measured(
+    nbytes: int, names: Tuple[str, ...], engines: Dict[str, Engine], cuda: Cuda, budget_s: float
+) -> SizeResult:
     calls = [_run(engine, nbytes) for engine in engines.values()]
-    runs = interleaved(*calls, options=TimingOptions(budget_s=_BUDGET_S))
+    runs = interleaved(*calls, options=TimingOptions(budget_s=budget_s * 2 / 3))
     with _copies(nbytes, cuda) as (pinned, pageable):
-        copies = interleaved(pinned, pageable, options=TimingOptions(budget_s=_BUDGET_S / 2))
+        copies = interleaved(pinned, pageable, options=TimingOptions(budget_s=budget_s / 3))
     mapped = runs.ratios[1] if len(calls) > 1 else None
     return SizeResult(nbytes, names, runs.summaries[0].p50_ms, mapped, copies.ratios[1])
 
@@ -200,13 +203,18 @@ def _run(engine: Engine, nbytes: int) -> Callable[[], object]:
 
 @contextlib.contextmanager
 def _copies(nbytes: int, cuda: Cuda) -> Iterator[Tuple[Callable[[], object], Callable[[], object]]]:
-    """To the device and back, from pinned memory and from ordinary memory."""
-    with DeviceBuffer(cuda, nbytes) as there, Stream(cuda) as stream, HostBuffer(cuda, nbytes) as pinned:
-        ordinary: npt.NDArray[np.uint8] = np.zeros(nbytes, np.uint8)
+    """To the device and back: what lies in pinned memory, and what has to go through it."""
+    with DeviceBuffer(cuda, nbytes) as there, Stream(cuda) as stream, HostBuffer(cuda, nbytes) as buffer:
+        ordinary, pinned = np.zeros(nbytes, np.uint8), buffer.array(np.uint8, (nbytes,))
 
-        def both_ways(address: int) -> None:
-            stream.copy(there.address, address, nbytes, CopyKind.HOST_TO_DEVICE)
-            stream.copy(address, there.address, nbytes, CopyKind.DEVICE_TO_HOST)
+        def pinned_copies() -> None:
+            stream.copy(there.address, buffer.address, nbytes, CopyKind.HOST_TO_DEVICE)
+            stream.copy(buffer.address, there.address, nbytes, CopyKind.DEVICE_TO_HOST)
             stream.synchronize()
 
-        yield (lambda: both_ways(pinned.address)), (lambda: both_ways(ordinary.ctypes.data))
+        def pageable_copies() -> None:
+            np.copyto(pinned, ordinary)
+            pinned_copies()
+            np.copyto(ordinary, pinned)
+
+        yield pinned_copies, pageable_copies

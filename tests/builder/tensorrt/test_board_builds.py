@@ -1,4 +1,4 @@
-"""Whole builds on fake boards: what TensorRT is asked for, what is published, and that it runs. Nothing is timed here."""
+"""Whole builds on fake boards: what TensorRT is asked for, what is published, and that it runs."""
 
 from __future__ import annotations
 
@@ -65,6 +65,16 @@ def candidate(plan: BuiltPlan, name: str) -> CandidateRecord:
     return next(record for record in plan.manifest.candidates if record.name.startswith(name))
 
 
+@pytest.fixture
+def board(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+    """Makes this machine a board with the TensorRT of a surface: by default an Orin on JetPack 6."""
+
+    def made(surface: str = "10.3", device: DeviceInfo = ORIN, **settings: Any) -> None:
+        use_machine(monkeypatch, tmp_path / "board", surface, device, **settings)
+
+    return made
+
+
 @pytest.mark.parametrize(
     ("surface", "device", "policy", "form"),
     [
@@ -83,15 +93,9 @@ def candidate(plan: BuiltPlan, name: str) -> CandidateRecord:
     ],
 )
 def test_a_plan_is_built_tried_published_and_runs(
-    workshop: Workshop,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    surface: str,
-    device: DeviceInfo,
-    policy: str,
-    form: str,
+    workshop: Workshop, board: Callable[..., None], surface: str, device: DeviceInfo, policy: str, form: str
 ) -> None:
-    use_machine(monkeypatch, tmp_path / "board", surface, device)
+    board(surface, device)
     plan = workshop.build(policy)
     manifest = plan.manifest
     assert manifest.precision == policy
@@ -111,18 +115,8 @@ def test_a_plan_is_built_tried_published_and_runs(
     assert outputs["scores"].shape == (3, 3)
 
 
-@pytest.fixture
-def orin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
-    """Makes this machine an Orin with the TensorRT of a surface."""
-
-    def made(surface: str = "10.3", device: DeviceInfo = ORIN, **board: Any) -> None:
-        use_machine(monkeypatch, tmp_path / "board", surface, device, **board)
-
-    return made
-
-
-def test_implicit_int8_gets_a_scale_for_every_activation(workshop: Workshop, orin: Callable[..., None]) -> None:
-    orin("8.2", XAVIER)
+def test_implicit_int8_gets_a_scale_for_every_activation(workshop: Workshop, board: Callable[..., None]) -> None:
+    board("8.2", XAVIER)
     calibration = asked(workshop.build("int8"))["calibration"]
     assert calibration["is_from_cache"]
     assert calibration["cache"].startswith("TRT-8201-EntropyCalibration2\n")
@@ -131,9 +125,9 @@ def test_implicit_int8_gets_a_scale_for_every_activation(workshop: Workshop, ori
 
 @pytest.mark.parametrize("surface", ["8.2", "8.6"])
 def test_nodes_kept_in_float_are_held_where_flags_decide(
-    workshop: Workshop, orin: Callable[..., None], surface: str
+    workshop: Workshop, board: Callable[..., None], surface: str
 ) -> None:
-    orin(surface, XAVIER)
+    board(surface, XAVIER)
     plan = workshop.build("int8", precision={"policy": "int8", "keep_float": ["head"]}, backend={"int8": "implicit"})
     record = asked(plan)
     held = {layer["name"]: layer["precision"] for layer in record["layers"] if layer["precision"]}
@@ -144,9 +138,9 @@ def test_nodes_kept_in_float_are_held_where_flags_decide(
 
 @pytest.mark.parametrize(("surface", "batch_size"), [("8.6", 1), ("8.6", 8), ("10.3", 3)])
 def test_tensorrt_own_calibrator_sees_every_batch_and_fills_the_table(
-    workshop: Workshop, orin: Callable[..., None], surface: str, batch_size: int
+    workshop: Workshop, board: Callable[..., None], surface: str, batch_size: int
 ) -> None:
-    orin(surface)
+    board(surface)
     plan = workshop.build("int8", calibration={"data": "c.npz", "algorithm": "tensorrt", "batch_size": batch_size})
     chosen = candidate(plan, "int8")
     assert chosen.calibrator == "tensorrt"
@@ -155,14 +149,14 @@ def test_tensorrt_own_calibrator_sees_every_batch_and_fills_the_table(
     assert bool(left_out) == (64 % batch_size != 0)
 
 
-def test_no_calibrator_is_said_where_there_is_none(workshop: Workshop, orin: Callable[..., None]) -> None:
-    orin("11.4")
+def test_no_calibrator_is_said_where_there_is_none(workshop: Workshop, board: Callable[..., None]) -> None:
+    board("11.4")
     with pytest.raises(ConfigError, match='algorithm = "tensorrt" is TensorRT\'s own calibrator'):
         workshop.build("int8", calibration={"data": "c.npz", "algorithm": "tensorrt"})
 
 
-def test_a_dla_gets_flags_a_cache_and_the_gpu_to_fall_back_on(workshop: Workshop, orin: Callable[..., None]) -> None:
-    orin("10.3", dla_cores=2)
+def test_a_dla_gets_flags_a_cache_and_the_gpu_to_fall_back_on(workshop: Workshop, board: Callable[..., None]) -> None:
+    board("10.3", dla_cores=2)
     plan = workshop.build("int8", backend={"device": "dla:1"})
     record = asked(plan)
     assert (record["default_device"], record["dla_core"]) == ("DLA", 1)
@@ -174,8 +168,8 @@ def test_a_dla_gets_flags_a_cache_and_the_gpu_to_fall_back_on(workshop: Workshop
     assert candidate(plan, "fp32").verdict == "unavailable"
 
 
-def test_a_build_that_runs_out_of_memory_is_tried_with_less(workshop: Workshop, orin: Callable[..., None]) -> None:
-    orin("10.3", workspace_nbytes=1 << 50)
+def test_a_build_that_runs_out_of_memory_is_tried_with_less(workshop: Workshop, board: Callable[..., None]) -> None:
+    board("10.3", workspace_nbytes=1 << 50)
     with pytest.raises(OutOfMemoryError, match=r"memory ran out, with a workspace of 256 MiB.*64 MiB.*16 MiB"):
         workshop.build("fp16", backend={"workspace_mib": 256})
     assert not list((workshop.folder / "engines").glob("m/*"))
@@ -194,22 +188,22 @@ def test_a_failed_build_leaves_the_old_plan_served(workshop: Workshop, monkeypat
     assert [path.name for path in (workshop.folder / "engines").iterdir() if path.name.startswith(".build")] == []
 
 
-def test_the_second_build_finds_tactics_in_the_timing_cache(workshop: Workshop, orin: Callable[..., None]) -> None:
-    orin("10.3")
+def test_the_second_build_finds_tactics_in_the_timing_cache(workshop: Workshop, board: Callable[..., None]) -> None:
+    board("10.3")
     first = asked(workshop.build("fp32"))["timing"]
     again = asked(workshop.build("fp32", gate={"latency_budget_s": 0.06}))["timing"]
     assert (first["hits"], again["misses"]) == (0, 0)
     assert first["misses"] == again["hits"] > 0
 
 
-def test_unsupported_operators_are_named_with_their_nodes(workshop: Workshop, orin: Callable[..., None]) -> None:
-    orin("8.6", unsupported_ops=["Relu", "Gemm"])
+def test_unsupported_operators_are_named_with_their_nodes(workshop: Workshop, board: Callable[..., None]) -> None:
+    board("8.6", unsupported_ops=["Relu", "Gemm"])
     with pytest.raises(ParseError, match=r"refuses 2 nodes: node (hidden|relu).*node (hidden|relu)"):
         workshop.build("fp16")
 
 
-def test_settings_of_the_recipe_reach_the_builder(workshop: Workshop, orin: Callable[..., None]) -> None:
-    orin("10.3")
+def test_settings_of_the_recipe_reach_the_builder(workshop: Workshop, board: Callable[..., None]) -> None:
+    board("10.3")
     backend = {"workspace_mib": 64, "optimization_level": 1, "version_compatible": True}
     plan = workshop.build("fp16", backend=backend)
     record = asked(plan)
@@ -251,9 +245,9 @@ def test_int64_is_int32_where_tensorrt_has_no_int64(workshop: Workshop, monkeypa
 
 
 def test_int8_on_a_board_without_it_is_what_the_recipe_falls_back_to(
-    workshop: Workshop, orin: Callable[..., None]
+    workshop: Workshop, board: Callable[..., None]
 ) -> None:
-    orin("8.2", NANO)
+    board("8.2", NANO)
     plan = workshop.build("int8", precision={"policy": "int8", "fallback": "fp16"})
     assert plan.manifest.precision == "fp16"
     assert any("fp16 is built instead" in note for note in plan.manifest.notes)
@@ -263,8 +257,8 @@ def test_int8_on_a_board_without_it_is_what_the_recipe_falls_back_to(
     assert "no INT8 hardware" in int8.reason
 
 
-def test_auto_tries_every_width_on_the_device(workshop: Workshop, orin: Callable[..., None]) -> None:
-    orin("10.3")
+def test_auto_tries_every_width_on_the_device(workshop: Workshop, board: Callable[..., None]) -> None:
+    board("10.3")
     plan = workshop.build("auto")
     records = {record.name: record for record in plan.manifest.candidates}
     assert records["fp32"].verdict in ("passed", "chosen")
