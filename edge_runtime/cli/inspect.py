@@ -17,20 +17,25 @@ if TYPE_CHECKING:
     from edge_runtime.calibration.report import CalibrationReport
     from edge_runtime.calibration.table import CalibrationTable
     from edge_runtime.graph.model import OnnxModel
+    from edge_runtime.plan.manifest import TargetRecord
     from edge_runtime.plan.store import StoredPlan
     from edge_runtime.tensors import TensorSpec
+
+
+_PLAN_SUFFIXES = (".plan", ".engine", ".trt")
 
 
 def command(
     target: str = typer.Argument(
         ...,
         metavar="MODEL|PATH",
-        help="A model's name, a folder of a plan or of a calibration, an .onnx file or a calibration .cache file.",
+        help="A model's name, a folder of a plan or of a calibration, an .onnx file, a TensorRT .plan or .engine file, "
+        "or a calibration .cache file.",
     ),
     engines: Path = engines_option(),
     is_json: bool = json_option(),
 ) -> None:
-    """Show what a plan, an ONNX model or a calibration cache holds."""
+    """Show what a plan, an ONNX model or a calibration cache holds, and whether a plan loads on this machine."""
     from edge_runtime.calibration.histogram_file import HISTOGRAMS_FILE
     from edge_runtime.calibration.report import read_report
     from edge_runtime.calibration.table import CalibrationTable
@@ -44,6 +49,8 @@ def command(
         path = _latest(path, HISTOGRAMS_FILE) or path
     if path.suffix.lower() == ".onnx":
         _show_model(load_model(path), output)
+    elif path.suffix in _PLAN_SUFFIXES:
+        _show_plan_file(path, output)
     elif path.suffix == ".cache":
         _show_table(path, CalibrationTable.read(path), output)
     elif path.name == HISTOGRAMS_FILE:
@@ -56,19 +63,70 @@ def command(
         _show_plan(PlanStore(engines).open(target), output)
 
 
+def _show_plan_file(path: Path, output: Output) -> None:
+    """A TensorRT plan from anywhere, by what its header says."""
+    from edge_runtime.plan.header import read_header
+
+    header = read_header(path)
+    gpus = None if header.capabilities is None else [f"{major}.{minor}" for major, minor in header.capabilities]
+    if output.is_json:
+        version = ".".join(map(str, header.version)) or None
+        output.document(
+            {"plan": str(path), "library": header.library, "version": version, "compute_capabilities": gpus}
+        )
+        return
+    rows = [["made by", header.text], ["compute capabilities", ", ".join(gpus) if gpus else "not in the header"]]
+    output.table(f"{path} ({path.stat().st_size:,} bytes)", ("", ""), rows)
+
+
+def _verdict(stored: StoredPlan) -> tuple[str, List[str]]:
+    """Whether a plan loads on this machine, and what should be known of that."""
+    from edge_runtime.errors import EdgeRuntimeError
+    from edge_runtime.plan.target import preflight
+
+    try:
+        warnings = preflight(stored)
+    except EdgeRuntimeError as error:
+        return "no", [str(error)]
+    return "yes", list(warnings)
+
+
+def _target_rows(target: Optional[TargetRecord]) -> List[List[str]]:
+    if target is None:
+        return []
+    major_minor = "not known" if target.compute_capability is None else ".".join(map(str, target.compute_capability))
+    facts = {
+        "form": target.form,
+        "GPU": f"{target.gpu}, compute capability {major_minor}",
+        "DLA core": target.dla_core,
+        "L4T": target.l4t,
+        "power mode": target.power_mode,
+        "loads elsewhere": ", ".join(
+            ["later TensorRT"] * target.version_compatible
+            + [target.hardware_compatibility] * (target.hardware_compatibility != "none")
+        ),
+        "plugins": ", ".join(record.path for record in target.plugins),
+    }
+    return [[name, str(value)] for name, value in facts.items() if value not in (None, "")]
+
+
 def _show_plan(stored: StoredPlan, output: Output) -> None:
     """A plan; its bytes are checked against the manifest on the way."""
     stored.read_plan()
     manifest = stored.manifest
+    loads, remarks = _verdict(stored)
     if output.is_json:
         document = manifest.model_dump(mode="json", by_alias=True)
-        output.document({"plan": str(stored.plan_path), "digest": "ok", "manifest": document})
+        here = {"loads": loads == "yes", "remarks": remarks}
+        output.document({"plan": str(stored.plan_path), "digest": "ok", "here": here, "manifest": document})
         return
     signature = manifest.signature
     rows: List[List[str]] = [
         ["plan", f"{stored.plan_path} ({manifest.plan.total_nbytes:,} bytes, digest ok)"],
         ["precision", manifest.precision + (" (forced: it failed the gate)" if manifest.forced else "")],
         ["backend", f"{manifest.backend.name} {manifest.backend.version} on {manifest.backend.device}"],
+        ["loads here", loads],
+        *_target_rows(manifest.target),
         ["built", f"{manifest.created} from {manifest.source.source}"],
         ["largest batch", str(manifest.max_batch_size or "not batched")],
         *([f"input {spec.name}", f"{spec.dtype.value} {signature.profile[spec.name]}"] for spec in signature.inputs),
@@ -77,7 +135,7 @@ def _show_plan(stored: StoredPlan, output: Output) -> None:
     output.table(f"{manifest.name} version {manifest.version}", ("", ""), rows)
     show_candidates("candidates", manifest.candidates, output)
     show_sensitivity(manifest.candidates, manifest.sensitivity, output)
-    for line in (*manifest.notes, f"chosen {manifest.reason}"):
+    for line in (*manifest.notes, f"chosen {manifest.reason}", *remarks):
         output.say(line)
 
 

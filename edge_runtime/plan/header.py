@@ -6,11 +6,14 @@ Plans from before 8.6 (`ptrt`) hold only the number of their serialization, whic
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Tuple
 
 from edge_runtime.errors import PlanCorruptError
+from edge_runtime.plan.contents import opened
 
 HEADER_NBYTES = 64
 
@@ -36,6 +39,22 @@ class PlanHeader:
         """Library and version."""
         number = ".".join(map(str, self.version)) or "of an unknown version before 8.6"
         return f"{self.library} {number}"
+
+
+def read_header(path: Path) -> PlanHeader:
+    """The header of a plan file, held against the file's size.
+
+    Raises:
+        PlanCorruptError: it can't be read, isn't a TensorRT plan, or has another size than it says.
+    """
+    with opened(path) as file:
+        header = header_from_bytes(file.read(HEADER_NBYTES), str(path))
+        nbytes = os.fstat(file.fileno()).st_size
+    if header.nbytes not in (None, nbytes):
+        raise PlanCorruptError(
+            f"{path}: expected {header.nbytes} bytes, as its header says, got {nbytes}; build the plan again"
+        )
+    return header
 
 
 def header_from_bytes(data: bytes, source: str) -> PlanHeader:

@@ -11,8 +11,7 @@ from edge_runtime import onnxruntime_api, tensorrt_api
 from edge_runtime.device.identity import DeviceInfo, identify
 from edge_runtime.device.power_mode import current_power_mode
 from edge_runtime.errors import BackendUnavailableError, EdgeRuntimeError, PlanCorruptError, PlanTargetError
-from edge_runtime.plan.contents import opened
-from edge_runtime.plan.header import HEADER_NBYTES, header_from_bytes
+from edge_runtime.plan.header import read_header
 from edge_runtime.plan.manifest import Manifest, TargetRecord
 from edge_runtime.plan.store import StoredPlan
 
@@ -214,8 +213,7 @@ class _Check:
 
 def _check_header(stored: StoredPlan) -> None:
     manifest = stored.manifest
-    with opened(stored.plan_path) as file:
-        header = header_from_bytes(file.read(HEADER_NBYTES), str(stored.plan_path))
+    header = read_header(stored.plan_path)
     expected, version = manifest.backend.name, version_numbers(manifest.backend.version) or ()
     made_by = tensorrt_api.FULL if expected == tensorrt_api.LEAN else expected
     shown = min(3, len(version), len(header.version))
@@ -223,11 +221,6 @@ def _check_header(stored: StoredPlan) -> None:
         raise PlanCorruptError(
             f"{stored.plan_path}: expected a plan of {expected} {manifest.backend.version}, as its manifest says, "
             f"got one of {header.text}; build it again: {rebuild_command(stored)}"
-        )
-    if header.nbytes not in (None, manifest.plan.nbytes):
-        raise PlanCorruptError(
-            f"{stored.plan_path}: expected {header.nbytes} bytes, as its header says, got {manifest.plan.nbytes}; "
-            f"build it again: {rebuild_command(stored)}"
         )
 
 

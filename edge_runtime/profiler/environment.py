@@ -10,15 +10,17 @@ from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
-from edge_runtime import __version__, onnxruntime_api
+from edge_runtime import __version__, onnxruntime_api, tensorrt_api
 from edge_runtime.device.identity import DeviceInfo, identify
+from edge_runtime.device.memory import read_memory
+from edge_runtime.device.power_mode import current_power_mode
 
 NOT_MEASURED = "not measured"
 
 
 @dataclass(frozen=True)
 class Environment:
-    """Hardware, clocks, load and versions; None is unknown."""
+    """Hardware, power mode, clocks, load and versions; None is unknown."""
 
     device: DeviceInfo
     cores_usable: int
@@ -29,12 +31,12 @@ class Environment:
     load_average_1_min: float | None
     python: str
     versions: Dict[str, str | None]
+    power_mode: str | None = None
 
     def record(self) -> Dict[str, Any]:
-        """As reports write it; the power mode is None, for no board was asked."""
-        device = self.device.record()
+        """As reports write it."""
         rest = {key: value for key, value in asdict(self).items() if key != "device"}
-        return {**device, **rest, "power_mode": None}
+        return {**self.device.record(), **rest}
 
     def rows(self) -> List[Tuple[str, str]]:
         """Label and text of every figure, for a table."""
@@ -47,7 +49,7 @@ class Environment:
             ("machine", f"{self.device.machine}, {self.device.cpu}, {self.cores_usable} cores usable"),
             ("memory", memory or "unknown"),
             ("clocks", clocks or "unknown"),
-            ("power mode", NOT_MEASURED),
+            ("power mode", self.power_mode or ("unknown" if self.device.kind == "jetson" else NOT_MEASURED)),
             ("load average (1 min)", "unknown" if self.load_average_1_min is None else f"{self.load_average_1_min}"),
             ("system", f"{self.kernel}, Python {self.python}"),
             ("versions", versions),
@@ -55,13 +57,14 @@ class Environment:
 
 
 def read_environment(root: Path = Path("/")) -> Environment:
-    """The environment now, from /proc and /sys below `root`."""
+    """The environment now, from /proc, /sys, /etc and /var below `root`."""
     cpufreq = root / "sys/devices/system/cpu/cpu0/cpufreq"
     max_khz = _first_number(cpufreq / "cpuinfo_max_freq")
+    mode = current_power_mode(root)
     return Environment(
         device=identify(root),
         cores_usable=len(os.sched_getaffinity(0)),
-        memory_total_bytes=_memory_total_bytes(root / "proc/meminfo"),
+        memory_total_bytes=read_memory(root).total_nbytes,
         kernel=f"{platform.system()} {platform.release()}",
         cpu_governor=_text(cpufreq / "scaling_governor").strip() or None,
         cpu_max_clock_mhz=None if max_khz is None else round(max_khz / 1000),
@@ -71,16 +74,14 @@ def read_environment(root: Path = Path("/")) -> Environment:
             "edge_runtime": __version__,
             "numpy": np.__version__,
             "onnxruntime": onnxruntime_api.version(),
+            **{name: version for name, version in _tensorrt_versions() if version is not None},
         },
+        power_mode=None if mode is None else mode.name,
     )
 
 
-def _memory_total_bytes(path: Path) -> int | None:
-    for line in _text(path).splitlines():
-        words = line.split()
-        if len(words) == 3 and words[0] == "MemTotal:" and words[1].isdecimal() and words[2] == "kB":
-            return int(words[1]) * 1024
-    return None
+def _tensorrt_versions() -> List[Tuple[str, str | None]]:
+    return [(name, tensorrt_api.installed(name)) for name in tensorrt_api.LIBRARIES]
 
 
 def _first_number(path: Path) -> float | None:

@@ -53,6 +53,28 @@ def test_inspect_shows_plans_models_and_tables(folder: Path) -> None:
     assert list(run(folder, "inspect", "t.cache")["scales"]) == ["x"]
 
 
+def test_inspect_reads_the_header_of_a_plan_from_anywhere(folder: Path) -> None:
+    (folder / "old.engine").write_bytes(b"ptrt" + bytes(4) + bytes([205]) + bytes(90))
+    (folder / "new.plan").write_bytes(b"ftrt" + bytes(20) + bytes([10, 3, 0, 30]) + bytes(90))
+    found = [run(folder, "inspect", name) for name in ("old.engine", "new.plan")]
+    assert [(one["library"], one["version"]) for one in found] == [("tensorrt", "8.2"), ("tensorrt", "10.3.0.30")]
+    assert run(folder, "inspect", "absent.plan", code=1)["error"]["type"] == "PlanCorruptError"
+
+
+@pytest.mark.tensorrt
+def test_a_plan_of_tensorrt_says_what_ties_it_to_a_board(folder: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    words = ("m.onnx", "--name", "rtx", "--backend", "tensorrt_rtx", "--precision", "fp16")
+    assert run(folder, "build", *words, code=1)["error"]["type"] == "GateError"
+    built = run(folder, "build", *words, "--publish-failed")["manifest"]
+    assert (built["forced"], built["target"]["form"], built["plan"]["file"]) == (True, "strong", "model.plan")
+    document = run(folder, "inspect", "rtx")
+    assert document["here"]["loads"] is False
+    assert "no NVIDIA GPU" in document["here"]["remarks"][0]
+    for verb in ("bench", "serve"):
+        assert run(folder, verb, "rtx", code=78)["error"]["type"] == "BackendUnavailableError"
+
+
 def test_inspect_refuses_a_damaged_plan(folder: Path, tmp_path: Path, classifier: bytes) -> None:
     (tmp_path / "m.onnx").write_bytes(classifier)
     run(tmp_path, "build", "m.onnx")

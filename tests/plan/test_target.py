@@ -135,7 +135,7 @@ def test_the_command_names_the_recipe_where_there_is_one(tmp_path: Path) -> None
     [
         (b"ftrt" + bytes(20) + bytes([10, 7, 0, 1]) + bytes(200), r"got one of tensorrt 10\.7\.0\.1"),
         (b"\x08\x08" + bytes(200), "looks like ONNX"),
-        (b"vtrt" + bytes(12) + bytes([8, 0, 0, 0, 0, 0, 0, 0, 10, 3, 0, 30]) + bytes(200), "tensorrt_rtx"),
+        (b"vtrt" + bytes(12) + bytes([228, 0, 0, 0, 0, 0, 0, 0, 10, 3, 0, 30]) + bytes(200), "tensorrt_rtx"),
     ],
 )
 def test_a_file_that_isnt_what_the_manifest_says_is_refused(tmp_path: Path, plan: bytes, message: str) -> None:

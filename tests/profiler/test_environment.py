@@ -45,9 +45,20 @@ def test_what_cannot_be_read_is_unknown_and_never_zero(tmp_path, text):
 
 def test_the_record_is_json_and_names_the_versions(root):
     record = json.loads(json.dumps(read_environment(root).record()))
-    assert set(record["versions"]) == {"edge_runtime", "numpy", "onnxruntime"}
+    assert set(record["versions"]) >= {"edge_runtime", "numpy", "onnxruntime"}
     assert all(record["versions"].values())
     assert record["board"] == "none"
+
+
+def test_the_power_mode_of_a_board_is_its_name(root):
+    for name, text in {
+        "etc/nvpmodel.conf": "< POWER_MODEL ID=2 NAME=25W >\n",
+        "var/lib/nvpmodel/status": "pmode:0002",
+    }.items():
+        (root / name).parent.mkdir(parents=True)
+        (root / name).write_text(text)
+    found = read_environment(root)
+    assert found.record()["power_mode"] == dict(found.rows())["power mode"] == "25W"
 
 
 def test_rows_say_what_was_not_measured(root):

@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+from typing import Protocol
 
 from edge_runtime.device.cuda.port import Cuda
-from edge_runtime.errors import DeviceLostError
+from edge_runtime.errors import BackendError, DeviceLostError
+
+logger = logging.getLogger(__name__)
+
+
+class Closable(Protocol):
+    """What `close` gives back."""
+
+    def close(self) -> None:
+        """Gives it back; idempotent."""
+
+
+def give_back(owner: Closable) -> None:
+    """Closes it, and logs what CUDA says against that; of a lost GPU, the driver takes everything back."""
+    try:
+        owner.close()
+    except DeviceLostError as error:
+        logger.debug("%r: %s", owner, error)
+    except BackendError as error:
+        logger.warning("%r can't be given back: %s", owner, error)
 
 
 class GpuUse:
@@ -17,18 +38,19 @@ class GpuUse:
         self._what = what
         self._thread = threading.local()
         self._lost = ""
+        self._is_only_one = cuda.device_count() == 1
         self.enter()
         self.attributes = cuda.attributes(ordinal)
 
     def enter(self) -> None:
-        """Makes the GPU current on the calling thread, which is asked of CUDA once.
+        """Makes the GPU current on the calling thread; once is enough where there is no other.
 
         Raises:
             DeviceLostError: it was lost.
         """
         if self._lost:
             raise DeviceLostError(self._lost)
-        if not hasattr(self._thread, "is_ready"):
+        if not self._is_only_one or not hasattr(self._thread, "is_ready"):
             self.cuda.use_device(self._ordinal)
             self._thread.is_ready = True
 

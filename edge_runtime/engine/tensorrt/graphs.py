@@ -15,6 +15,7 @@ from typing import Callable, Hashable, List
 from edge_runtime.device.cuda.port import Cuda
 from edge_runtime.device.cuda.streams import Graph, Stream
 from edge_runtime.engine.tensorrt.execution import Execution
+from edge_runtime.engine.tensorrt.gpu_use import give_back
 from edge_runtime.errors import BackendError, DeviceLostError
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,9 @@ class ShapeGraphs:
         return True
 
     def execution(self, key: Hashable) -> Execution:
-        """The context to run a shape on that has no graph: one that a graph can be captured from, if there is room."""
+        """The context to run a shape on without a graph: one that a graph can be captured from, if there is room."""
+        if key in self._captured:  # what else is known of the shape was forgotten
+            self._drop(key)
         if self._new_execution is None:
             self.forget()  # the context's shapes are about to change
             return self._main
@@ -145,12 +148,7 @@ class ShapeGraphs:
         found = self._captured.pop(key)
         if found.execution is not self._main:
             self._spare.append(found.execution)
-        try:
-            found.graph.close()
-        except DeviceLostError:
-            raise
-        except BackendError as error:
-            logger.warning("%s: a CUDA graph can't be given back: %s", self._what, error)
+        give_back(found.graph)
 
     def close(self) -> None:
         """Gives graphs and their contexts back, once the stream has finished; idempotent."""
@@ -161,5 +159,5 @@ class ShapeGraphs:
             for found in self._captured.values():
                 if found.execution is not self._main:
                     stack.callback(found.execution.close)
-                stack.callback(found.graph.close)
+                stack.callback(give_back, found.graph)
             self._captured.clear()

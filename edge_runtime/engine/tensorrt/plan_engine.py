@@ -103,10 +103,9 @@ class PlanEngine:
         Where contexts can't share an optimization profile, the plan is deserialised once more.
         """
         with self._lock:
-            for engine in reversed(self._engines):
-                context, io = self._context(engine)
-                if not self.is_dynamic or self._can_use_profiles(io, stream):
-                    return context, io
+            context, io = self._context(self._engines[-1])
+            if not self.is_dynamic or self._can_use_profiles(io, stream):
+                return context, io
             logger.info("%s: contexts can't share its profile, so its weights are loaded once more", self.what)
             self._engines.append(self._deserialised(read_plan()))
             context, io = self._context(self._engines[-1])

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from edge_runtime.device.cuda.memory import DeviceBuffer
 from edge_runtime.device.cuda.streams import Event, Stream
 from edge_runtime.engine.tensorrt.execution import Execution
+from edge_runtime.engine.tensorrt.gpu_use import give_back
 from edge_runtime.engine.tensorrt.graphs import ShapeGraphs
 from edge_runtime.engine.tensorrt.memory_kind import AUTO
 from edge_runtime.engine.tensorrt.plan_engine import PlanEngine
@@ -47,9 +48,9 @@ class TensorRTSlot:
     def _construct(self, owned: contextlib.ExitStack, read_plan: Callable[[], bytes]) -> None:
         self._gpu.enter()
         self._stream = Stream(self._cuda)
-        owned.callback(self._stream.close)
+        owned.callback(give_back, self._stream)
         self._done = Event(self._cuda, blocking=True)
-        owned.callback(self._done.close)
+        owned.callback(give_back, self._done)
         self._tensors = SlotTensors(self._shared, owned)
         self._main, self._graphs = self._contexts(owned, read_plan)
         owned.callback(self._drain)
@@ -82,7 +83,7 @@ class TensorRTSlot:
         shared, stream, scratch = self._shared, self._stream.handle, 0
         if shared.scratch_nbytes:
             buffer = DeviceBuffer(self._cuda, shared.scratch_nbytes, "scratch")
-            owned.callback(buffer.close)
+            owned.callback(give_back, buffer)
             scratch = buffer.address
         return lambda: Execution(*shared.new_sharing_context(stream, scratch), shared.tensors, stream)
 
@@ -171,9 +172,6 @@ class TensorRTSlot:
 
     def close(self) -> None:
         """Gives context, stream and memory back, and the engine with its last slot; idempotent."""
-        with contextlib.suppress(DeviceLostError):
+        with contextlib.suppress(BackendError):  # of a lost GPU, all that Python holds is let go of
             self._gpu.enter()
-        try:
-            self._owned.close()
-        except BackendError as error:
-            logger.warning("%s: not all of a slot could be given back: %s", self._shared.what, error)
+        self._owned.close()

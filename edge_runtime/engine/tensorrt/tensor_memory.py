@@ -12,6 +12,7 @@ import numpy.typing as npt
 from edge_runtime.device.cuda.memory import DeviceBuffer, HostBuffer
 from edge_runtime.device.cuda.port import CopyKind, Cuda
 from edge_runtime.device.cuda.streams import Stream
+from edge_runtime.engine.tensorrt.gpu_use import give_back
 from edge_runtime.engine.tensorrt.memory_kind import MAPPED
 from edge_runtime.engine.tensorrt.tensor_io import EngineTensor
 from edge_runtime.errors import BackendError, DeviceLostError, InvalidRequestError
@@ -90,11 +91,11 @@ class TensorMemory:
         is_mapped = not self.tensor.is_host and self._kind_of(nbytes) == MAPPED
         try:
             host = HostBuffer(self._cuda, nbytes, is_mapped, self.tensor.name)
-            owned.callback(host.close)
+            owned.callback(give_back, host)
             device = None
             if not is_mapped and not self.tensor.is_host:
                 device = DeviceBuffer(self._cuda, nbytes, self.tensor.name)
-                owned.callback(device.close)
+                owned.callback(give_back, device)
             pinned = host.array(self.tensor.dtype.numpy, (nbytes // self.tensor.dtype.itemsize,))
             wide = np.empty(pinned.size, self.dtype.numpy) if self.is_converted else None
             address = host.address if self.tensor.is_host else device.address if device else host.device_address

@@ -189,6 +189,8 @@ def test_what_is_known_of_shapes_stays_within_bounds(make_rig: Callable[..., Any
     with engine.slot() as slot:
         assert 0 < len(slot._tensors._shaped) <= 256
         assert len(slot._graphs._captured) == 32
+    for n in (1, 2, 1, 2):  # they have graphs, though nothing else of them is known any more
+        np.testing.assert_allclose(engine.infer({"x": rows(n)})["y"], 2 * rows(n))
 
 
 def test_output_memory_grows_where_the_largest_inputs_do_not_give_the_largest_output(
@@ -247,6 +249,14 @@ def test_a_thread_makes_the_device_current_once(make_rig: Callable[..., Any], do
     thread.join(20)
     ask()
     assert rig.cuda.counts["use_device"] == before + 1
+
+
+def test_engines_on_two_devices_each_use_their_own(make_rig: Callable[..., Any], doubling: bytes) -> None:
+    rig = make_rig("10.3", FakeCuda(ORIN, devices=2))
+    engines = [rig.engine(doubling, FIXED, device=ordinal) for ordinal in (0, 1)]
+    for ordinal, engine in [*enumerate(engines)] * 3:
+        engine.infer({"x": rows(2)})
+        assert rig.cuda._thread.device == ordinal
 
 
 def test_close_is_idempotent_and_use_after_it_is_refused(rig: Any, classifier: bytes) -> None:
