@@ -53,6 +53,7 @@ class Capability(enum.Enum):
     TIMING_CACHE = "tactics timed once"
     OPTIMIZATION_LEVEL = "how long the builder searches"
     PROGRESS = "progress while building"
+    PROFILE_SHARING = "execution contexts that share an optimization profile, if asked for"
     VERSION_COMPATIBLE = "plans for later versions"
     HARDWARE_COMPATIBLE = "plans for other GPUs"
     COMPUTE_CAPABILITY = "plans for named GPUs"
@@ -91,7 +92,8 @@ class TensorRT:
 def installed(name: str) -> str | None:
     """The version of a library, found without loading it; None where it isn't installed."""
     try:
-        if importlib.util.find_spec(name) is None:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:  # a folder of that name, which Python takes for a package
             return None
     except (ImportError, ValueError):
         return None
@@ -114,11 +116,18 @@ def load(name: str = FULL) -> TensorRT:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module = importlib.import_module(name)
+        if _is_folder(module):
+            raise ImportError(f"{', '.join(module.__path__)} is a folder without it")
     except (ImportError, OSError, RuntimeError, AttributeError) as error:  # a library of its own may be missing
         raise BackendUnavailableError(
             f"backend {name}: the package can't be imported ({error}); {remedy(name)}"
         ) from None
     return from_module(name, module)
+
+
+def _is_folder(module: Any) -> bool:
+    """Whether a module is no more than a folder of its name on the path."""
+    return hasattr(module, "__path__") and getattr(module, "__file__", None) is None
 
 
 def from_module(name: str, module: Any) -> TensorRT:
@@ -174,6 +183,7 @@ _TESTS: Dict[Capability, Callable[[Any], bool]] = {
     ),
     Capability.OPTIMIZATION_LEVEL: _has("IBuilderConfig.builder_optimization_level"),
     Capability.PROGRESS: _has("IProgressMonitor", "IBuilderConfig.progress_monitor"),
+    Capability.PROFILE_SHARING: _has("IBuilderConfig.set_preview_feature", "PreviewFeature.PROFILE_SHARING_0806"),
     Capability.VERSION_COMPATIBLE: _has("BuilderFlag.VERSION_COMPATIBLE", "Runtime.engine_host_code_allowed"),
     Capability.HARDWARE_COMPATIBLE: _has("IBuilderConfig.hardware_compatibility_level", "HardwareCompatibilityLevel"),
     Capability.COMPUTE_CAPABILITY: _has("IBuilderConfig.set_compute_capability", "ComputeCapability"),

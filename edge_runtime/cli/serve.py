@@ -36,7 +36,7 @@ def command(
 
     Prints the bound addresses when every model is loaded and warmed; on SIGTERM, running requests are answered.
     """
-    from edge_runtime.engine.loading import EngineOptions, load
+    from edge_runtime.engine.loading import EngineOptions, default_slots, load
     from edge_runtime.plan.store import PlanStore
     from edge_runtime.server.lifecycle import run
 
@@ -50,11 +50,11 @@ def command(
     names = models or store.models()
     if not names:
         raise ConfigError(f"{engines}: no plan to serve; build one: edge-runtime build")
-    options = EngineOptions(slots=settings.slots or len(os.sched_getaffinity(0)))
     loaded: List[Engine] = []
     try:
         for name in dict.fromkeys(names):
-            loaded.append(load(store.open(name), options))
+            stored = store.open(name)
+            loaded.append(load(stored, EngineOptions(slots=settings.slots or default_slots(stored.manifest))))
         run(loaded, settings, lambda bound: _ready(bound, loaded, output))
     finally:
         for engine in loaded:

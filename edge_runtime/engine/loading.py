@@ -13,12 +13,12 @@ from edge_runtime.engine.engine import Engine, EngineInfo, Slot
 from edge_runtime.engine.tensorrt import loading as tensorrt
 from edge_runtime.engine.tensorrt.memory_kind import AUTO
 from edge_runtime.engine.tensorrt.options import TensorRTOptions, check_modes
-from edge_runtime.errors import BackendUnavailableError, ConfigError
+from edge_runtime.errors import ConfigError
 from edge_runtime.onnxruntime_api import SessionOptions
 from edge_runtime.plan.contents import PlanFiles
 from edge_runtime.plan.manifest import Manifest, TargetRecord
 from edge_runtime.plan.store import StoredPlan, open_plan
-from edge_runtime.plan.target import ONNXRUNTIME, check_target, preflight
+from edge_runtime.plan.target import ONNXRUNTIME, check_target, plugin_libraries, preflight
 from edge_runtime.tensorrt_api import FULL, LEAN, LIBRARIES, installed
 from edge_runtime.tensors import Signature
 
@@ -31,8 +31,8 @@ class EngineOptions:
 
     `warm_up_runs` is how often every slot runs before the engine is handed out; 0 shows a cold start. The rest is for
     TensorRT: `memory` (auto, mapped, copy) is where inputs and outputs lie, `graphs` (auto, off) is whether runs become
-    CUDA graphs, `plugins` are paths of libraries with operators, and `allows_plan_code` lets a version-compatible plan
-    bring code of its own, which only one of trusted origin may.
+    CUDA graphs, `plugins` are libraries with operators that aren't where the plan was built with them, and
+    `allows_plan_code` lets a version-compatible plan bring code of its own, which only one of trusted origin may.
     """
 
     slots: int = 1
@@ -93,6 +93,16 @@ def engine_info(manifest: Manifest) -> EngineInfo:
     )
 
 
+def default_slots(manifest: Manifest) -> int:
+    """How many runs at once suit a plan: one a core, and on a GPU two, so that copies overlap kernels.
+
+    Where execution contexts can't share an optimization profile, a second one would need the weights again.
+    """
+    if manifest.backend.name == ONNXRUNTIME:
+        return len(os.sched_getaffinity(0))
+    return 2 if manifest.target is None or manifest.target.shares_profile else 1
+
+
 def engine_from_bytes(model: bytes, info: EngineInfo, signature: Signature, options: EngineOptions) -> Engine:
     """An engine over an ONNX that holds all its weights, warmed as `options` say."""
     return engine_from_files(PlanFiles({"model.onnx": model}), info, signature, options)
@@ -131,25 +141,18 @@ def tensorrt_options(info: EngineInfo, options: EngineOptions, target: TargetRec
     """How a plan of TensorRT runs: as the caller wants, on the device that it was built for.
 
     Raises:
-        BackendUnavailableError: the plan needs plugin libraries that the caller doesn't name.
+        PlanTargetError: a plugin library that the plan needs isn't there, or isn't the one that it was built with.
     """
     kind, _, number = info.device.partition(":")
     library = info.backend.split(" ")[0]
     is_compatible = target is not None and target.version_compatible
-    given = {Path(path).name for path in options.plugins}
-    missing = [record.path for record in (target.plugins if target else ()) if Path(record.path).name not in given]
-    if missing:
-        raise BackendUnavailableError(
-            f"model {info.name!r}: its plan needs plugin libraries that no option names: {', '.join(missing)}; "
-            "list them as plugins"
-        )
     if is_compatible and library == FULL and installed(FULL) is None:
         library = LEAN
     return TensorRTOptions(
         device=int(number) if kind == "gpu" else 0,
         memory=options.memory,
         graphs=options.graphs,
-        plugins=options.plugins,
+        plugins=options.plugins if target is None else plugin_libraries(info.name, target.plugins, options.plugins),
         dla_core=int(number) if kind == "dla" else None,
         allows_host_code=options.allows_plan_code and (target is None or is_compatible),
         library=library,

@@ -6,9 +6,13 @@ from typing import Callable, Dict
 
 from edge_runtime.engine import onnxruntime_layers
 from edge_runtime.engine.layers import LayerProfile, ProfileOptions
+from edge_runtime.engine.loading import EngineOptions, engine_info, tensorrt_options
+from edge_runtime.engine.tensorrt import profiling as tensorrt_profiling
+from edge_runtime.engine.tensorrt_layers import profile_from_tensorrt
 from edge_runtime.errors import BackendError
 from edge_runtime.plan.store import StoredPlan
-from edge_runtime.plan.target import check_target
+from edge_runtime.plan.target import ONNXRUNTIME, check_target, preflight
+from edge_runtime.tensorrt_api import LIBRARIES
 from edge_runtime.tensors import DType, Feeds
 
 Profiler = Callable[[StoredPlan, Feeds, ProfileOptions], LayerProfile]
@@ -18,7 +22,17 @@ def _on_onnxruntime(plan: StoredPlan, feeds: Feeds, options: ProfileOptions) -> 
     return onnxruntime_layers.profiled_layers(plan.open_files(), feeds, options, f"model {plan.manifest.name!r}")
 
 
-_PROFILERS: Dict[str, Profiler] = {"onnxruntime": _on_onnxruntime}
+def _on_tensorrt(plan: StoredPlan, feeds: Feeds, options: ProfileOptions) -> LayerProfile:
+    manifest = plan.manifest
+    info = engine_info(manifest)
+    settings = tensorrt_options(info, EngineOptions(), manifest.target)
+    what = f"model {manifest.name!r}"
+    raw = tensorrt_profiling.profiled_layers(plan.open_files(), manifest.signature, feeds, options, settings, what)
+    nodes = manifest.target.nodes if manifest.target else ()
+    return profile_from_tensorrt(info.backend, raw.inspector, raw.runs, raw.whole_us, nodes)
+
+
+_PROFILERS: Dict[str, Profiler] = {ONNXRUNTIME: _on_onnxruntime, **dict.fromkeys(LIBRARIES, _on_tensorrt)}
 
 
 def profile_layers(plan: StoredPlan, feeds: Feeds, options: ProfileOptions) -> LayerProfile:
@@ -31,7 +45,10 @@ def profile_layers(plan: StoredPlan, feeds: Feeds, options: ProfileOptions) -> L
         PlanError: corrupt, or for another backend or board.
         BackendError: the engine library failed, or can't time layers.
     """
-    check_target(plan.manifest)
+    if plan.manifest.backend.name == ONNXRUNTIME:
+        check_target(plan.manifest)
+    else:
+        preflight(plan)
     signature, backend = plan.manifest.signature, plan.manifest.backend.name
     for name, value in feeds.items():
         signature.check_input(name, DType.from_numpy(value.dtype), value.shape)

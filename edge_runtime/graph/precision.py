@@ -57,6 +57,7 @@ def half_ports(proto: onnx.ModelProto, types: Types, keep: Collection[int]) -> D
     for index, node in enumerate(graph.node):
         if (
             index in keep
+            or not all(name in types for name in node.input if name)  # what a plugin made may be of any type
             or node.domain
             or node.op_type in _FLOAT32 | _SENSITIVE
             or any(node_graphs(node))

@@ -75,8 +75,8 @@ class TargetRecord(Record):
     """The board that a TensorRT plan was built on, and what ties the plan to it; None is not known.
 
     `form` is how its precision was asked for: `strong` (types of the ONNX), `weak` (flags), `qdq` (flags and Q/DQ) or
-    `implicit` (flags and a calibration cache). `nodes` are the names of the ONNX nodes that were built, in their order:
-    the plan's layers are traced back to them.
+    `implicit` (flags and a calibration cache). `shares_profile`: several contexts can use its profile at once.
+    `nodes` are the names of the ONNX nodes that were built, in their order: the plan's layers are traced back to them.
     """
 
     form: str
@@ -89,6 +89,7 @@ class TargetRecord(Record):
     version_compatible: bool = False
     hardware_compatibility: str = "none"
     plugins: List[PluginRecord] = []
+    shares_profile: bool = True
     nodes: List[str] = []
 
 

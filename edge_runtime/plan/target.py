@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Mapping, Tuple
+from typing import Dict, List, Mapping, Sequence, Tuple
 
 from edge_runtime import onnxruntime_api, tensorrt_api
 from edge_runtime.device.identity import DeviceInfo, identify
 from edge_runtime.device.power_mode import current_power_mode
 from edge_runtime.errors import BackendUnavailableError, EdgeRuntimeError, PlanCorruptError, PlanTargetError
 from edge_runtime.plan.header import read_header
-from edge_runtime.plan.manifest import Manifest, TargetRecord
+from edge_runtime.plan.manifest import Manifest, PluginRecord, TargetRecord
 from edge_runtime.plan.store import StoredPlan
 
 ONNXRUNTIME = "onnxruntime"
@@ -85,6 +86,32 @@ def preflight(stored: StoredPlan, board: Board | None = None) -> Tuple[str, ...]
     if manifest.backend.name != ONNXRUNTIME:
         _check_header(stored)
     return warnings
+
+
+def plugin_libraries(name: str, needed: Sequence[PluginRecord], elsewhere: Sequence[str] = ()) -> Tuple[str, ...]:
+    """The paths of the plugin libraries that a plan needs: where they were, or of the same file name in `elsewhere`.
+
+    Raises:
+        PlanTargetError: one isn't there, or isn't the one that the plan was built with.
+    """
+    moved = {Path(path).name: path for path in elsewhere}
+    found = []
+    for record in needed:
+        path = Path(moved.get(Path(record.path).name, record.path))
+        try:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise PlanTargetError(
+                f"plan {name!r}: its plugin library {path} can't be read ({error.strerror}); "
+                "put it back, or build again"
+            ) from None
+        if digest != record.sha256:
+            raise PlanTargetError(
+                f"plan {name!r}: its plugin library {path}: expected sha256 {record.sha256[:12]}…, with which it was "
+                f"built, got {digest[:12]}…; put that one back, or build again"
+            )
+        found.append(str(path))
+    return tuple(found)
 
 
 def rebuild_command(stored: StoredPlan) -> str:

@@ -16,7 +16,9 @@ class ServerSettings(Settings):
 
     http: str = Field("127.0.0.1:8000", description="Address for HTTP, loopback only; port 0 picks a free one.")
     grpc: str = Field("127.0.0.1:8001", description="Address for gRPC, loopback only; port 0 picks a free one.")
-    slots: Optional[int] = Field(None, ge=1, le=256, description="Runs at once, each model (without it: the cores).")
+    slots: Optional[int] = Field(
+        None, ge=1, le=256, description="Runs at once, each model (without it: the cores, on a GPU 2)."
+    )
     queue_size: int = Field(256, ge=1, description="Requests that may wait for a model; one more is refused.")
     max_request_bytes: int = Field(64 << 20, ge=1024, description="Largest request, in bytes.")
     body_timeout_s: float = Field(20.0, gt=0, description="Longest time for a body to arrive, in seconds.")

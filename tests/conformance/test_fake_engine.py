@@ -90,6 +90,17 @@ def test_contexts_share_a_profile_from_10_on(surface: str, is_shared: bool) -> N
         assert second.set_optimization_profile_async(0, found.stream)
 
 
+def test_8_6_shares_a_profile_if_the_plan_was_built_for_it() -> None:
+    def config(session: Session) -> Any:
+        made = session.config(x=ROWS)
+        made.set_preview_feature(session.module.PreviewFeature.PROFILE_SHARING_0806, True)
+        return made
+
+    found = Running("8.6", dense_model(), config)
+    contexts = [found.engine.create_execution_context() for _ in range(2)]
+    assert [context.active_optimization_profile for context in contexts] == [0, 0]
+
+
 def test_contexts_of_fixed_shapes_need_no_profile() -> None:
     found = Running("8.2", dense_model(rows=2))
     contexts = [found.engine.create_execution_context() for _ in range(3)]

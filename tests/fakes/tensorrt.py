@@ -49,7 +49,7 @@ def fake_tensorrt(surface: str, cuda: Any = None, **board: Any) -> Any:
     `_board` of the module.
     """
     module: Any = ModuleType("tensorrt", "A fake.")
-    module.__spec__ = ModuleSpec("tensorrt", None)
+    module.__spec__ = ModuleSpec("tensorrt", None, origin="a fake")
     module.__version__ = VERSIONS[surface]
     module._surface, module._cuda, module._board = surface, cuda, Board(**board)
     module._major, module._minor = (int(part) for part in surface.split("."))

@@ -100,11 +100,20 @@ class ShapeConflictError(Exception):
     """The shapes of the inputs don't go together."""
 
 
+def _add_plugins(model: onnx.ModelProto) -> None:
+    """Says what the one plugin that the fakes can run computes: Swish_TRT, x * sigmoid(x)."""
+    for domain in {node.domain for node in model.graph.node if node.op_type == "Swish_TRT"}:
+        body = [helper.make_node("Sigmoid", ["x"], ["s"]), helper.make_node("Mul", ["x", "s"], ["y"])]
+        opsets = [entry for entry in model.opset_import if not entry.domain]
+        model.functions.append(helper.make_function(domain, "Swish_TRT", ["x"], ["y"], body, opsets))
+
+
 class Runnable:
     """An ONNX model that ONNX Runtime runs on the CPU."""
 
     def __init__(self, model: bytes) -> None:
         self.model = onnx.load_model_from_string(model)
+        _add_plugins(self.model)
         self.inputs = {value.name: value for value in real_inputs(self.model.graph)}
         self.outputs = [value.name for value in self.model.graph.output]
         self.dependent = depends_on_data(self.model.graph)

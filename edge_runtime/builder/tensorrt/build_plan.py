@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Mapping
+from typing import Any, Callable, Iterator, List
 
 import numpy as np
 
@@ -16,9 +15,12 @@ from edge_runtime.builder.tensorrt.configuration import add_profile, make_config
 from edge_runtime.builder.tensorrt.monitor import OnFraction, make_monitor
 from edge_runtime.builder.tensorrt.network import Network, check_profile, prepare_network
 from edge_runtime.builder.tensorrt.request import BuildRequest, Built
+from edge_runtime.builder.tensorrt.spool import Batches
 from edge_runtime.builder.tensorrt.timing_cache import TimingCache
+from edge_runtime.builder.tensorrt.workshop import writing
 from edge_runtime.device.cuda.loading import open_cuda
 from edge_runtime.device.cuda.port import Cuda
+from edge_runtime.engine.tensorrt.plan_engine import load_plugins
 from edge_runtime.errors import BackendError, CalibrationError
 from edge_runtime.tensorrt_api import (
     FULL,
@@ -27,7 +29,6 @@ from edge_runtime.tensorrt_api import (
     TensorRT,
     failure_text,
     make_logger,
-    plugin_library_error,
     translated,
 )
 from edge_runtime.tensors import ShapeRange
@@ -47,10 +48,15 @@ class OutOfMemoryError(BackendError):
 
 @dataclass(frozen=True)
 class Hooks:
-    """What a build tells, and asks: the share that is done, and whether to stop."""
+    """What a build tells, and asks: the share that is done, and whether to stop.
+
+    TensorRT's objects stay in `kept`: one that is destroyed may wait for a thread that wants to log, which waits for
+    this one. So a process of its own just ends.
+    """
 
     on_fraction: OnFraction = lambda _: None
     is_cancelled: Callable[[], bool] = lambda: False
+    kept: List[Any] = field(default_factory=list)
 
 
 def build_plan(request: BuildRequest, library: TensorRT, hooks: Hooks, cuda: Cuda | None = None) -> Built:
@@ -71,11 +77,14 @@ def build_plan(request: BuildRequest, library: TensorRT, hooks: Hooks, cuda: Cud
     with translated(f"{library.text} failed", log):
         load_plugins(library, logger, request.plugins)
         builder = library.module.Builder(logger)
+        hooks.kept.extend((logger, builder))
         network = Network(library, builder, logger, request.is_strongly_typed)
+        hooks.kept.append(network)
         network.parse(request.onnx, log)
         check_profile(network, request.profile)
         notes = prepare_network(network, request)
         config = make_configuration(library, builder, network, request, log)
+        hooks.kept.append(config)
         timing = TimingCache(library, request.timing_cache)
         timing.use(config)
         return _built(_Build(library, builder, network, config, log), request, hooks, timing, notes, cuda)
@@ -97,6 +106,7 @@ def _built(
     if build.library.has(Capability.PROGRESS):
         # The configuration doesn't keep its monitor alive.
         monitor = make_monitor(build.library, hooks.on_fraction, hooks.is_cancelled, errors)
+        hooks.kept.append(monitor)
         build.config.progress_monitor = monitor
     with _calibrating(build, request, errors, cuda) as source:
         plan = build.builder.build_serialized_network(build.network.definition, build.config)
@@ -106,7 +116,8 @@ def _built(
         raise BuildCancelledError(f"{Path(request.plan).name}: the build was cancelled")
     if plan is None:
         raise _failure(build)
-    np.frombuffer(plan, np.uint8).tofile(request.plan)
+    with writing(request.plan):
+        np.frombuffer(plan, np.uint8).tofile(request.plan)
     return Built(build.network.inputs, build.network.outputs, tuple(notes), _measured_cache(source))
 
 
@@ -126,27 +137,15 @@ def _calibrating(
         yield None
         return
     assert cuda is not None
-    with BatchSource(Path(request.calibration_folder), cuda, request.device) as source:
+    batches = Batches(Path(request.calibration_folder))
+    with BatchSource(batches, build.network.inputs, cuda, request.device) as source:
         calibrator = make_calibrator(build.library, source, errors)
         build.config.int8_calibrator = calibrator
-        shapes = _shapes_in(Path(request.calibration_folder))
-        profile = _calibration_profile(build, shapes)
+        shapes = {name: ShapeRange.fixed(shape) for name, shape in batches.shapes().items()}
+        profile = add_profile(build.builder, build.config, build.network, shapes, build.log)
         if profile is not None:
             build.config.set_calibration_profile(profile)
         yield source
-
-
-def _calibration_profile(build: _Build, shapes: Mapping[str, ShapeRange]) -> Any:
-    """A profile of the one shape that all calibration batches have."""
-    return add_profile(build.builder, build.config, build.network, shapes, build.log)
-
-
-def _shapes_in(folder: Path) -> Mapping[str, ShapeRange]:
-    names = (folder / "names.txt").read_text(encoding="utf-8").splitlines()
-    return {
-        name: ShapeRange.fixed(np.load(folder / f"0-{index}.npy", mmap_mode="r").shape)
-        for index, name in enumerate(names)
-    }
 
 
 def _measured_cache(source: BatchSource | None) -> str:
@@ -165,18 +164,3 @@ def _measured_cache(source: BatchSource | None) -> str:
 def _failure(build: _Build) -> BackendError:
     text = failure_text(f"{build.library.text} can't build the plan", build.log)
     return OutOfMemoryError(text) if _OUT_OF_MEMORY.search(text) else BackendError(text)
-
-
-def load_plugins(library: TensorRT, logger: Any, paths: Any) -> None:
-    """Registers the standard plugins, and those of the given libraries.
-
-    Raises:
-        BackendUnavailableError: a library can't be loaded.
-    """
-    if library.has(Capability.PLUGINS):
-        library.module.init_libnvinfer_plugins(logger, "")
-    for path in paths:
-        try:
-            ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
-        except OSError as error:
-            raise plugin_library_error(path, error) from None

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Callable, List, Protocol, Sequence, TypeVar
+import contextlib
+from typing import Any, Callable, Dict, List, Protocol, Sequence, TypeVar
 
 import numpy as np
 
+from edge_runtime.builder.tensorrt.spool import Batches
 from edge_runtime.calibration.table import CalibrationTable
 from edge_runtime.device.cuda.memory import DeviceBuffer, HostBuffer
 from edge_runtime.device.cuda.port import CopyKind, Cuda
 from edge_runtime.device.cuda.streams import Stream
 from edge_runtime.errors import CalibrationError
 from edge_runtime.tensorrt_api import TensorRT
+from edge_runtime.tensors import TensorSpec, element_count
 
 T = TypeVar("T")
 
@@ -59,56 +61,47 @@ class CacheSource:
 class BatchSource:
     """Batches from files, through pinned memory to the device. A context manager.
 
-    `folder` holds `names.txt` with the inputs' names, and `<batch>-<input>.npy` for each batch, all of one shape.
+    `specs` are the network's inputs, whose data types TensorRT takes; `device` is the GPU's ordinal.
     """
 
-    def __init__(self, folder: Path, cuda: Cuda, device: int) -> None:
+    def __init__(self, batches: Batches, specs: Sequence[TensorSpec], cuda: Cuda, device: int) -> None:
+        self.stored: bytes | None = None
+        self._batches = batches
         self._cuda = cuda
         self._ordinal = device
-        self.stored: bytes | None = None
-        self._names = (folder / "names.txt").read_text(encoding="utf-8").splitlines()
-        self._folder = folder
-        self._count = len(list(folder.glob("*-0.npy")))
         self._next = 0
-        first = [np.load(self._path(0, index), mmap_mode="r") for index in range(len(self._names))]
-        self.batch_size = first[0].shape[0] if first[0].shape else 1
-        self._host: List[HostBuffer] = []
-        self._device: List[DeviceBuffer] = []
-        try:
-            self._stream = Stream(cuda)
-            for array in first:
-                self._host.append(HostBuffer(cuda, array.nbytes))
-                self._device.append(DeviceBuffer(cuda, array.nbytes))
-        except BaseException:
-            self.close()
-            raise
-
-    def _path(self, batch: int, index: int) -> Path:
-        return self._folder / f"{batch}-{index}.npy"
+        self._shapes = batches.shapes()
+        self._dtypes = {spec.name: spec.dtype for spec in specs}
+        self.batch_size = next((shape[0] for shape in self._shapes.values() if shape), 1)
+        self._host: Dict[str, HostBuffer] = {}
+        self._device: Dict[str, DeviceBuffer] = {}
+        with contextlib.ExitStack() as stack:
+            self._stream = stack.enter_context(Stream(cuda))
+            for name, shape in self._shapes.items():
+                nbytes = element_count(shape) * self._dtypes[name].itemsize
+                self._host[name] = stack.enter_context(HostBuffer(cuda, nbytes))
+                self._device[name] = stack.enter_context(DeviceBuffer(cuda, nbytes))
+            self._memory = stack.pop_all()
 
     def addresses(self, names: Sequence[str]) -> List[int] | None:
         """The next batch on the device."""
-        if sorted(names) != sorted(self._names):
-            raise CalibrationError(f"calibration: expected batches of {self._names}, TensorRT wants {list(names)}")
-        if self._next == self._count:
+        if sorted(names) != sorted(self._shapes):
+            raise CalibrationError(f"calibration: expected batches of {list(self._shapes)}, got {list(names)} to feed")
+        if self.is_complete:
             return None
         self._cuda.use_device(self._ordinal)  # which thread TensorRT asks on is its own affair
-        for index, (host, device) in enumerate(zip(self._host, self._device)):
-            array = np.load(self._path(self._next, index), mmap_mode="r")
-            if array.nbytes != host.nbytes:
-                raise CalibrationError(
-                    f"calibration batch {self._next}: expected {host.nbytes} bytes, got {array.nbytes}"
-                )
-            np.copyto(host.array(array.dtype, array.shape), array)
-            self._stream.copy(device.address, host.address, array.nbytes, CopyKind.HOST_TO_DEVICE)
+        for name, value in self._batches.read(self._next).items():
+            host = self._host[name]
+            np.copyto(host.array(self._dtypes[name].numpy, self._shapes[name]), value, casting="unsafe")
+            self._stream.copy(self._device[name].address, host.address, host.nbytes, CopyKind.HOST_TO_DEVICE)
         self._stream.synchronize()
         self._next += 1
-        return [self._device[self._names.index(name)].address for name in names]
+        return [self._device[name].address for name in names]
 
     @property
     def is_complete(self) -> bool:
         """Whether TensorRT took every batch."""
-        return self._next == self._count
+        return self._next == self._batches.count
 
     def cache(self) -> bytes | None:
         """None: what is in the folder is to be measured."""
@@ -120,10 +113,7 @@ class BatchSource:
 
     def close(self) -> None:
         """Gives the memory back; idempotent."""
-        for buffer in (*self._host, *self._device):
-            buffer.close()
-        if hasattr(self, "_stream"):
-            self._stream.close()
+        self._memory.close()
 
     def __enter__(self) -> BatchSource:
         return self

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from edge_runtime.builder.tensorrt.ladder import MIB, Ceiling
 from edge_runtime.builder.tensorrt.network import ParseError, ParserProblem
 from edge_runtime.builder.tensorrt.worker import parse_request
 from edge_runtime.device.memory import available_nbytes
+from edge_runtime.engine.child_process import module_command
 from edge_runtime.errors import BackendError, EdgeRuntimeError
 
 OnThousandths = Callable[[int], None]
@@ -37,7 +37,7 @@ class ChildOptions:
     """How a child is run: its ceiling, what it is started with, and the root of /proc."""
 
     ceiling: Ceiling = field(default_factory=lambda: Ceiling(None, None))
-    command: Sequence[str] = (sys.executable, "-m", "edge_runtime.builder.tensorrt.worker")
+    command: Sequence[str] = module_command("edge_runtime.builder.tensorrt.worker")
     root: Path = Path("/")
 
 
@@ -100,6 +100,8 @@ class BuildChild:
     def _final_event(self, on_thousandths: OnThousandths) -> Dict[str, Any] | None:
         final = None
         for line in self._events:
+            if not line.endswith("\n"):
+                break  # it ended in the middle of a line
             event = json.loads(line)
             if event["event"] == "progress":
                 on_thousandths(event["thousandths"])

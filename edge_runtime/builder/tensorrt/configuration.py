@@ -28,6 +28,8 @@ def make_configuration(
         config.builder_optimization_level = request.optimization_level
     if library.has(Capability.DETAILED_PROFILING):
         config.profiling_verbosity = library.module.ProfilingVerbosity.DETAILED
+    if library.has(Capability.PROFILE_SHARING):
+        config.set_preview_feature(library.module.PreviewFeature.PROFILE_SHARING_0806, True)
     add_profile(builder, config, network, request.profile, log)
     if request.dla_core is not None:
         _use_dla(library, builder, config, request.dla_core, log)

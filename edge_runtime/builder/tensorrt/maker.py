@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Dict, FrozenSet, Iterator, Tuple
 
@@ -22,7 +22,11 @@ from edge_runtime.builder.tensorrt.request import with_types
 from edge_runtime.builder.tensorrt.workshop import FileChunks, work_folder
 from edge_runtime.builder.trial import Trial
 from edge_runtime.engine.engine import Engine, EngineInfo
-from edge_runtime.engine.loading import EngineOptions, engine_from_files
+from edge_runtime.engine.loading import EngineOptions, engine_from_files, tensorrt_options
+from edge_runtime.engine.tensorrt.options import TensorRTOptions
+from edge_runtime.engine.tensorrt.trial_child import trial_run_in_child
+from edge_runtime.engine.tensorrt.trial_request import TrialRequest
+from edge_runtime.engine.tensorrt.verified import is_verified, mark_verified, verified_key
 from edge_runtime.errors import BackendUnavailableError, EdgeRuntimeError
 from edge_runtime.graph.quantize import insert_qdq
 from edge_runtime.plan.contents import PlanFiles
@@ -33,6 +37,13 @@ PLAN_FILE = "model.plan"
 _Key = Tuple[str, FrozenSet[str]]
 
 
+@dataclass(frozen=True)
+class BuiltFile(Made):
+    """A plan that lies in a file until it is published."""
+
+    path: Path = Path()
+
+
 class TensorRTMaker:
     """Makes plans for this board. A context manager: plans lie in a folder of its own until they are published."""
 
@@ -41,7 +52,7 @@ class TensorRTMaker:
         self._job = job
         self._library = tensorrt_api.load(job.backend.name)
         self._orders = orders_of(job, model, self._library)
-        self._made: Dict[_Key, Made] = {}
+        self._made: Dict[_Key, BuiltFile] = {}
         self._numbers = itertools.count()
         self._exit = contextlib.ExitStack()
         self._folder = Path()
@@ -72,7 +83,7 @@ class TensorRTMaker:
         except EdgeRuntimeError:  # which building an INT8 candidate says
             return False
 
-    def make(self, candidate: Candidate) -> Made:
+    def make(self, candidate: Candidate) -> BuiltFile:
         """The plan of a candidate, built when it is first asked for.
 
         Raises:
@@ -83,7 +94,7 @@ class TensorRTMaker:
             self._made[key] = self._make(candidate)
         return self._made[key]
 
-    def _make(self, candidate: Candidate) -> Made:
+    def _make(self, candidate: Candidate) -> BuiltFile:
         form = self._orders.form(candidate.precision)
         precision = self._job.recipe.tables.precision
         given = network_inputs(candidate, form, self.model.single.graph, precision, self._library.version)
@@ -92,7 +103,7 @@ class TensorRTMaker:
         graph = given.graph
         if form.name == IMPLICIT and candidate.table is not None:  # what is in INT8 can be seen in Q/DQ nodes only
             graph = insert_qdq(graph, candidate.table.scales, candidate.excluded)
-        return Made(
+        return BuiltFile(
             candidate,
             PlanFiles({PLAN_FILE: FileChunks(plan)}),
             Signature(
@@ -103,6 +114,7 @@ class TensorRTMaker:
             graph,
             self._orders.target(form, given),
             built.notes,
+            plan,
         )
 
     @contextlib.contextmanager
@@ -114,12 +126,30 @@ class TensorRTMaker:
             BackendError: TensorRT refuses the plan.
         """
         job = self._job
+        assert isinstance(made, BuiltFile)
         if not job.device.has_gpu:
             raise BackendUnavailableError("this machine has no NVIDIA GPU")
         text = f"{job.backend.name} {job.backend.version}"
         info = EngineInfo(job.recipe.name, 1, text, job.backend.platform, made.candidate.precision, job.backend.device)
-        with engine_from_files(made.plan, info, made.signature, EngineOptions()) as engine:
+        options = EngineOptions(plugins=tuple(record.path for record in self._orders.plugins))
+        self._try_out(made, tensorrt_options(info, options))
+        with engine_from_files(made.plan, info, made.signature, options) as engine:
             yield engine
+
+    def _try_out(self, made: BuiltFile, options: TensorRTOptions) -> None:
+        """Runs a plan that is new in a process of its own, which it may end; it is known on this board from then on.
+
+        Raises:
+            BackendError: it can't be used.
+        """
+        capability, record = self._orders.compute_capability, made.plan.record
+        key = verified_key(self._library.text, capability or (0, 0))
+        root = self._job.options.engines
+        if not is_verified(root, record.sha256, key):
+            self._job.progress.stage(f"trying {made.candidate.name} out")
+            what = f"{made.candidate.name} with {self._library.text}"
+            trial_run_in_child(TrialRequest(made.path, record, made.signature, options, what))
+            mark_verified(root, record.sha256, key)
 
 
 @contextlib.contextmanager

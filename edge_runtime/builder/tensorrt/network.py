@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import AbstractSet, Any, Dict, List, Mapping, Sequence, Tuple
 
 from edge_runtime.builder.tensorrt.request import BuildRequest
 from edge_runtime.errors import ConfigError, UnsupportedModelError
@@ -80,12 +81,20 @@ class Network:
         """Holds the layers of these ONNX nodes to a precision (`FLOAT`, `HALF`); the names that no layer has."""
         self._library.require(Capability.PRECISION_CONSTRAINTS, "nodes that are kept in float")
         dtype = getattr(self._library.module.DataType, precision)
-        found = set()
+        wanted, found = set(names), set()
         for layer in self.layers():
-            if layer.name in names:
-                found.add(layer.name)
+            node = _node_of(layer, wanted)
+            if node is not None:
+                found.add(node)
                 _hold(layer, dtype)
         return tuple(name for name in names if name not in found)
+
+
+def _node_of(layer: Any, names: AbstractSet[str]) -> str | None:
+    """The ONNX node among `names` that a layer is of: a node may be several layers, of which the later are numbered."""
+    named = (layer.name, re.sub(r"_\d+$", "", layer.name))
+    said = re.findall(r"\[ONNX Layer: (.*?)\]", getattr(layer, "metadata", "") or "")
+    return next((name for name in (*named, *said) if name in names), None)
 
 
 def _creation_flags(library: TensorRT, is_strongly_typed: bool) -> int:

@@ -10,6 +10,7 @@ from edge_runtime.builder.tensorrt.form import Wish, form_of
 from edge_runtime.builder.tensorrt.graphs import NetworkInputs
 from edge_runtime.builder.tensorrt.orders import Orders
 from edge_runtime.builder.tensorrt.spool import write_batches
+from edge_runtime.builder.tensorrt.workshop import writing
 from edge_runtime.calibration.sample import SampleSource
 from edge_runtime.calibration.table import CalibrationTable
 
@@ -25,7 +26,8 @@ def calibrated_on_device(orders: Orders, folder: Path, source: SampleSource) -> 
     names = [spec.name for spec in single.graph.inputs]
     size = job.recipe.tables.calibration.batch_size
     batches = folder / "batches"
-    written, skipped = write_batches(batches, names, fitting_batches(source, single.signature, size, "calibration"))
+    with writing(folder):
+        written, skipped = write_batches(batches, names, fitting_batches(source, single.signature, size, "calibration"))
     if skipped:
         total = written + skipped
         job.progress.note(

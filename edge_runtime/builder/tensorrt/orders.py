@@ -14,10 +14,12 @@ from edge_runtime.builder.tensorrt.attempts import Attempts
 from edge_runtime.builder.tensorrt.form import Form, Wish, form_of
 from edge_runtime.builder.tensorrt.graphs import NetworkInputs
 from edge_runtime.builder.tensorrt.request import BuildRequest, Built
+from edge_runtime.builder.tensorrt.workshop import writing
 from edge_runtime.device.power_mode import current_power_mode
+from edge_runtime.errors import ConfigError
 from edge_runtime.plan.manifest import PluginRecord, TargetRecord
 from edge_runtime.plan.target import compute_capability_of
-from edge_runtime.tensorrt_api import TensorRT
+from edge_runtime.tensorrt_api import Capability, TensorRT
 
 
 @dataclass(frozen=True)
@@ -99,20 +101,28 @@ class Orders:
             version_compatible=table.version_compatible,
             hardware_compatibility=table.hardware_compatibility,
             plugins=list(self.plugins),
+            shares_profile=not self.library.has(Capability.INDEX_IO) or self.library.has(Capability.PROFILE_SHARING),
             nodes=list(given.graph.node_order),
         )
 
 
 def orders_of(job: Job, model: FloatModel, library: TensorRT) -> Orders:
-    """The orders of a job on this board."""
+    """The orders of a job on this board.
+
+    Raises:
+        ConfigError: it asks for what no Jetson can do.
+    """
+    if job.device.kind == "jetson" and job.recipe.tables.backend.hardware_compatibility != "none":
+        raise ConfigError("[backend] hardware_compatibility: plans of a Jetson load on its own kind only; leave it out")
     capability = compute_capability_of(job.device, job.recipe.tables.backend.gpu)
     return Orders(job, model, library, capability, tuple(plugin_records(job.recipe)))
 
 
 def _written(given: NetworkInputs, folder: Path) -> Path:
-    folder.mkdir()
     files = given.graph.to_files()
-    for name, content in files.items():
-        with (folder / name).open("wb") as file:
-            file.writelines([content] if isinstance(content, bytes) else content)
+    with writing(folder):
+        folder.mkdir()
+        for name, content in files.items():
+            with (folder / name).open("wb") as file:
+                file.writelines([content] if isinstance(content, bytes) else content)
     return folder / next(iter(files))

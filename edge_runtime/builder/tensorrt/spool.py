@@ -2,14 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Iterable, List, Tuple
+from typing import Any, Dict, Iterable, List, Tuple
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_runtime.calibration.sample import Sample
 from edge_runtime.errors import CalibrationError
 from edge_runtime.tensors import Shape
+
+_NAMES = "names.txt"
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The batches in a folder: `names.txt` names the inputs, `<batch>-<input>.npy` are arrays of one shape."""
+
+    folder: Path
+
+    @cached_property
+    def names(self) -> List[str]:
+        """The inputs in their order."""
+        return (self.folder / _NAMES).read_text(encoding="utf-8").splitlines()
+
+    @cached_property
+    def count(self) -> int:
+        """How many batches there are."""
+        return len(list(self.folder.glob("*-0.npy")))
+
+    def read(self, batch: int) -> Dict[str, npt.NDArray[Any]]:
+        """The arrays of a batch by input, read as they are used."""
+        return {
+            name: np.load(self.folder / f"{batch}-{index}.npy", mmap_mode="r") for index, name in enumerate(self.names)
+        }
+
+    def shapes(self) -> Dict[str, Shape]:
+        """The shape that every batch has, by input."""
+        return {name: value.shape for name, value in self.read(0).items()}
 
 
 def write_batches(folder: Path, names: List[str], samples: Iterable[Sample]) -> Tuple[int, int]:
@@ -19,7 +51,7 @@ def write_batches(folder: Path, names: List[str], samples: Iterable[Sample]) -> 
         CalibrationError: there are none.
     """
     folder.mkdir()
-    (folder / "names.txt").write_text("\n".join(names), encoding="utf-8")
+    (folder / _NAMES).write_text("\n".join(names), encoding="utf-8")
     first: List[Shape] = []
     written = skipped = 0
     for sample in samples:

@@ -1,6 +1,6 @@
 """The child process that builds: a request on standard input, events on the descriptor that it is given.
 
-`python -m edge_runtime.builder.tensorrt.worker FD`. Every event is a line of JSON. When standard input ends, the parent
+Its argument is the descriptor's number. Every event is a line of JSON. When standard input ends, the parent
 is gone or has had enough, and the build stops.
 """
 
@@ -13,11 +13,11 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Dict, TextIO
+from typing import Any, Dict, List, Sequence, TextIO
 
 from edge_runtime.builder.tensorrt.build_plan import Hooks, build_plan
 from edge_runtime.builder.tensorrt.network import Network, ParseError, problem_records
-from edge_runtime.builder.tensorrt.request import BuildRequest, request_from_json
+from edge_runtime.builder.tensorrt.request import request_from_json
 from edge_runtime.errors import EdgeRuntimeError
 from edge_runtime.tensorrt_api import MessageLog, TensorRT, load, make_logger, translated
 
@@ -50,8 +50,9 @@ def main() -> None:
         text = sys.stdin.readline()
         cancelled = threading.Event()
         threading.Thread(target=_watch_parent, args=(cancelled,), daemon=True).start()
+        hooks = Hooks(_throttled(events), cancelled.is_set)
         try:
-            events.send("done", **_answer(json.loads(text), text, events, cancelled))
+            events.send("done", **_answer(text, hooks))
         except EdgeRuntimeError as error:
             problems = problem_records(error.problems) if isinstance(error, ParseError) else []
             events.send("error", type=type(error).__name__, message=str(error), problems=problems)
@@ -59,16 +60,15 @@ def main() -> None:
             events.send("error", type="OutOfMemoryError", message="Python ran out of memory", problems=[])
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)  # libraries that lost their driver may crash when they are unloaded
+    os._exit(0)  # destroying TensorRT's objects may wait for ever, and libraries without a driver crash
 
 
-def _answer(content: Dict[str, Any], text: str, events: Events, cancelled: threading.Event) -> Dict[str, Any]:
+def _answer(text: str, hooks: Hooks) -> Dict[str, Any]:
+    content = json.loads(text)
     library = load(content["library"])
     if "models" in content:
-        return {"problems": [_parse_problems(library, path) for path in content["models"]]}
-    request = request_from_json(text)
-    hooks = Hooks(_throttled(events), cancelled.is_set)
-    return build_plan(request, library, hooks).record()
+        return {"problems": _parse_problems(library, content["models"], hooks.kept)}
+    return build_plan(request_from_json(text), library, hooks).record()
 
 
 def _throttled(events: Events) -> Any:
@@ -84,19 +84,24 @@ def _throttled(events: Events) -> Any:
     return on_fraction
 
 
-def _parse_problems(library: TensorRT, path: str) -> Any:
-    """What the parser says of a model of one node."""
+def _parse_problems(library: TensorRT, paths: Sequence[str], kept: List[Any]) -> List[Any]:
+    """What the parser says of each model of one node."""
     log = MessageLog()
     logger = make_logger(library, log)
-    try:
-        with translated(library.text, log):
-            builder = library.module.Builder(logger)
-            Network(library, builder, logger, is_strongly_typed=False).parse(path, log)
-    except ParseError as error:
-        return problem_records(error.problems)
-    except EdgeRuntimeError:
-        pass
-    return []
+    builder = library.module.Builder(logger)
+    kept += [logger, builder]
+    found: List[Any] = []
+    for path in paths:
+        found.append([])
+        try:
+            with translated(library.text, log):
+                kept.append(Network(library, builder, logger, is_strongly_typed=False))
+                kept[-1].parse(path, log)
+        except ParseError as error:
+            found[-1] = problem_records(error.problems)
+        except EdgeRuntimeError:
+            pass
+    return found
 
 
 def _watch_parent(cancelled: threading.Event) -> None:
@@ -112,10 +117,3 @@ def _watch_parent(cancelled: threading.Event) -> None:
 def parse_request(library: str, models: Any) -> str:
     """The line that asks what the parser says of each model of one node."""
     return json.dumps({"library": library, "models": list(models)})
-
-
-if __name__ == "__main__":
-    main()
-
-
-__all__ = ["BuildRequest", "main", "parse_request"]

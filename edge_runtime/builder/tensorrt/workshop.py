@@ -29,6 +29,19 @@ class FileChunks:
 
 
 @contextlib.contextmanager
+def writing(what: str | Path) -> Iterator[None]:
+    """Turns a failure to write inside the block into ours.
+
+    Raises:
+        PlanError: the disk is full, say.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise PlanError(f"{what}: can't be written ({error.strerror or error}); nothing was published") from error
+
+
+@contextlib.contextmanager
 def work_folder(root: Path) -> Iterator[Path]:
     """A new folder in `root` for the length of the block; those that a killed build left are removed first.
 

@@ -7,14 +7,14 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from typing import Any, Dict, Sequence, Tuple, Type
 
 from edge_runtime import errors
+from edge_runtime.engine.child_process import module_command
 from edge_runtime.engine.tensorrt.trial_request import TrialRequest
 from edge_runtime.errors import BackendError, EdgeRuntimeError
 
-COMMAND = (sys.executable, "-m", "edge_runtime.engine.tensorrt.trial_run")
+COMMAND = module_command("edge_runtime.engine.tensorrt.trial_run")
 TIMEOUT_S = 300.0
 
 _END_S = 10.0

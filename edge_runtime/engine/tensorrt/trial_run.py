@@ -1,6 +1,6 @@
 """The child process that tries a plan out, so that a plan which ends its process ends only this one.
 
-`python -m edge_runtime.engine.tensorrt.trial_run` reads a request (`TrialRequest.line`) from standard input and writes
+It reads a request (`TrialRequest.line`) from standard input and writes
 one line of JSON to standard output: what the engine is, or why it can't be used.
 """
 
@@ -98,7 +98,3 @@ def main() -> None:
     request = sys.stdin.readline()
     if request:
         os.write(output, (json.dumps(answer(request)) + "\n").encode())
-
-
-if __name__ == "__main__":
-    main()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Callable, Dict
 
@@ -17,7 +20,9 @@ from edge_runtime.builder.recipe import make_recipe
 from edge_runtime.builder.tensorrt.build_plan import OutOfMemoryError
 from edge_runtime.builder.tensorrt.network import ParseError
 from edge_runtime.device.identity import DeviceInfo
-from edge_runtime.errors import BackendError, ConfigError, PlanTargetError
+from edge_runtime.engine.layers import ProfileOptions
+from edge_runtime.engine.profiling import profile_layers
+from edge_runtime.errors import BackendError, ConfigError, EdgeRuntimeError, PlanTargetError, UnsupportedModelError
 from edge_runtime.plan.manifest import CandidateRecord
 from edge_runtime.tensors import DType
 
@@ -266,3 +271,87 @@ def test_auto_tries_every_width_on_the_device(workshop: Workshop, board: Callabl
     built = [record for record in records.values() if record.precision == "int8" and "not built" not in record.reason]
     assert len(built) == 1
     assert len([record for record in records.values() if "not built: on ONNX Runtime" in record.reason]) == 3
+
+
+def swish_net() -> bytes:
+    """x f32[n, 4] -> Gemm -> Swish_TRT (a plugin) -> Gemm -> y f32[n, 3]."""
+    rng = np.random.default_rng(5)
+    nodes = [
+        onnx.helper.make_node("Gemm", ["x", "w"], ["a"], "before"),
+        onnx.helper.make_node("Swish_TRT", ["a"], ["b"], "swish"),
+        onnx.helper.make_node("Gemm", ["b", "v"], ["y"], "after"),
+    ]
+    values = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", size])
+        for name, size in (("x", 4), ("y", 3))
+    ]
+    weights = {"w": rng.normal(size=(4, 8)), "v": rng.normal(size=(8, 3))}
+    tensors = [onnx.numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()]
+    graph = onnx.helper.make_graph(nodes, "swish", values[:1], values[1:], tensors)
+    opsets = [onnx.helper.make_opsetid("", 13)]
+    return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Path:
+    """A library that holds nothing, and stands for one with the plugin Swish_TRT."""
+    if shutil.which("gcc") is None:
+        pytest.skip("no C compiler to make a library with")
+    (tmp_path / "swish.c").write_text("int swish = 1;\n")
+    command = ["gcc", "-shared", "-fPIC", "-o", str(tmp_path / "libswish.so"), str(tmp_path / "swish.c")]
+    subprocess.run(command, check=True)
+    return tmp_path / "libswish.so"
+
+
+@pytest.mark.parametrize("policy", ["fp16", "int8"])
+def test_a_model_with_a_plugin_is_built_and_compared_with_its_fp32_plan(
+    workshop: Workshop, board: Callable[..., None], plugin: Path, policy: str
+) -> None:
+    board("10.3", plugin_libraries={str(plugin): ["Swish_TRT"]})
+    (workshop.folder / "m.onnx").write_bytes(swish_net())
+    named = {"plugin_ops": ["Swish_TRT"]}
+    with pytest.raises(EdgeRuntimeError, match="swish"):
+        workshop.build("fp32", backend=named)
+    plan = workshop.build(policy, backend={**named, "plugins": [plugin.name]})
+    assert plan.manifest.target is not None
+    assert [record.path for record in plan.manifest.target.plugins] == [str(plugin)]
+    chosen = candidate(plan, policy)
+    assert chosen.agreement is not None
+    assert chosen.agreement.cosine is not None
+    assert chosen.agreement.cosine > 0.99
+    with edge_runtime.load(plan) as engine:
+        assert engine.infer({"x": np.ones((2, 4), np.float32)})["y"].shape == (2, 3)
+    plugin.write_bytes(plugin.read_bytes() + b"changed")
+    with pytest.raises(PlanTargetError, match="with which it was built"):
+        edge_runtime.load(plan)
+
+
+def test_a_model_with_a_plugin_is_not_for_the_cpu(workshop: Workshop) -> None:
+    (workshop.folder / "m.onnx").write_bytes(swish_net())
+    with pytest.raises(UnsupportedModelError, match="backend onnxruntime has none"):
+        workshop.build("fp32", backend={"plugin_ops": ["Swish_TRT"]})
+
+
+def test_a_plan_that_crashes_tensorrt_ends_only_its_trial(
+    workshop: Workshop, board: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board("10.3")
+    crash = (sys.executable, "-c", "import os; os.kill(os.getpid(), 11)")
+    monkeypatch.setattr("edge_runtime.engine.tensorrt.trial_child.trial_run_in_child.__defaults__", (300.0, crash))
+    with pytest.raises(BackendError, match="ended by SIGSEGV while TensorRT loaded or ran it"):
+        workshop.build("fp16")
+
+
+def test_a_plan_is_tried_out_once(workshop: Workshop, board: Callable[..., None]) -> None:
+    board("10.3")
+    plan = workshop.build("fp16")
+    marks = {path.name.split("-")[0] for path in (workshop.folder / "engines/.verified").iterdir()}
+    assert plan.manifest.plan.sha256 in marks
+
+
+def test_layers_are_traced_to_their_nodes(workshop: Workshop, board: Callable[..., None]) -> None:
+    board("10.3")
+    plan = workshop.build("fp16")
+    profile = profile_layers(plan, {"x": np.ones((1, 4), np.float32)}, ProfileOptions(runs=3, warm_up=1, threads=1))
+    assert len(profile.whole_us) == 3
+    assert {"hidden", "relu", "head"} <= {node for layer in profile.layers for node in layer.nodes}

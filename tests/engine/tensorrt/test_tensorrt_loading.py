@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import logging
 from pathlib import Path
 from typing import Any, Callable
@@ -13,7 +14,7 @@ from edge_runtime.engine import loading
 from edge_runtime.engine.engine import EngineInfo
 from edge_runtime.engine.loading import EngineOptions, engine_from_files, load, tensorrt_options
 from edge_runtime.engine.tensorrt.memory_kind import FILE, MeasuredMemory, device_key, write_measured
-from edge_runtime.errors import BackendError, BackendUnavailableError, ConfigError, DeviceLostError
+from edge_runtime.errors import BackendError, ConfigError, DeviceLostError, PlanTargetError
 from edge_runtime.plan.contents import PlanFiles
 from edge_runtime.plan.manifest import Manifest, TargetRecord, range_record, tensor_record
 from edge_runtime.plan.store import PlanStore, StoredPlan
@@ -192,11 +193,20 @@ def test_the_lean_library_stands_in_for_version_compatible_plans(
     assert tensorrt_options(INFO, EngineOptions(), target).library == expected
 
 
-def test_plugins_that_a_plan_needs_are_asked_for_by_name() -> None:
-    target = TargetRecord.model_validate({"form": "weak", "plugins": [{"path": "/built/ops.so", "sha256": "0"}]})
-    with pytest.raises(BackendUnavailableError, match=r"plugin libraries that no option names: /built/ops\.so"):
+def test_plugin_libraries_must_be_those_that_the_plan_was_built_with(tmp_path: Path) -> None:
+    built, moved = tmp_path / "ops.so", tmp_path / "moved/ops.so"
+    moved.parent.mkdir()
+    moved.write_bytes(b"library")
+    record = {"path": str(built), "sha256": hashlib.sha256(b"library").hexdigest()}
+    target = TargetRecord.model_validate({"form": "weak", "plugins": [record]})
+    with pytest.raises(PlanTargetError, match=r"ops\.so can't be read"):
         tensorrt_options(INFO, EngineOptions(), target)
-    assert tensorrt_options(INFO, EngineOptions(plugins=("/here/ops.so",)), target).plugins == ("/here/ops.so",)
+    assert tensorrt_options(INFO, EngineOptions(plugins=(str(moved),)), target).plugins == (str(moved),)
+    built.write_bytes(b"another")
+    with pytest.raises(PlanTargetError, match=r"expected sha256 .*, with which it was built"):
+        tensorrt_options(INFO, EngineOptions(), target)
+    built.write_bytes(b"library")
+    assert tensorrt_options(INFO, EngineOptions(), target).plugins == (str(built),)
 
 
 @pytest.mark.parametrize("options", [{"memory": "pinned"}, {"graphs": "yes"}])
