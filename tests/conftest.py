@@ -87,6 +87,9 @@ def make_engine() -> Callable[..., Engine]:
     return make
 
 
+KEPT: list = []  # TensorRT's objects: one that is destroyed may wait for a thread that waits for this one
+
+
 @pytest.fixture
 def rtx_plan(classifier: bytes, tmp_path: Path) -> Callable[..., bytes]:
     """A plan of the classifier, built in this process by the real TensorRT-RTX."""
@@ -101,7 +104,7 @@ def rtx_plan(classifier: bytes, tmp_path: Path) -> Callable[..., bytes]:
         request = BuildRequest(
             "tensorrt_rtx", str(tmp_path / "m.onnx"), str(tmp_path / "m.plan"), profile, True, **settings
         )
-        build_plan(request, load("tensorrt_rtx"), Hooks())
+        build_plan(request, load("tensorrt_rtx"), Hooks(kept=KEPT))
         return (tmp_path / "m.plan").read_bytes()
 
     return built

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Iterator, List
@@ -50,13 +51,15 @@ class OutOfMemoryError(BackendError):
 class Hooks:
     """What a build tells, and asks: the share that is done, and whether to stop.
 
-    TensorRT's objects stay in `kept`: one that is destroyed may wait for a thread that wants to log, which waits for
-    this one. So a process of its own just ends.
+    `asks` is set once it does ask: an old TensorRT never does, and is stopped by its process's end alone. TensorRT's
+    objects stay in `kept`: one that is destroyed may wait for a thread that wants to log, which waits for this one. So
+    a process of its own just ends.
     """
 
     on_fraction: OnFraction = lambda _: None
     is_cancelled: Callable[[], bool] = lambda: False
     kept: List[Any] = field(default_factory=list)
+    asks: threading.Event = field(default_factory=threading.Event)
 
 
 def build_plan(request: BuildRequest, library: TensorRT, hooks: Hooks, cuda: Cuda | None = None) -> Built:
@@ -108,6 +111,7 @@ def _built(
         monitor = make_monitor(build.library, hooks.on_fraction, hooks.is_cancelled, errors)
         hooks.kept.append(monitor)
         build.config.progress_monitor = monitor
+        hooks.asks.set()
     with _calibrating(build, request, errors, cuda) as source:
         plan = build.builder.build_serialized_network(build.network.definition, build.config)
     timing.keep(build.config)

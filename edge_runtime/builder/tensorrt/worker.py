@@ -49,8 +49,8 @@ def main() -> None:
             Path("/proc/self/oom_score_adj").write_text(_FIRST_VICTIM, encoding="utf-8")
         text = sys.stdin.readline()
         cancelled = threading.Event()
-        threading.Thread(target=_watch_parent, args=(cancelled,), daemon=True).start()
         hooks = Hooks(_throttled(events), cancelled.is_set)
+        threading.Thread(target=_watch_parent, args=(cancelled, hooks), daemon=True).start()
         try:
             events.send("done", **_answer(text, hooks))
         except EdgeRuntimeError as error:
@@ -104,13 +104,14 @@ def _parse_problems(library: TensorRT, paths: Sequence[str], kept: List[Any]) ->
     return found
 
 
-def _watch_parent(cancelled: threading.Event) -> None:
+def _watch_parent(cancelled: threading.Event, hooks: Hooks) -> None:
     """Asks for the build's end when standard input ends, and ends the process if that isn't heard."""
     with contextlib.suppress(ValueError, OSError):
         while sys.stdin.readline():
             pass
     cancelled.set()
-    threading.Event().wait(_GRACE_S)
+    if hooks.asks.is_set():
+        threading.Event().wait(_GRACE_S)
     os._exit(EXIT_CANCELLED)
 
 
