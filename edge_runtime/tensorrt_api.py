@@ -13,6 +13,7 @@ import logging
 import re
 import threading
 import warnings
+import weakref
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Sequence, Tuple
@@ -218,12 +219,49 @@ def dtype_of(value: Any, what: str) -> DType:
     return found
 
 
-class MessageLog:
-    """What TensorRT logs: passed on to `logging`, its errors kept until they are asked for."""
+class _Thread(threading.local):
+    """Of one thread: the logs that it listens with, the innermost last."""
 
     def __init__(self) -> None:
-        self._errors: List[str] = []
-        self._lock = threading.Lock()
+        self.logs: List[MessageLog] = []
+
+
+class _Heard(threading.local):
+    """Of one thread and one log: its errors; None until it listens."""
+
+    errors: List[str] | None = None
+
+
+_THREAD = _Thread()
+
+
+class MessageLog:
+    """What TensorRT logs: passed on to `logging`, its errors (there at `error_level`) kept until they are asked for.
+
+    Inside `with log:` it gets what TensorRT says on that thread, whose errors no other thread takes. Errors of
+    TensorRT's own threads are for the first that asks. `listeners` is the number of threads inside.
+    """
+
+    def __init__(self, error_level: int = logging.INFO) -> None:
+        self.listeners = 0
+        self._error_level = error_level
+        self._here = _Heard()
+        self._elsewhere: List[str] = []
+        self._lock = threading.RLock()  # taken again if an object of TensorRT's is collected meanwhile, and says so
+
+    def __enter__(self) -> MessageLog:
+        if self not in _THREAD.logs:
+            self._here.errors = self._here.errors or []
+            with self._lock:
+                self.listeners += 1
+        _THREAD.logs.append(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _THREAD.logs.pop()
+        if self not in _THREAD.logs:
+            with self._lock:
+                self.listeners -= 1
 
     def receive(self, severity: str, text: str) -> None:
         """Takes one message; never raises, for TensorRT calls it."""
@@ -231,31 +269,97 @@ class MessageLog:
             logger.debug("%s", text)
             return
         line = " ".join(text.split())
+        level = _LEVELS.get(severity, logging.DEBUG)
         if severity in ("ERROR", "INTERNAL_ERROR"):
+            level = self._error_level
             with self._lock:
-                if line not in self._errors and len(self._errors) < _MOST_ERRORS:
-                    self._errors.append(line)
-        logger.log(_LEVELS.get(severity, logging.DEBUG), "%s", line)
+                errors = self._elsewhere if self._here.errors is None else self._here.errors
+                if line not in errors and len(errors) < _MOST_ERRORS:
+                    errors.append(line)
+        logger.log(level, "%s", line)
 
     def take_errors(self) -> Tuple[str, ...]:
-        """The errors since this was last called, oldest first."""
+        """The errors since this was last called, oldest first, those of this thread before TensorRT's own."""
         with self._lock:
-            errors, self._errors = tuple(self._errors), []
-        return errors
+            errors = [*(self._here.errors or ()), *self._elsewhere]
+            (self._here.errors or []).clear()
+            self._elsewhere.clear()
+        return tuple(dict.fromkeys(errors))
+
+    def forget(self) -> None:
+        """Drops what was said on this thread and, where it alone listens, on TensorRT's own."""
+        with self._lock:
+            (self._here.errors or []).clear()
+            if self.listeners <= (self in _THREAD.logs):
+                self._elsewhere.clear()
 
 
 # An error becomes an exception, which is reported; so it isn't one in the log as well.
-_LEVELS = {
-    "INTERNAL_ERROR": logging.INFO,
-    "ERROR": logging.INFO,
-    "WARNING": logging.INFO,
-    "INFO": logging.DEBUG,
-    "VERBOSE": logging.DEBUG,
-}
+_LEVELS = {"WARNING": logging.INFO, "INFO": logging.DEBUG, "VERBOSE": logging.DEBUG}
+
+
+class LibraryLog:
+    """Where messages of one library go: its only logger, `bridge`, gives them here.
+
+    A message is for the log that its thread listens with. One of a thread of TensorRT's own is for the only log that
+    is listened with, or the newest where none is; one that may be anybody's is a warning in `logging`.
+    """
+
+    def __init__(self, library: TensorRT) -> None:
+        self.bridge = _make_bridge(library, self)
+        self._logs: List[weakref.ReferenceType[MessageLog]] = []
+        self._nobodys = MessageLog(logging.WARNING)
+        self._has_plugins = False
+        self._lock = threading.RLock()
+
+    def add(self, log: MessageLog) -> None:
+        """Makes a log known, and keeps nobody from letting go of it."""
+        with self._lock:
+            self.remove(log)
+            self._logs = [*self._logs, weakref.ref(log)]
+
+    def remove(self, log: MessageLog) -> None:
+        """Makes a log unknown: it hears only those that listen with it."""
+        with self._lock:
+            self._logs = [known for known in self._logs if known() not in (None, log)]
+
+    def receive(self, severity: str, text: str) -> None:
+        """Takes one message; never raises, for TensorRT calls it."""
+        self._log_here().receive(severity, text)
+
+    def _log_here(self) -> MessageLog:
+        if _THREAD.logs:
+            return _THREAD.logs[-1]
+        known = [log for log in [each() for each in self._logs] if log is not None]
+        heard = [log for log in known if log.listeners]
+        return self._nobodys if len(heard) > 1 or not known else (heard or known)[-1]
+
+    def register_plugins(self, register: Callable[[Any, str], Any]) -> None:
+        """Makes the standard operators known in this process, once, with `init_libnvinfer_plugins`."""
+        with self._lock:
+            if not self._has_plugins:
+                register(self.bridge, "")
+                self._has_plugins = True
+
+
+_LOG = "_edge_runtime_log"  # an attribute of the library's module, for it must live as long
+
+
+def library_log(library: TensorRT) -> LibraryLog:
+    """The one log of a library, for TensorRT keeps the first logger of a process, and the last one of plugins."""
+    names = vars(library.module)
+    found: LibraryLog = names.get(_LOG) or names.setdefault(_LOG, LibraryLog(library))
+    return found
 
 
 def make_logger(library: TensorRT, log: MessageLog) -> Any:
-    """An `ILogger` that fills `log`. It must outlive all that is made with it."""
+    """The library's `ILogger`, the same one each time, which tells `log` what is for it (see `LibraryLog`)."""
+    shared = library_log(library)
+    shared.add(log)
+    return shared.bridge
+
+
+def _make_bridge(library: TensorRT, log: LibraryLog) -> Any:
     base = library.module.ILogger
 
     class Bridge(base):  # type: ignore[misc, valid-type]
@@ -271,16 +375,17 @@ def make_logger(library: TensorRT, log: MessageLog) -> Any:
 @contextlib.contextmanager
 def translated(what: str, log: MessageLog) -> Iterator[None]:
     """Turns what TensorRT's bindings raise inside the block into ours, with what was logged; `what` comes first."""
-    log.take_errors()
-    try:
-        yield
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        raise BackendError(failure_text(what, log, " ".join(str(error).split()))) from error
+    with log:
+        log.forget()
+        try:
+            yield
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            raise BackendError(failure_text(what, log, " ".join(str(error).split()))) from error
 
 
 def failure_text(what: str, log: MessageLog, otherwise: str = "no reason was given") -> str:
     """`what` with the errors that TensorRT logged since."""
-    text = "; ".join(dict.fromkeys(log.take_errors())) or otherwise
+    text = "; ".join(log.take_errors()) or otherwise
     return f"{what}: {text[:2000]}"
 
 

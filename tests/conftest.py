@@ -9,6 +9,7 @@ from typing import Callable
 import numpy as np
 import onnx
 import pytest
+from fakes.immortal import Immortals
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_runtime.engine.engine import Engine, EngineInfo
@@ -87,9 +88,6 @@ def make_engine() -> Callable[..., Engine]:
     return make
 
 
-KEPT: list = []  # TensorRT's objects: one that is destroyed may wait for a thread that waits for this one
-
-
 @pytest.fixture
 def rtx_plan(classifier: bytes, tmp_path: Path) -> Callable[..., bytes]:
     """A plan of the classifier, built in this process by the real TensorRT-RTX."""
@@ -104,7 +102,7 @@ def rtx_plan(classifier: bytes, tmp_path: Path) -> Callable[..., bytes]:
         request = BuildRequest(
             "tensorrt_rtx", str(tmp_path / "m.onnx"), str(tmp_path / "m.plan"), profile, True, **settings
         )
-        build_plan(request, load("tensorrt_rtx"), Hooks(kept=KEPT))
+        build_plan(request, load("tensorrt_rtx"), Hooks(kept=Immortals()))
         return (tmp_path / "m.plan").read_bytes()
 
     return built

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import logging
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable
@@ -27,6 +28,7 @@ from edge_runtime.tensorrt_api import (
     dtype_of,
     failure_text,
     from_module,
+    library_log,
     make_logger,
     plugin_library_error,
     remedy,
@@ -242,6 +244,107 @@ def test_a_failure_is_short_and_never_empty() -> None:
     for index in range(50):
         log.receive("ERROR", f"{index} {'x' * 200}")
     assert len(failure_text("plan", log)) <= len("plan: ") + 2000
+
+
+def on_a_thread(work: Callable[[], None]) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(work).result()
+
+
+def failure(log: MessageLog, *steps: Callable[[], None]) -> str:
+    """What is raised where TensorRT fails after some steps."""
+
+    def fail() -> None:
+        for step in steps:
+            step()
+        raise RuntimeError("unknown")
+
+    with pytest.raises(BackendError) as caught, translated("plan", log):
+        fail()
+    return str(caught.value)
+
+
+def test_a_library_has_one_logger_for_good() -> None:
+    given = library("10.3")
+    first = make_logger(given, MessageLog())
+    assert make_logger(given, MessageLog()) is first
+    assert make_logger(from_module("tensorrt", given.module), MessageLog()) is first
+    assert make_logger(library("10.3"), MessageLog()) is not first
+
+
+def test_a_message_is_for_the_log_that_its_thread_listens_with() -> None:
+    given, outer, inner = library("10.3"), MessageLog(), MessageLog()
+    logger, error = make_logger(given, outer), given.module.ILogger.Severity.ERROR
+    make_logger(given, inner)
+    with outer:
+        logger.log(error, "first")
+        with inner:
+            logger.log(error, "second")
+        logger.log(error, "third")
+    assert (outer.take_errors(), inner.take_errors()) == (("first", "third"), ("second",))
+
+
+def test_threads_that_share_a_log_have_their_own_errors() -> None:
+    log = MessageLog()
+
+    def say(text: str) -> Callable[[], None]:
+        return lambda: log.receive("ERROR", text)
+
+    def other() -> None:
+        assert failure(log, say("b")) == "plan: b"
+        assert log.take_errors() == ()
+
+    assert failure(log, say("a"), lambda: on_a_thread(other), say("c")) == "plan: a; c"
+
+
+def test_what_a_thread_of_tensorrt_says_is_for_the_only_log_that_is_listened_with() -> None:
+    given, idle, log = library("10.3"), MessageLog(), MessageLog()
+    logger = make_logger(given, log)
+    make_logger(given, idle)
+
+    def say() -> None:
+        on_a_thread(lambda: logger.log(given.module.ILogger.Severity.ERROR, "from within"))
+
+    assert failure(log, say) == "plan: from within"
+    assert idle.take_errors() == ()
+
+
+def test_what_may_be_of_two_plans_is_told_by_neither_and_isnt_lost(caplog: pytest.LogCaptureFixture) -> None:
+    given, first, second = library("10.3"), MessageLog(), MessageLog()
+    logger = make_logger(given, first)
+    make_logger(given, second)
+    with first, second:
+        on_a_thread(lambda: logger.log(given.module.ILogger.Severity.ERROR, "whose?"))
+    assert (first.take_errors(), second.take_errors()) == ((), ())
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [("WARNING", "whose?")]
+
+
+def test_a_log_that_is_gone_or_removed_gets_no_message(caplog: pytest.LogCaptureFixture) -> None:
+    given, kept, removed, gone = library("10.3"), MessageLog(), MessageLog(), MessageLog()
+    logger, error = make_logger(given, kept), given.module.ILogger.Severity.ERROR
+    for log in (removed, gone):
+        make_logger(given, log)
+    library_log(given).remove(removed)
+    del log, gone
+    logger.log(error, "late")
+    assert (kept.take_errors(), removed.take_errors()) == (("late",), ())
+    library_log(given).remove(kept)
+    logger.log(error, "later")
+    assert kept.take_errors() == ()
+    assert "later" in caplog.text
+
+
+def test_errors_of_another_thread_of_tensorrt_outlive_the_start_of_a_block() -> None:
+    log = MessageLog()
+
+    def other() -> None:
+        with translated("other", log):
+            pass
+
+    def say() -> None:
+        log.receive("ERROR", "from within")
+
+    assert failure(log, lambda: on_a_thread(say), lambda: on_a_thread(other)) == "plan: from within"
 
 
 def test_a_plugin_library_is_named() -> None:

@@ -7,21 +7,26 @@ from typing import Mapping
 
 from edge_runtime import onnxruntime_api, tensorrt_api
 from edge_runtime.builder.recipe import BackendTable
+from edge_runtime.device.cuda.loading import probe
 from edge_runtime.device.identity import DeviceInfo
 from edge_runtime.errors import BackendUnavailableError, ConfigError
-from edge_runtime.plan.target import ONNXRUNTIME, tensorrt_version
+from edge_runtime.plan.board import ONNXRUNTIME, tensorrt_version
 
 Libraries = Mapping[str, "str | None"]
 
 
 @dataclass(frozen=True)
 class Backend:
-    """A resolved backend: library, its version, the device, and how metadata calls plans of its kind."""
+    """A resolved backend: library, its version, the device, and how metadata calls plans of its kind.
+
+    `reason` is why `[backend] fallback` was taken, "" if it wasn't.
+    """
 
     name: str
     version: str
     device: str
     platform: str
+    reason: str = ""
 
     @property
     def is_tensorrt(self) -> bool:
@@ -29,32 +34,32 @@ class Backend:
         return self.name in tensorrt_api.LIBRARIES
 
 
-def backend_name(table: BackendTable, device: DeviceInfo, libraries: Libraries | None = None) -> str:
+def backend_name(table: BackendTable, device: DeviceInfo, libraries: Libraries) -> str:
     """The backend that `[backend]` means on this machine; `auto` means CPU only where no GPU is expected.
 
-    TensorRT-RTX is what `auto` takes on a PC that has it and no TensorRT; it knows no Jetson.
+    TensorRT-RTX is what `auto` takes on a PC that has it and no TensorRT; it knows no Jetson. `fallback` doesn't count.
     """
     if table.name != "auto":
         return table.name
     if not device.has_gpu:
         return ONNXRUNTIME
-    if table.fallback:
-        return table.fallback
-    found = libraries or {}
-    is_rtx = device.kind != "jetson" and not found.get(tensorrt_api.FULL) and bool(found.get(tensorrt_api.RTX))
+    is_rtx = device.kind != "jetson" and not libraries.get(tensorrt_api.FULL) and bool(libraries.get(tensorrt_api.RTX))
     return tensorrt_api.RTX if is_rtx else tensorrt_api.FULL
 
 
-def int8_problem(table: BackendTable, device: DeviceInfo) -> str:
-    """Why plans for this target can't be INT8, "" if they can; the CPU always can."""
-    if backend_name(table, device) == ONNXRUNTIME or device.has_int8 or device.compute_capability is None:
+def int8_problem(name: str, device: DeviceInfo) -> str:
+    """Why plans of a backend can't be INT8 on this machine, "" if they can; the CPU always can."""
+    if name == ONNXRUNTIME or device.has_int8 or device.compute_capability is None:
         return ""
     major, minor = device.compute_capability
     return f"{device.board} (compute capability {major}.{minor}) has no INT8 hardware: expected 6.1, or 7.0 and later"
 
 
-def resolve_backend(table: BackendTable, device: DeviceInfo, libraries: Libraries) -> Backend:
-    """The backend for `[backend]` on this machine; `libraries` are versions by name, None where not installed.
+def resolve_backend(table: BackendTable, device: DeviceInfo, libraries: Libraries, cuda_problem: str = "") -> Backend:
+    """The backend for `[backend]` on this machine.
+
+    `libraries` are versions by name, None where not installed; `cuda_problem` says why the GPU can't be used, "" if it
+    can. A GPU that can't be used is left for what `fallback` names, if it does.
 
     Raises:
         BackendUnavailableError: the one wanted isn't installed or can't be used here.
@@ -62,6 +67,9 @@ def resolve_backend(table: BackendTable, device: DeviceInfo, libraries: Librarie
     """
     name = backend_name(table, device, libraries)
     version = libraries.get(name)
+    if table.name == "auto" and table.fallback and name != ONNXRUNTIME and (version is None or cuda_problem):
+        reason = cuda_problem or f"{name} isn't installed"
+        return Backend(ONNXRUNTIME, libraries.get(ONNXRUNTIME) or "unknown", "cpu", "onnxruntime_onnx", reason)
     if name == ONNXRUNTIME:
         if table.device not in (None, "cpu"):
             raise ConfigError(f"[backend] device {table.device!r}: backend onnxruntime runs on 'cpu' only")
@@ -87,5 +95,11 @@ def resolve_backend(table: BackendTable, device: DeviceInfo, libraries: Librarie
 
 def local_backend(table: BackendTable, device: DeviceInfo) -> Backend:
     """`resolve_backend` with what is installed here."""
+    problem = probe().problem if table.fallback and table.name == "auto" and device.has_gpu else ""
+    return resolve_backend(table, device, local_libraries(), problem)
+
+
+def local_libraries() -> Libraries:
+    """The engine libraries that are installed here, by name."""
     libraries = {name: tensorrt_version(name) for name in tensorrt_api.LIBRARIES}
-    return resolve_backend(table, device, {**libraries, ONNXRUNTIME: onnxruntime_api.version()})
+    return {**libraries, ONNXRUNTIME: onnxruntime_api.version()}

@@ -112,6 +112,8 @@ def _reused(job: Job) -> tuple[BuiltPlan | None, bool]:
     """The plan of an earlier build with the same key, made the served one; or whether its data has changed since."""
     store = PlanStore(job.options.engines)
     found = store.find(job.recipe.name, job.key)
+    if job.options.again:
+        return None, found is not None
     if found is None or (found.manifest.forced and not job.recipe.tables.gate.publish_failed):
         return None, False
     if job.options.verify_data:
@@ -123,6 +125,10 @@ def _reused(job: Job) -> tuple[BuiltPlan | None, bool]:
         if now != {"calibration": recorded.calibration, "held_out": recorded.held_out}:
             job.progress.note("the data functions yield other samples than before; building again")
             return None, True
+    if found.manifest.target is not None and found.manifest.target.is_reduced:
+        job.progress.note(
+            "memory was short when this plan was built, so it may be slower than need be: build it --again"
+        )
     store.serve(job.recipe.name, found.manifest.version)
     return BuiltPlan(found.folder, found.manifest, is_reused=True, sensitivity=tuple(found.manifest.sensitivity)), False
 

@@ -8,6 +8,7 @@ from typing import Callable, List, Sequence, Tuple
 
 from edge_runtime.builder.candidates import Candidate
 from edge_runtime.builder.trial import Quality, Tried
+from edge_runtime.errors import BackendError
 from edge_runtime.evaluation.latency import LatencyRatio
 from edge_runtime.evaluation.metrics import Metric
 
@@ -121,12 +122,14 @@ def _judged_auto(one: Tried, best: Tried | None, rules: GateRules, time_against:
     if best is None:
         return Judged(one, "passed", f"{reason}; there is nothing wider to be faster than")
     against = best.candidate.name
-    latency = time_against(best.candidate, one.candidate)
-    text = f"latency {_latency_text(latency, against)}"
-    if latency.ratio <= 1 - rules.min_gain and latency.high < 1:
-        return Judged(one, "passed", f"{reason}; {text}", latency, against)
-    wanted = f"a gain of {_percent(rules.min_gain)} or more is wanted, else the wider precision wins"
-    return Judged(one, "refused", f"not faster here: {text}; {wanted}", latency, against)
+    latency, problem = _timed(one, best, time_against)
+    is_faster = latency is not None and latency.ratio <= 1 - rules.min_gain and latency.high < 1
+    text = problem if latency is None else f"latency {_latency_text(latency, against)}"
+    if not is_faster:
+        wanted = f"a gain of {_percent(rules.min_gain)} or more is wanted, else the wider precision wins"
+        text = f"not faster here: {text}; {wanted}"
+    verdict = "passed" if is_faster else "refused"
+    return Judged(one, verdict, f"{reason}; {text}" if is_faster else text, latency, against if latency else "")
 
 
 def _judged_explicit(one: Tried, reference: Tried, rules: GateRules, time_against: TimeAgainst) -> Judged:
@@ -145,9 +148,18 @@ def _judged_explicit(one: Tried, reference: Tried, rules: GateRules, time_agains
     prefix = "" if verdict == "refused" else "asked for; "
     if one is reference or reference.problem or reference.unrun:
         return Judged(one, verdict, f"{prefix}{reason}")
-    latency = time_against(reference.candidate, one.candidate)
+    latency, problem = _timed(one, reference, time_against)
     against = reference.candidate.name
-    return Judged(one, verdict, f"{prefix}{reason}; latency {_latency_text(latency, against)}", latency, against)
+    text = problem if latency is None else f"latency {_latency_text(latency, against)}"
+    return Judged(one, verdict, f"{prefix}{reason}; {text}", latency, "" if latency is None else against)
+
+
+def _timed(one: Tried, other: Tried, time_against: TimeAgainst) -> Tuple[LatencyRatio | None, str]:
+    """The latency of one over the other's, or why that can't be had: both must be loaded at once."""
+    try:
+        return time_against(other.candidate, one.candidate), ""
+    except BackendError as error:
+        return None, f"latency not measured: {error}"
 
 
 def _concluded(judged: List[Judged], chosen: Tried | None, rules: GateRules) -> Decision:

@@ -17,9 +17,12 @@ from edge_runtime.builder.recipe import Recipe, load_recipe, make_recipe, name_o
 from edge_runtime.builder.source import model_path
 from edge_runtime.calibration.table import CalibrationTable
 from edge_runtime.device.identity import DeviceInfo, identify
-from edge_runtime.errors import ConfigError
+from edge_runtime.device.power_mode import current_power_mode
+from edge_runtime.errors import ConfigError, PlanCorruptError
 from edge_runtime.graph.model import source_digest
+from edge_runtime.plan.board import Gpu, gpu_of
 from edge_runtime.plan.manifest import PluginRecord
+from edge_runtime.plan.plugins import plugin_record
 from edge_runtime.plan.store import default_root
 
 
@@ -27,24 +30,38 @@ from edge_runtime.plan.store import default_root
 class BuildOptions:
     """Where plans and calibration tables are kept, and what is done beyond building.
 
-    `verify_data` runs the data functions before a plan is re-used; `explain` measures which layers INT8 hurts.
+    `verify_data` runs the data functions before a plan is re-used; `explain` measures which layers INT8 hurts; `again`
+    builds anew what is there already.
     """
 
     engines: Path = field(default_factory=default_root)
     calib_cache: Path = Path("calib_cache")
     verify_data: bool = False
     explain: bool = False
+    again: bool = False
+
+
+@dataclass(frozen=True)
+class Site:
+    """What decides which kernels TensorRT chooses: the GPU, and the power mode (None: not known, or there is none)."""
+
+    gpu: Gpu
+    power_mode: str | None
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that is known before the model is opened; `policy` is the recipe's, or what it falls back to."""
+    """All that is known before the model is opened; `policy` is the recipe's, or what it falls back to.
+
+    `site` is None for plans of the CPU.
+    """
 
     recipe: Recipe
     options: BuildOptions
     progress: RecordedProgress
     backend: Backend
     device: DeviceInfo
+    site: Site | None
     onnx_path: Path
     key: str
     policy: str
@@ -66,14 +83,17 @@ def job_of(
         recipe = load_recipe(Path(recipe))
     recorded = RecordedProgress(progress)
     device = identify()
-    problem = int8_problem(recipe.tables.backend, device)
+    backend = local_backend(recipe.tables.backend, device)
+    if backend.reason:
+        recorded.note(f"{backend.reason}: {backend.name} is used, as [backend] fallback says")
+    problem = int8_problem(backend.name, device)
     policy = recipe.tables.precision.policy
     if policy == "int8" and problem:
         if recipe.tables.precision.fallback is None:
             raise ConfigError(f'{problem}; build fp16, or set [precision] fallback = "fp16"')
         policy = recipe.tables.precision.fallback
         recorded.note(f"{problem}: {policy} is built instead, as [precision] fallback says")
-    backend = local_backend(recipe.tables.backend, device)
+    site = _site(recipe, backend, device)
     path = model_path(recipe)
     model_digest, _ = source_digest(path)
     digests = {
@@ -83,8 +103,16 @@ def job_of(
         "table": _table_sha256(recipe),
         "plugins": [record.sha256 for record in plugin_records(recipe)],
     }
-    key = build_key(recipe.tables, digests, backend, device)
-    return Job(recipe, options, recorded, backend, device, path, key, policy, problem)
+    key = build_key(recipe.tables, digests, backend, (device.record(), site))
+    return Job(recipe, options, recorded, backend, device, site, path, key, policy, problem)
+
+
+def _site(recipe: Recipe, backend: Backend, device: DeviceInfo) -> Site | None:
+    """The GPU that a TensorRT plan is built on, and how it is clocked; None for the CPU."""
+    if not backend.is_tensorrt:
+        return None
+    mode = current_power_mode()
+    return Site(gpu_of(device, recipe.tables.backend.gpu), None if mode is None else mode.name)
 
 
 def plugin_records(recipe: Recipe) -> List[PluginRecord]:
@@ -97,10 +125,9 @@ def plugin_records(recipe: Recipe) -> List[PluginRecord]:
     for name in recipe.tables.backend.plugins:
         path = recipe.path(name)
         try:
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        except OSError as error:
-            raise ConfigError(f"[backend] plugins {name!r}: {path}: can't be read ({error.strerror})") from None
-        found.append(PluginRecord(path=str(path.absolute()), sha256=digest))
+            found.append(plugin_record(path))
+        except PlanCorruptError as error:
+            raise ConfigError(f"[backend] plugins {name!r}: {str(error).partition(';')[0]}; correct it") from None
     return found
 
 

@@ -9,11 +9,10 @@ from typing import Any, Mapping
 from edge_runtime import __version__
 from edge_runtime.builder.backend import Backend
 from edge_runtime.builder.recipe import RecipeTables
-from edge_runtime.device.identity import DeviceInfo
 
 
-def build_key(tables: RecipeTables, digests: Mapping[str, Any], backend: Backend, device: DeviceInfo) -> str:
-    """SHA-256 over what decides a plan: recipe, `digests`, backend, device and this program's version.
+def build_key(tables: RecipeTables, digests: Mapping[str, Any], backend: Backend, machine: Any) -> str:
+    """SHA-256 over what decides a plan: recipe, `digests`, backend, machine and this program's version.
 
     `digests` are those of the model, the data, the metric's module, an imported table and plugin libraries. Where files
     lie doesn't count, nor does whether a failed plan would be published, nor how much memory the build may hold.
@@ -33,7 +32,7 @@ def build_key(tables: RecipeTables, digests: Mapping[str, Any], backend: Backend
             "recipe": settings,
             "digests": digests,
             "backend": [backend.name, backend.version, backend.device],
-            "device": device.record(),
+            "machine": machine,
         }
     )
 

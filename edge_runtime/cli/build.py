@@ -71,6 +71,7 @@ def command(
     explain: bool = typer.Option(
         False, "--explain", help="Measure how much each group of layers loses by INT8 alone, and show the worst first."
     ),
+    again: bool = typer.Option(False, "--again", help="Build anew, though nothing changed."),
     is_json: bool = json_option(),
 ) -> None:
     """Build a plan from a recipe or an ONNX model, and publish it if it passes the gate.
@@ -92,7 +93,7 @@ def command(
     }
     recipe = recipe_from(source, tables)
     output = Output(is_json)
-    _print(_built(recipe, BuildOptions(engines, calib_cache, verify_data, explain), output), explain, output)
+    _print(_built(recipe, BuildOptions(engines, calib_cache, verify_data, explain, again), output), explain, output)
 
 
 def _built(recipe: Recipe, options: BuildOptions, output: Output) -> BuiltPlan:

@@ -54,7 +54,13 @@ def command(
     try:
         for name in dict.fromkeys(names):
             stored = store.open(name)
-            loaded.append(load(stored, EngineOptions(slots=settings.slots or default_slots(stored.manifest))))
+            options = EngineOptions(
+                slots=settings.slots or default_slots(stored.manifest),
+                memory=settings.memory,
+                graphs=settings.graphs,
+                plugins=settings.plugins,
+            )
+            loaded.append(load(stored, options))
         run(loaded, settings, lambda bound: _ready(bound, loaded, output))
     finally:
         for engine in loaded:

@@ -35,7 +35,11 @@ class Slot(Protocol):
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What an engine is: said in metadata, metrics, health and reports."""
+    """What an engine is: said in metadata, metrics, health and reports.
+
+    `backend` is for people, `platform` the library and its kind of plan; `library_version` is that of the library that
+    built the plan, where it is known.
+    """
 
     name: str
     version: int
@@ -43,6 +47,12 @@ class EngineInfo:
     platform: str
     precision: str
     device: str
+    library_version: str = ""
+
+    @property
+    def library(self) -> str:
+        """The engine library, by its module's name."""
+        return self.platform.rpartition("_")[0]
 
 
 class Engine:

@@ -8,11 +8,15 @@ from typing import Tuple
 
 @dataclass(frozen=True)
 class ProfileOptions:
-    """How many runs are timed, how many come before them, and how many threads each may use, where that is ours."""
+    """How many runs are timed, how many come before them, and how many threads each may use, where that is ours.
+
+    `plugins` are libraries that aren't where the plan was built with them.
+    """
 
     runs: int
     warm_up: int
     threads: int
+    plugins: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,16 @@ from edge_runtime.engine.engine import Engine, EngineInfo, Slot
 from edge_runtime.engine.tensorrt import loading as tensorrt
 from edge_runtime.engine.tensorrt.memory_kind import AUTO
 from edge_runtime.engine.tensorrt.options import TensorRTOptions, check_modes
-from edge_runtime.errors import ConfigError
+from edge_runtime.engine.tensorrt.trial_request import TrialRequest
+from edge_runtime.errors import ConfigError, PlanTargetError
 from edge_runtime.onnxruntime_api import SessionOptions
+from edge_runtime.plan.board import ONNXRUNTIME, tensorrt_version
 from edge_runtime.plan.contents import PlanFiles
 from edge_runtime.plan.manifest import Manifest, TargetRecord
+from edge_runtime.plan.plugins import plugin_libraries
 from edge_runtime.plan.store import StoredPlan, open_plan
-from edge_runtime.plan.target import ONNXRUNTIME, check_target, plugin_libraries, preflight
-from edge_runtime.tensorrt_api import FULL, LEAN, LIBRARIES, installed
+from edge_runtime.plan.target import check_target, preflight, version_numbers
+from edge_runtime.tensorrt_api import FULL, LEAN, LIBRARIES, remedy
 from edge_runtime.tensors import Signature
 
 logger = logging.getLogger(__name__)
@@ -66,19 +69,17 @@ def load(plan: str | os.PathLike[str] | StoredPlan, options: EngineOptions | Non
     stored = plan if isinstance(plan, StoredPlan) else open_plan(Path(plan))
     manifest, chosen = stored.manifest, options or EngineOptions()
     is_portable = manifest.backend.name == ONNXRUNTIME  # such a plan is for any board, which nobody needs to look at
-    for warning in check_target(manifest) if is_portable else preflight(stored):
+    for warning in check_target(manifest) if is_portable else preflight(stored, plugins=chosen.plugins):
         logger.warning("%s", warning)
-    info = engine_info(manifest)
-    files = stored.open_files()
+    info, signature = engine_info(manifest), manifest.signature
     if is_portable:
-        return engine_from_files(files, info, manifest.signature, chosen)
-    what = f"model {info.name!r}"
-    settings = tensorrt_options(info, chosen, manifest.target)
-    tensorrt.try_out_once(stored, settings, what)
-    if chosen.memory == AUTO:
-        settings = tensorrt.with_measured_memory(settings, tensorrt.engines_root(stored))
-    make_slot = tensorrt.slot_maker(files, manifest.signature, settings, what)
-    return _warmed(info, manifest.signature, make_slot, chosen)
+        return engine_from_files(stored.open_files(), info, signature, chosen)
+    what, root = f"model {info.name!r}", tensorrt.engines_root(stored)
+    settings = tensorrt_options(info, chosen, manifest.target, root)
+    trial = TrialRequest(stored.plan_path, manifest.plan, signature, settings, what)
+    tensorrt.try_out_once(trial, root, tensorrt.board_key(settings))
+    make_slot = tensorrt.slot_maker(stored.open_files(), signature, settings, what)  # a child and this hold it in turn
+    return _warmed(info, signature, make_slot, chosen)
 
 
 def engine_info(manifest: Manifest) -> EngineInfo:
@@ -90,6 +91,7 @@ def engine_info(manifest: Manifest) -> EngineInfo:
         platform=manifest.backend.platform,
         precision=manifest.precision,
         device=manifest.backend.device,
+        library_version=manifest.backend.version,
     )
 
 
@@ -108,10 +110,13 @@ def engine_from_bytes(model: bytes, info: EngineInfo, signature: Signature, opti
     return engine_from_files(PlanFiles({"model.onnx": model}), info, signature, options)
 
 
-def engine_from_files(plan: PlanFiles, info: EngineInfo, signature: Signature, options: EngineOptions) -> Engine:
+def engine_from_files(
+    plan: PlanFiles, info: EngineInfo, signature: Signature, options: EngineOptions, root: Path | None = None
+) -> Engine:
     """An engine over a plan whose ONNX was checked already (or was never stored), warmed as `options` say.
 
-    Weights that lie apart are read once, to the end, before the engine library gets them from memory.
+    Weights that lie apart are read once, to the end, before the engine library gets them from memory. `root` is the
+    folder of all plans, by which a GPU's memory is used as it was measured.
 
     Raises:
         PlanCorruptError: the weights aren't what they should be.
@@ -119,8 +124,8 @@ def engine_from_files(plan: PlanFiles, info: EngineInfo, signature: Signature, o
     """
     what = f"model {info.name!r}"
     make_slot: Callable[[], Slot]
-    if info.backend.split(" ")[0] in LIBRARIES:
-        make_slot = tensorrt.slot_maker(plan, signature, tensorrt_options(info, options), what)
+    if info.library in LIBRARIES:
+        make_slot = tensorrt.slot_maker(plan, signature, tensorrt_options(info, options, root=root), what)
     else:
         settings = SessionOptions(intra_op_threads=options.resolved_threads)
         make_slot = onnxruntime.slot_maker(plan, signature, settings, what)
@@ -137,23 +142,53 @@ def _warmed(info: EngineInfo, signature: Signature, make_slot: Callable[[], Slot
     return engine
 
 
-def tensorrt_options(info: EngineInfo, options: EngineOptions, target: TargetRecord | None = None) -> TensorRTOptions:
+def tensorrt_options(
+    info: EngineInfo, options: EngineOptions, target: TargetRecord | None = None, root: Path | None = None
+) -> TensorRTOptions:
     """How a plan of TensorRT runs: as the caller wants, on the device that it was built for.
 
+    `root` is the folder of all plans, by which `auto` goes by what was measured of the GPU's memory.
+
     Raises:
-        PlanTargetError: a plugin library that the plan needs isn't there, or isn't the one that it was built with.
+        PlanTargetError: a plugin library that the plan needs isn't there, or isn't the one that it was built with; or
+            a plan of another version needs a library that isn't there.
+        BackendUnavailableError: this machine lacks a GPU, which `root` is asked for.
     """
     kind, _, number = info.device.partition(":")
-    library = info.backend.split(" ")[0]
     is_compatible = target is not None and target.version_compatible
-    if is_compatible and library == FULL and installed(FULL) is None:
-        library = LEAN
-    return TensorRTOptions(
+    found = TensorRTOptions(
         device=int(number) if kind == "gpu" else 0,
         memory=options.memory,
         graphs=options.graphs,
         plugins=options.plugins if target is None else plugin_libraries(info.name, target.plugins, options.plugins),
         dla_core=int(number) if kind == "dla" else None,
         allows_host_code=options.allows_plan_code and (target is None or is_compatible),
-        library=library,
+        library=_library_for(info) if is_compatible else info.library,
     )
+    return tensorrt.with_measured_memory(found, root) if root is not None and found.memory == AUTO else found
+
+
+def _library_for(info: EngineInfo) -> str:
+    """The library that loads a version-compatible plan: the full one only in the version that built it.
+
+    Our plans bring no lean library of their own, without which another full one can't load them.
+    """
+    if info.library != FULL:
+        return info.library
+    full, lean = tensorrt_version(FULL), tensorrt_version(LEAN)
+    built, here = _release(info.library_version), _release(lean)
+    if built is not None and built == _release(full):
+        return FULL
+    if built is None or here is None or here < built:
+        raise PlanTargetError(
+            f"plan {info.name!r}: version-compatible plan: expected {FULL} {info.library_version}, or {LEAN} of that "
+            f"version or later, got {FULL} {full} and {LEAN} {lean}; {remedy(LEAN)}, "
+            "or build it here: edge-runtime build"
+        )
+    return LEAN
+
+
+def _release(version: str | None) -> Tuple[int, ...] | None:
+    """The numbers of a version that decide what it loads; None where they aren't known."""
+    numbers = version_numbers(version or "")
+    return None if numbers is None else numbers[:3]

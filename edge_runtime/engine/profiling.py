@@ -8,10 +8,11 @@ from edge_runtime.engine import onnxruntime_layers
 from edge_runtime.engine.layers import LayerProfile, ProfileOptions
 from edge_runtime.engine.loading import EngineOptions, engine_info, tensorrt_options
 from edge_runtime.engine.tensorrt import profiling as tensorrt_profiling
+from edge_runtime.engine.tensorrt.loading import engines_root
 from edge_runtime.engine.tensorrt_layers import profile_from_tensorrt
-from edge_runtime.errors import BackendError
+from edge_runtime.plan.board import ONNXRUNTIME
 from edge_runtime.plan.store import StoredPlan
-from edge_runtime.plan.target import ONNXRUNTIME, check_target, preflight
+from edge_runtime.plan.target import check_target, preflight
 from edge_runtime.tensorrt_api import LIBRARIES
 from edge_runtime.tensors import DType, Feeds
 
@@ -25,7 +26,7 @@ def _on_onnxruntime(plan: StoredPlan, feeds: Feeds, options: ProfileOptions) -> 
 def _on_tensorrt(plan: StoredPlan, feeds: Feeds, options: ProfileOptions) -> LayerProfile:
     manifest = plan.manifest
     info = engine_info(manifest)
-    settings = tensorrt_options(info, EngineOptions(), manifest.target)
+    settings = tensorrt_options(info, EngineOptions(plugins=options.plugins), manifest.target, engines_root(plan))
     what = f"model {manifest.name!r}"
     raw = tensorrt_profiling.profiled_layers(plan.open_files(), manifest.signature, feeds, options, settings, what)
     nodes = manifest.target.nodes if manifest.target else ()
@@ -48,11 +49,9 @@ def profile_layers(plan: StoredPlan, feeds: Feeds, options: ProfileOptions) -> L
     if plan.manifest.backend.name == ONNXRUNTIME:
         check_target(plan.manifest)
     else:
-        preflight(plan)
-    signature, backend = plan.manifest.signature, plan.manifest.backend.name
+        preflight(plan, plugins=options.plugins)
+    signature = plan.manifest.signature
     for name, value in feeds.items():
         signature.check_input(name, DType.from_numpy(value.dtype), value.shape)
     signature.check_shapes({name: value.shape for name, value in feeds.items()})
-    if backend not in _PROFILERS:
-        raise BackendError(f"plan {plan.manifest.name!r}: backend {backend!r} can't time layers; leave --layers out")
-    return _PROFILERS[backend](plan, feeds, options)
+    return _PROFILERS[plan.manifest.backend.name](plan, feeds, options)

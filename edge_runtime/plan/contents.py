@@ -42,15 +42,20 @@ class PlanFiles:
     @property
     def nbytes(self) -> int:
         """The size of all files."""
-        return sum(
-            len(content) if isinstance(content, bytes) else sum(map(len, content)) for content in self.contents.values()
-        )
+        return sum(map(_nbytes, self.contents.values()))
 
     @cached_property
     def record(self) -> PlanRecord:
         """Names, sizes and digests of the files: equal records mean equal plans."""
         model, *weights = [_record(file, content) for file, content in self.contents.items()]
         return PlanRecord(**model, weights=FileRecord(**weights[0]) if weights else None)
+
+
+def _nbytes(content: Content) -> int:
+    if isinstance(content, bytes):
+        return len(content)
+    known = getattr(content, "nbytes", None)
+    return known if isinstance(known, int) else sum(map(len, content))
 
 
 def _record(file: str, content: Content) -> Dict[str, Any]:

@@ -76,6 +76,7 @@ class TargetRecord(Record):
 
     `form` is how its precision was asked for: `strong` (types of the ONNX), `weak` (flags), `qdq` (flags and Q/DQ) or
     `implicit` (flags and a calibration cache). `shares_profile`: several contexts can use its profile at once.
+    `is_reduced`: memory was short, so it was built with less than was wanted, and may be slower than need be.
     `nodes` are the names of the ONNX nodes that were built, in their order: the plan's layers are traced back to them.
     """
 
@@ -85,11 +86,11 @@ class TargetRecord(Record):
     dla_core: Optional[int] = None
     l4t: str = ""
     power_mode: Optional[str] = None
-    cuda_driver: Optional[str] = None
     version_compatible: bool = False
     hardware_compatibility: str = "none"
     plugins: List[PluginRecord] = []
     shares_profile: bool = True
+    is_reduced: bool = False
     nodes: List[str] = []
 
 

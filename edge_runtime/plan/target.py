@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Mapping, Sequence, Tuple
+from typing import List, Sequence, Tuple
 
 from edge_runtime import onnxruntime_api, tensorrt_api
-from edge_runtime.device.identity import DeviceInfo, identify
-from edge_runtime.device.power_mode import current_power_mode
-from edge_runtime.errors import BackendUnavailableError, EdgeRuntimeError, PlanCorruptError, PlanTargetError
-from edge_runtime.plan.header import read_header
-from edge_runtime.plan.manifest import Manifest, PluginRecord, TargetRecord
+from edge_runtime.errors import BackendUnavailableError, PlanCorruptError, PlanTargetError
+from edge_runtime.plan.board import ONNXRUNTIME, Board, local_board
+from edge_runtime.plan.header import PlanHeader, read_header
+from edge_runtime.plan.manifest import Manifest, TargetRecord
+from edge_runtime.plan.plugins import plugin_libraries
 from edge_runtime.plan.store import StoredPlan
 
-ONNXRUNTIME = "onnxruntime"
 RUNNABLE_BACKENDS = (ONNXRUNTIME, *tensorrt_api.LIBRARIES)
 
 Version = Tuple[int, ...]
@@ -25,93 +22,38 @@ Version = Tuple[int, ...]
 _COMPATIBLE_MAJORS = {(8, 8), (8, 10), (10, 10), (10, 11), (11, 11)}
 
 
-@dataclass(frozen=True)
-class Board:
-    """What a plan is held against: the machine, its GPU, its power mode, and the engine libraries by name.
-
-    `compute_capability` and `power_mode` are None where they aren't known; a library is None if it isn't installed.
-    """
-
-    device: DeviceInfo
-    libraries: Mapping[str, str | None]
-    compute_capability: Tuple[int, int] | None = None
-    power_mode: str | None = None
-
-
-def local_board() -> Board:
-    """This machine. A GPU of a PC is asked for its compute capability; that of a Jetson is known by its chip."""
-    device = identify()
-    libraries: Dict[str, str | None] = {name: tensorrt_version(name) for name in tensorrt_api.LIBRARIES}
-    libraries[ONNXRUNTIME] = onnxruntime_api.version()
-    mode = current_power_mode()
-    return Board(device, libraries, compute_capability_of(device), mode.name if mode is not None else None)
-
-
-def compute_capability_of(device: DeviceInfo, ordinal: int = 0) -> Tuple[int, int] | None:
-    """That of a machine's GPU; None where there is none, or it can't be asked."""
-    if device.compute_capability is not None or not device.has_gpu:
-        return device.compute_capability
-    from edge_runtime.device.cuda.loading import open_cuda  # noqa: PLC0415  (loads CUDA, which only a PC's GPU needs)
-
-    try:
-        return open_cuda(ordinal).attributes(ordinal).compute_capability
-    except EdgeRuntimeError:
-        return None
-
-
-def tensorrt_version(name: str) -> str | None:
-    """The version of a TensorRT library, which is only loaded if nothing else says it; None: not installed."""
-    found = tensorrt_api.installed(name)
-    if found != "unknown":
-        return found
-    try:
-        return tensorrt_api.load(name).version
-    except BackendUnavailableError:
-        return None
-
-
-def preflight(stored: StoredPlan, board: Board | None = None) -> Tuple[str, ...]:
+def preflight(stored: StoredPlan, board: Board | None = None, plugins: Sequence[str] = ()) -> Tuple[str, ...]:
     """Holds a stored plan's manifest against the board and its file's header against the manifest.
 
-    Nothing is deserialised. Gives warnings: what differs, and the plan runs all the same.
+    Nothing is deserialised. `plugins` are libraries that aren't where the manifest says. Gives warnings: what differs,
+    and the plan runs all the same.
 
     Raises:
-        PlanTargetError: built for another library, version, GPU or L4T release than there is here.
+        PlanTargetError: built for another library, version, GPU or L4T release than there is here, or a plugin library
+            isn't the one that it was built with.
         PlanCorruptError: the file isn't what the manifest says it is.
         BackendUnavailableError: there is no such library here, or no GPU.
     """
     manifest = stored.manifest
-    found = board or local_board()
+    if manifest.backend.name not in tensorrt_api.LIBRARIES:
+        return check_target(manifest, board, rebuild_command(stored))
+    found = board or local_board(_ordinal(manifest))
     warnings = check_target(manifest, found, rebuild_command(stored))
-    if manifest.backend.name != ONNXRUNTIME:
-        _check_header(stored)
+    header = _checked_header(stored)
+    if header.capabilities is not None and found.gpu.compute_capability not in (None, *header.capabilities):
+        raise PlanTargetError(
+            f"plan {manifest.name!r} version {manifest.version}: compute capability of the GPU: expected one of "
+            f"{', '.join(map(_dotted, header.capabilities))}, as its header says, got "
+            f"{_dotted(found.gpu.compute_capability)}; build it here: {rebuild_command(stored)}"
+        )
+    if manifest.target is not None:
+        plugin_libraries(manifest.name, manifest.target.plugins, plugins)
     return warnings
 
 
-def plugin_libraries(name: str, needed: Sequence[PluginRecord], elsewhere: Sequence[str] = ()) -> Tuple[str, ...]:
-    """The paths of the plugin libraries that a plan needs: where they were, or of the same file name in `elsewhere`.
-
-    Raises:
-        PlanTargetError: one isn't there, or isn't the one that the plan was built with.
-    """
-    moved = {Path(path).name: path for path in elsewhere}
-    found = []
-    for record in needed:
-        path = Path(moved.get(Path(record.path).name, record.path))
-        try:
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        except OSError as error:
-            raise PlanTargetError(
-                f"plan {name!r}: its plugin library {path} can't be read ({error.strerror}); "
-                "put it back, or build again"
-            ) from None
-        if digest != record.sha256:
-            raise PlanTargetError(
-                f"plan {name!r}: its plugin library {path}: expected sha256 {record.sha256[:12]}…, with which it was "
-                f"built, got {digest[:12]}…; put that one back, or build again"
-            )
-        found.append(str(path))
-    return tuple(found)
+def _ordinal(manifest: Manifest) -> int:
+    kind, _, number = manifest.backend.device.partition(":")
+    return int(number) if kind == "gpu" and number.isdecimal() else 0
 
 
 def rebuild_command(stored: StoredPlan) -> str:
@@ -145,9 +87,9 @@ def check_target(manifest: Manifest, board: Board | None = None, rebuild: str = 
         if onnxruntime_api.version() is None:
             raise BackendUnavailableError(f"{plan}: backend onnxruntime isn't installed; pip install onnxruntime")
         return ()
-    here = board or local_board()
+    here = board or local_board(_ordinal(manifest))
     check = _Check(plan, manifest, here, remedy)
-    for part in (check.gpu, check.library, check.version, check.capability, check.accelerator, check.release):
+    for part in (check.gpu, check.version, check.capability, check.accelerator, check.release):
         part()
     return tuple(check.warnings)
 
@@ -177,35 +119,40 @@ class _Check:
                 f"this machine has no NVIDIA GPU; build it for the CPU: {self._rebuild} --backend onnxruntime"
             )
 
-    def library(self) -> None:
-        """The library that built it, or the lean one for a version-compatible plan."""
-        if self._version_here is None:
-            remedy = tensorrt_api.remedy(self._backend.name)
-            raise BackendUnavailableError(f"{self._plan}: backend {self._backend.name} isn't installed; {remedy}")
-
-    @property
-    def _version_here(self) -> str | None:
-        found = self._board.libraries.get(self._backend.name)
-        if found is None and self._target.version_compatible:
-            return self._board.libraries.get(tensorrt_api.LEAN)
-        return found
-
     def version(self) -> None:
-        """Plans load in the version that built them; version-compatible ones in later ones too."""
-        built, here = version_numbers(self._backend.version), version_numbers(self._version_here or "")
+        """Plans load in the version that built them; version-compatible ones also in a later lean library."""
+        name, target = self._backend.name, self._target
+        installed, lean = (self._board.libraries.get(one) for one in (name, tensorrt_api.LEAN))
+        built = version_numbers(self._backend.version)
+        if target.version_compatible and not _is_same(built, installed):
+            self._lean(built, lean)
+            return
+        if installed is None:
+            remedy = tensorrt_api.remedy(name)
+            raise BackendUnavailableError(f"{self._plan}: backend {name} isn't installed; {remedy}")
+        if built is None or version_numbers(installed) is None:
+            self.warnings.append(f"{self._plan}: versions {self._backend.version} and {installed} can't be compared")
+        elif not _is_same(built, installed):
+            raise self._refused(name, self._backend.version, installed)
+
+    def _lean(self, built: Version | None, lean: str | None) -> None:
+        """A plan that excludes the lean runtime needs a lean library where the full one has another version."""
+        here = version_numbers(lean or "")
         if built is None or here is None:
-            self.warnings.append(
-                f"{self._plan}: versions {self._backend.version} and {self._version_here} can't be compared"
+            raise self._refused(
+                "library for a version-compatible plan",
+                f"tensorrt_lean {self._backend.version} or later",
+                lean,
+                "pip install tensorrt-lean, or ",
             )
-        elif self._target.version_compatible:
-            if here[:3] < built[:3] or (built[0], here[0]) not in _COMPATIBLE_MAJORS:
-                raise self._refused("version-compatible plan", f"{self._backend.version} or later", self._version_here)
-        elif built[:3] != here[:3]:
-            raise self._refused(self._backend.name, self._backend.version, self._version_here)
+        if here[:3] < built[:3] or (built[0], here[0]) not in _COMPATIBLE_MAJORS:
+            raise self._refused("version-compatible plan", f"tensorrt_lean {self._backend.version} or later", lean)
 
     def capability(self) -> None:
         """Plans are for one compute capability, unless they were built for more."""
-        built, here = self._target.compute_capability, self._board.compute_capability
+        built, here = self._target.compute_capability, self._board.gpu.compute_capability
+        if self._backend.name == tensorrt_api.RTX:
+            return  # whose header says it
         if built is None or here is None:
             self.warnings.append(f"{self._plan}: which GPU it is for, or which there is here, isn't known")
             return
@@ -215,6 +162,12 @@ class _Check:
             is_fit = here >= (8, 0) and self._board.device.kind != "jetson"
         if not is_fit:
             raise self._refused("compute capability of the GPU", _dotted(built), _dotted(here))
+        names = {self._target.gpu, self._board.gpu.name} - {""}
+        if len(names) > 1:
+            self.warnings.append(
+                f"{self._plan}: its kernels were chosen on {self._target.gpu}, this is {self._board.gpu.name}: it may "
+                f"be slower than need be; build it here: {self._rebuild}"
+            )
 
     def accelerator(self) -> None:
         """A plan for the deep learning accelerator needs that core."""
@@ -238,7 +191,7 @@ class _Check:
             )
 
 
-def _check_header(stored: StoredPlan) -> None:
+def _checked_header(stored: StoredPlan) -> PlanHeader:
     manifest = stored.manifest
     header = read_header(stored.plan_path)
     expected, version = manifest.backend.name, version_numbers(manifest.backend.version) or ()
@@ -249,6 +202,13 @@ def _check_header(stored: StoredPlan) -> None:
             f"{stored.plan_path}: expected a plan of {expected} {manifest.backend.version}, as its manifest says, "
             f"got one of {header.text}; build it again: {rebuild_command(stored)}"
         )
+    return header
+
+
+def _is_same(built: Version | None, installed: str | None) -> bool:
+    """Whether the first three numbers agree; the fourth is that of a build."""
+    here = version_numbers(installed or "")
+    return built is not None and here is not None and built[:3] == here[:3]
 
 
 def version_numbers(text: str) -> Version | None:
@@ -257,5 +217,5 @@ def version_numbers(text: str) -> Version | None:
     return tuple(int(part) for part in match.group().split(".")) if match else None
 
 
-def _dotted(capability: Tuple[int, int]) -> str:
-    return f"{capability[0]}.{capability[1]}"
+def _dotted(capability: Tuple[int, int] | None) -> str:
+    return "none" if capability is None else f"{capability[0]}.{capability[1]}"

@@ -43,7 +43,14 @@ def bench_engine(
         BackendError: the engine library failed.
     """
     environment = read_environment()
-    options = EngineOptions(settings.concurrency, settings.threads, warm_up_runs=0)
+    options = EngineOptions(
+        settings.concurrency,
+        settings.threads,
+        warm_up_runs=0,
+        memory=settings.memory,
+        graphs=settings.graphs,
+        plugins=settings.plugins,
+    )
     start_ns = clock()
     stored = plan if isinstance(plan, StoredPlan) else open_plan(Path(plan))
     with load(stored, options) as engine:

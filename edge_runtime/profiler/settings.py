@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Optional
+from typing import Literal, Optional, Tuple
 
 from pydantic import Field
 
@@ -23,6 +23,11 @@ class BenchSettings(Settings):
     threads: Optional[int] = Field(None, ge=1, description="Threads inside a run in this process; without it shared.")
     layers: bool = Field(False, description="Time each layer of the plan too, in runs of their own.")
     layer_runs: int = Field(100, ge=1, le=10_000, description="Timed runs for the layers; p90 needs 64.")
+    memory: Literal["auto", "mapped", "copy"] = Field("auto", description="Where TensorRT's inputs and outputs lie.")
+    graphs: Literal["auto", "off"] = Field("auto", description="Whether TensorRT's runs become CUDA graphs.")
+    plugins: Tuple[str, ...] = Field(
+        (), description="Libraries of TensorRT plugins that aren't where the plan names them."
+    )
     protocol: Optional[Literal["http", "grpc"]] = Field(
         None, description="Protocol to a server; without it the URL's, or http."
     )

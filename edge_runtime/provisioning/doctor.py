@@ -14,8 +14,8 @@ from edge_runtime.config import environment_layer, validated
 from edge_runtime.device.container import is_container
 from edge_runtime.device.identity import DeviceInfo, identify
 from edge_runtime.errors import EdgeRuntimeError
+from edge_runtime.plan.board import ONNXRUNTIME
 from edge_runtime.plan.store import PlanStore
-from edge_runtime.plan.target import ONNXRUNTIME
 from edge_runtime.provisioning.board import (
     device_finding,
     jetpack_finding,
@@ -100,7 +100,8 @@ def _backend_table() -> BackendTable:
 
 def _needs_gpu(device: DeviceInfo, software: Software) -> bool:
     try:
-        return backend_name(_backend_table(), device, software.libraries) != ONNXRUNTIME
+        table = _backend_table()
+        return not table.fallback and backend_name(table, device, software.libraries) != ONNXRUNTIME
     except EdgeRuntimeError:
         return device.has_gpu
 
@@ -123,7 +124,7 @@ def _why(table: BackendTable, device: DeviceInfo) -> Tuple[str, str]:
     if not device.has_gpu:
         return "`auto`, and no NVIDIA GPU is expected here", ""
     if table.fallback:
-        return f"`auto`, a GPU is expected here, and the fallback is {table.fallback}", ""
+        return f"`auto`, a GPU is expected here, and where it can't be used the fallback is {table.fallback}", ""
     return "`auto`, and an NVIDIA GPU is expected here", "export EDGE_RUNTIME_BACKEND__FALLBACK=onnxruntime"
 
 

@@ -6,7 +6,7 @@ from typing import List, Tuple
 
 from edge_runtime import tensorrt_api
 from edge_runtime.device.files import names_in
-from edge_runtime.plan.target import ONNXRUNTIME
+from edge_runtime.plan.board import ONNXRUNTIME
 from edge_runtime.provisioning.findings import FAILED, OK, WARNING, Finding, Situation
 
 _SYSTEM_ENVIRONMENT = "/usr/bin/python3 -m venv --system-site-packages .venv"

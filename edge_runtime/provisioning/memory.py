@@ -17,6 +17,7 @@ from edge_runtime.builder.float_model import float_model
 from edge_runtime.builder.progress import Progress
 from edge_runtime.builder.recipe import Recipe
 from edge_runtime.builder.tensorrt.probe import built_probe
+from edge_runtime.builder.tensorrt.workshop import writing
 from edge_runtime.device.cuda.loading import open_cuda
 from edge_runtime.device.cuda.memory import DeviceBuffer, HostBuffer
 from edge_runtime.device.cuda.port import CopyKind, Cuda
@@ -135,6 +136,8 @@ def measure_memory(recipe: Recipe, engines: Path, progress: Progress, budget_s: 
         raise BackendUnavailableError(
             "memory: not measured, for there is no NVIDIA GPU here; run it on the board: edge-runtime doctor --memory"
         )
+    with writing(engines):
+        engines.mkdir(parents=True, exist_ok=True)
     cuda = open_cuda(table.gpu)
     cuda.use_device(table.gpu)
     device = cuda.attributes(table.gpu)
@@ -154,7 +157,6 @@ def measure_memory(recipe: Recipe, engines: Path, progress: Progress, budget_s: 
             for nbytes in sorted(named):
                 results.append(_measured(nbytes, named[nbytes], engines_by_kind, cuda, budget_s))
                 progress.advance()
-    engines.mkdir(parents=True, exist_ok=True)
     report = MemoryReport(device.name, tuple(results), engines / FILE)
     source = f"doctor --memory, {date.today().isoformat()}"
     write_measured(report.path, device_key(device), MeasuredMemory(report.largest_mapped_nbytes, source))

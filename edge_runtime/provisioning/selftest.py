@@ -15,7 +15,7 @@ from edge_runtime import __version__, tensorrt_api
 from edge_runtime.builder.backend import int8_problem, local_backend
 from edge_runtime.builder.builder import BuildOptions, BuiltPlan, build
 from edge_runtime.builder.progress import Progress
-from edge_runtime.builder.recipe import BackendTable
+from edge_runtime.builder.recipe import BackendTable, make_recipe
 from edge_runtime.device.cuda.loading import open_cuda
 from edge_runtime.device.identity import DeviceInfo, identify
 from edge_runtime.engine.layers import ProfileOptions
@@ -24,7 +24,7 @@ from edge_runtime.engine.profiling import profile_layers
 from edge_runtime.errors import BackendError, EdgeRuntimeError
 from edge_runtime.evaluation.distance import Agreement
 from edge_runtime.graph.specimen import SIDE, specimen
-from edge_runtime.plan.target import ONNXRUNTIME
+from edge_runtime.plan.board import ONNXRUNTIME
 from edge_runtime.provisioning.cuda_check import cuda_checks
 
 OK, FAILED, SKIPPED = "ok", "failed", "skipped"
@@ -63,7 +63,7 @@ class SelfTest:
         return all(step.state != FAILED for step in self.steps)
 
     def record(self) -> Dict[str, Any]:
-        """As JSON holds it, to be attached to an issue: nothing in it names a user, a host or a path."""
+        """As JSON holds it, to be attached to an issue. Error texts may name files of this machine."""
         return {
             "schema": SCHEMA,
             "sound": self.is_sound,
@@ -87,8 +87,9 @@ def selftest(table: BackendTable, progress: Progress) -> SelfTest:
     if backend is None:
         return test
     runs_here = device.has_gpu or not backend.is_tensorrt
+    modes: Tuple[Tuple[str, str], ...] = (("auto", "auto"),)
     if backend.is_tensorrt and runs_here:
-        _try_cuda(test, progress, table.gpu)
+        modes = _try_cuda(test, progress, table.gpu)
     with tempfile.TemporaryDirectory(prefix="edge-runtime-selftest-") as folder:
         workshop = _Workshop(Path(folder), table, progress, runs_here)
         expected: List[Outputs] = []
@@ -97,11 +98,11 @@ def selftest(table: BackendTable, progress: Progress) -> SelfTest:
             expected += _reference(workshop)
             say("float on ONNX Runtime")
         for precision in _LEAST_COSINE if expected else ():
-            problem = int8_problem(table, device) if precision == "int8" else ""
+            problem = int8_problem(backend.name, device) if precision == "int8" else ""
             if problem:
                 test.steps.append(Step(f"build {precision}", SKIPPED, problem, 0.0))
             else:
-                _try_precision(test, workshop, precision, expected, _modes(backend.is_tensorrt and runs_here))
+                _try_precision(test, workshop, precision, expected, modes)
     return test
 
 
@@ -139,7 +140,8 @@ def _step(test: SelfTest, progress: Progress, name: str) -> _Attempt:
     return _Attempt(test, progress, name)
 
 
-def _try_cuda(test: SelfTest, progress: Progress, ordinal: int) -> None:
+def _try_cuda(test: SelfTest, progress: Progress, ordinal: int) -> Tuple[Tuple[str, str], ...]:
+    """Tries CUDA; the kinds of memory and of graphs in which it can run, none if it can't."""
     cuda = None
     with _step(test, progress, "CUDA") as say:
         cuda = open_cuda(ordinal)
@@ -149,13 +151,15 @@ def _try_cuda(test: SelfTest, progress: Progress, ordinal: int) -> None:
         major, minor = device.compute_capability
         say(f"{device.name}, compute capability {major}.{minor}, by {cuda.name}")
     if cuda is None:
-        return
+        return ()
     for name, check in cuda_checks(device, cuda.has_graphs):
         if isinstance(check, str):
             test.steps.append(Step(name, SKIPPED, check, 0.0))
             continue
         with _step(test, progress, name) as say:
             say(check(cuda))
+    kinds = ("copy", "mapped") if device.can_map_host else ("copy",)
+    return tuple((memory, graphs) for memory in kinds for graphs in (("auto", "off") if cuda.has_graphs else ("off",)))
 
 
 @dataclass(frozen=True)
@@ -169,10 +173,10 @@ class _Workshop:
         """The plan of the net in a precision."""
         shapes = [[rows, 3, SIDE, SIDE] for rows in (1, 1, _MOST_BATCH)]
         tables = {
-            "model": {"path": str(self.folder / "specimen.onnx"), "name": f"specimen-{precision}"},
+            "model": {"path": "specimen.onnx"},
             "input": {"image": dict(zip(("min", "opt", "max"), shapes))},
-            "calibration": {"data": str(self.folder / "calibration.npz")},
-            "held_out": {"data": str(self.folder / "held-out.npz")},
+            "calibration": {"data": "calibration.npz"},
+            "held_out": {"data": "held-out.npz"},
             "precision": {"policy": precision},
             "gate": {
                 "latency_budget_s": 0.5,
@@ -181,7 +185,20 @@ class _Workshop:
             },
             "backend": self.table.model_dump(),
         }
-        return build(tables, BuildOptions(self.folder / "engines", self.folder / "calib_cache"), self.progress)
+        return self._built(f"specimen-{precision}", tables)
+
+    def reference(self) -> BuiltPlan:
+        """The plan of the net in float on ONNX Runtime."""
+        tables = {
+            "model": {"path": "specimen.onnx", "max_batch": _MOST_BATCH},
+            "precision": {"policy": "fp32"},
+            "backend": {"name": ONNXRUNTIME},
+        }
+        return self._built("reference", tables)
+
+    def _built(self, name: str, tables: Dict[str, Any]) -> BuiltPlan:
+        recipe = make_recipe(tables, name, self.folder, environ={})  # a recipe of its own, whatever is set
+        return build(recipe, BuildOptions(self.folder / "engines", self.folder / "calib_cache"), self.progress)
 
     def prepare(self) -> None:
         """Writes the net and its data."""
@@ -220,23 +237,8 @@ def _try_precision(
         say(f"{len(profile.layers)} layers timed, {named} of them with their ONNX nodes")
 
 
-def _modes(has_modes: bool) -> Tuple[Tuple[str, str], ...]:
-    """Memory and graphs in every combination that the device can do; ONNX Runtime has one way only."""
-    if not has_modes:
-        return (("auto", "auto"),)
-    cuda = open_cuda()
-    kinds = ("copy", "mapped") if cuda.attributes(0).can_map_host else ("copy",)
-    return tuple((memory, graphs) for memory in kinds for graphs in (("auto", "off") if cuda.has_graphs else ("off",)))
-
-
 def _reference(workshop: _Workshop) -> Iterator[Outputs]:
-    tables = {
-        "model": {"path": str(workshop.folder / "specimen.onnx"), "name": "reference", "max_batch": _MOST_BATCH},
-        "precision": {"policy": "fp32"},
-        "backend": {"name": ONNXRUNTIME},
-    }
-    options = BuildOptions(workshop.folder / "reference", workshop.folder / "calib_cache")
-    with load(build(tables, options, workshop.progress)) as engine:
+    with load(workshop.reference()) as engine:
         for rows in _BATCHES:
             yield engine.infer({"image": workshop.images(rows)})
 

@@ -13,7 +13,7 @@ from typing import Dict, Mapping
 
 from edge_runtime import onnxruntime_api, tensorrt_api
 from edge_runtime.device.files import text_of
-from edge_runtime.plan.target import ONNXRUNTIME
+from edge_runtime.plan.board import ONNXRUNTIME
 
 _VERSION_LINE = re.compile(r"^__version__\s*=\s*[\"']([0-9][0-9A-Za-z.+-]{0,63})[\"']", re.MULTILINE)
 

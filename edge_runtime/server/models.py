@@ -58,7 +58,7 @@ class ServedModel:
         return {
             "name": self.name,
             "platform": info.platform,
-            "backend": info.backend.split()[0],
+            "backend": info.library,
             "max_batch_size": signature.max_batch_size,
             "input": [_configured(spec, first) for spec in signature.inputs],
             "output": [_configured(spec, first) for spec in signature.outputs],

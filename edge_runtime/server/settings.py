@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Optional, Tuple
+from typing import Literal, Optional, Tuple
 
 from pydantic import Field
 
@@ -19,6 +19,9 @@ class ServerSettings(Settings):
     slots: Optional[int] = Field(
         None, ge=1, le=256, description="Runs at once, each model (without it: the cores, on a GPU 2)."
     )
+    memory: Literal["auto", "mapped", "copy"] = Field("auto", description="Where TensorRT's inputs and outputs lie.")
+    graphs: Literal["auto", "off"] = Field("auto", description="Whether TensorRT's runs become CUDA graphs.")
+    plugins: Tuple[str, ...] = Field((), description="Libraries of TensorRT plugins that aren't where plans name them.")
     queue_size: int = Field(256, ge=1, description="Requests that may wait for a model; one more is refused.")
     max_request_bytes: int = Field(64 << 20, ge=1024, description="Largest request, in bytes.")
     body_timeout_s: float = Field(20.0, gt=0, description="Longest time for a body to arrive, in seconds.")

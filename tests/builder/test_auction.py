@@ -11,18 +11,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import edge_runtime
-from edge_runtime.builder import job
 from edge_runtime.builder.builder import BuildOptions, BuiltPlan, build
 from edge_runtime.builder.recipe import CALIBRATIONS, make_recipe
 from edge_runtime.calibration.calibrator import ALGORITHMS
 from edge_runtime.calibration.histogram_file import StoredHistograms, read_histograms, write_histograms
-from edge_runtime.device.identity import DeviceInfo
 from edge_runtime.errors import CalibrationError, ConfigError, DataError, GateError
 from edge_runtime.graph import weights
 from edge_runtime.plan.manifest import CandidateRecord, Manifest
 from edge_runtime.tensors import DType
-
-NANO = DeviceInfo("jetson", "NVIDIA Jetson Nano Developer Kit", "aarch64", "Cortex-A57", "tegra210")
 
 
 def outlier_net() -> bytes:
@@ -198,14 +194,6 @@ def test_a_table_of_another_tool_is_used_by_name_and_is_part_of_the_key(workshop
         workshop.build(tables=tables)
     with pytest.raises(ConfigError, match=r"absent\.cache: can't be read"):
         workshop.build(tables={"calibration": {"table": "absent.cache"}})
-
-
-def test_int8_on_a_board_without_it_is_an_error(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "identify", lambda: NANO)
-    with pytest.raises(ConfigError, match=r"Jetson Nano .* \(compute capability 5\.3\) has no INT8 hardware"):
-        workshop.build()
-    on_cpu = {"backend": {"name": "onnxruntime"}}
-    assert workshop.build(tables=on_cpu).manifest.precision == "int8"
 
 
 def test_a_wrong_set_of_calibration_data_stops_int8(workshop: Workshop) -> None:

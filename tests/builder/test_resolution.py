@@ -55,9 +55,22 @@ def test_a_gpu_gets_the_tensorrt_that_is_there(table: Any, device: DeviceInfo, f
     assert resolve_backend(BackendTable(**table), device, libraries(**found)) == backend
 
 
-@pytest.mark.parametrize("table", [{"name": "onnxruntime"}, {"fallback": "onnxruntime"}])
-def test_a_gpu_machine_builds_for_its_cpu_only_when_told(table: Dict[str, str]) -> None:
-    assert resolve_backend(BackendTable(**table), ORIN, libraries(tensorrt="10.3")).name == "onnxruntime"
+@pytest.mark.parametrize(
+    ("table", "found", "problem", "reason"),
+    [
+        ({"name": "onnxruntime"}, {"tensorrt": "10.3"}, "", ""),
+        ({"fallback": "onnxruntime"}, {}, "", "tensorrt isn't installed"),
+        ({"fallback": "onnxruntime"}, {"tensorrt": "10.3"}, "CUDA: no driver", "CUDA: no driver"),
+    ],
+)
+def test_a_gpu_machine_builds_for_its_cpu_only_when_told(table: Any, found: Any, problem: str, reason: str) -> None:
+    backend = resolve_backend(BackendTable(**table), ORIN, libraries(**found), problem)
+    assert (backend.name, backend.reason) == ("onnxruntime", reason)
+
+
+def test_a_fallback_is_not_taken_where_the_gpu_can_be_used() -> None:
+    found = resolve_backend(BackendTable(fallback="onnxruntime"), ORIN, libraries(tensorrt="10.3"))
+    assert (found.name, found.reason) == ("tensorrt", "")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from fakes.board_setup import InProcess, child_environment, use_in_process
 
 from edge_runtime.builder import job
 from edge_runtime.device.identity import DeviceInfo
-from edge_runtime.plan import target
+from edge_runtime.plan import board as plan_board
 
 NANO = DeviceInfo("jetson", "NVIDIA Jetson Nano Developer Kit", "aarch64", "A57", "tegra210", "Nano 4GB", "32.7.4")
 XAVIER = DeviceInfo("jetson", "NVIDIA Jetson Xavier NX", "aarch64", "Carmel", "tegra194", "Xavier NX", "32.7.4")
@@ -27,6 +27,6 @@ def use_machine(
     environment = child_environment(folder, surface, **board)
     for name in ("PYTHONPATH", "LD_LIBRARY_PATH", "FAKE_TENSORRT", "FAKE_TENSORRT_BOARD"):
         monkeypatch.setenv(name, environment[name])
-    for module in (job, target):
+    for module in (job, plan_board):
         monkeypatch.setattr(module, "identify", lambda: device)
     return use_in_process(monkeypatch, surface, **board)

@@ -9,9 +9,11 @@ import pytest
 
 from edge_runtime.device.identity import DeviceInfo
 from edge_runtime.errors import BackendUnavailableError, PlanCorruptError, PlanTargetError
+from edge_runtime.plan.board import Board, Gpu
 from edge_runtime.plan.manifest import Manifest
+from edge_runtime.plan.plugins import plugin_libraries, plugin_record
 from edge_runtime.plan.store import PlanStore, StoredPlan
-from edge_runtime.plan.target import Board, check_target, preflight, version_numbers
+from edge_runtime.plan.target import check_target, preflight, version_numbers
 
 ORIN = DeviceInfo("jetson", "NVIDIA Jetson Orin NX", "aarch64", "Cortex-A78AE", "tegra234", "Orin NX 16GB", "36.4.7")
 PC = DeviceInfo("nvidia", "none", "x86_64", "some CPU")
@@ -24,9 +26,7 @@ def libraries(**found: str) -> Dict[str, Any]:
 
 
 def board(device: DeviceInfo = ORIN, **facts: Any) -> Board:
-    return Board(
-        **{"device": device, "libraries": libraries(), "compute_capability": (8, 7), "power_mode": "25W", **facts}
-    )
+    return Board(**{"device": device, "libraries": libraries(), "gpu": Gpu("", (8, 7)), "power_mode": "25W", **facts})
 
 
 def manifest(plan: bytes = PLAN, version: int = 1, backend: Any = None, **target: Any) -> Manifest:
@@ -77,13 +77,24 @@ def test_a_plan_of_this_board_passes_without_a_word(tmp_path: Path) -> None:
         ({}, {"libraries": libraries(tensorrt="10.7.0")}, PlanTargetError, r"expected 10\.3\.0\.30.*got 10\.7\.0"),
         ({}, {"libraries": libraries(tensorrt="10.3.1")}, PlanTargetError, r"got 10\.3\.1"),
         ({}, {"libraries": libraries(tensorrt=None)}, BackendUnavailableError, "system-site-packages"),
-        ({}, {"compute_capability": (7, 2)}, PlanTargetError, r"GPU: expected 8\.7.*got 7\.2"),
+        ({}, {"gpu": Gpu("", (7, 2))}, PlanTargetError, r"GPU: expected 8\.7.*got 7\.2"),
         ({}, {"device": CPU}, BackendUnavailableError, "no NVIDIA GPU.*--backend onnxruntime"),
         ({"l4t": "35.6.1"}, {}, PlanTargetError, r"L4T release: expected 35\.6\.1.*got 36\.4\.7"),
         ({"dla_core": 1, "l4t": "36.4.3"}, {}, PlanTargetError, "L4T release"),
         ({"dla_core": 2}, {}, PlanTargetError, r"DLA core.*gpu:0"),
         ({"backend": {"name": "openvino"}}, {}, PlanTargetError, "built for backend 'openvino'"),
-        ({"version_compatible": True}, {"libraries": libraries(tensorrt="8.6.1")}, PlanTargetError, "or later"),
+        (
+            {"version_compatible": True},
+            {"libraries": libraries(tensorrt="8.6.1")},
+            PlanTargetError,
+            "pip install tensorrt-lean",
+        ),
+        (
+            {"version_compatible": True},
+            {"libraries": libraries(tensorrt="8.6.1", tensorrt_lean="8.6.1")},
+            PlanTargetError,
+            "or later, for which",
+        ),
         ({"hardware_compatibility": "ampere_plus", "compute_capability": (8, 0)}, {}, PlanTargetError, "GPU"),
     ],
 )
@@ -103,6 +114,11 @@ def test_a_plan_for_another_board_is_refused_with_the_command_that_mends_it(
         ({"power_mode": "MAXN_SUPER"}, {}, "power mode MAXN_SUPER, this is 25W.*nvpmodel"),
         ({"compute_capability": None}, {}, "isn't known"),
         ({}, {"libraries": libraries(tensorrt="unknown")}, "can't be compared"),
+        (
+            {"gpu": "AGX Orin 64GB"},
+            {"gpu": Gpu("Orin NX 16GB", (8, 7))},
+            "chosen on AGX Orin 64GB, this is Orin NX 16GB",
+        ),
     ],
 )
 def test_what_only_may_differ_is_a_warning(facts: Any, here: Any, message: str) -> None:
@@ -113,7 +129,8 @@ def test_what_only_may_differ_is_a_warning(facts: Any, here: Any, message: str) 
 @pytest.mark.parametrize(
     ("facts", "here"),
     [
-        ({"version_compatible": True}, {"libraries": libraries(tensorrt="11.4.1")}),
+        ({"version_compatible": True}, {"libraries": libraries(tensorrt="11.4.1", tensorrt_lean="11.4.1")}),
+        ({"version_compatible": True}, {}),
         ({"version_compatible": True}, {"libraries": libraries(tensorrt=None, tensorrt_lean="10.3.0")}),
         ({"hardware_compatibility": "ampere_plus", "compute_capability": (8, 0)}, {"device": PC}),
         ({"backend": {"version": "10.3.0"}}, {"libraries": libraries(tensorrt="10.3.0.26")}),
@@ -127,7 +144,7 @@ def test_the_command_names_the_recipe_where_there_is_one(tmp_path: Path) -> None
     plan = stored(tmp_path)
     (tmp_path / "engines/m.toml").touch()
     with pytest.raises(PlanTargetError, match=r"build it here: edge-runtime build .*engines/m\.toml$"):
-        preflight(plan, board(compute_capability=(11, 0)))
+        preflight(plan, board(gpu=Gpu("", (11, 0))))
 
 
 @pytest.mark.parametrize(
@@ -155,3 +172,33 @@ def test_a_shortened_plan_of_rtx_is_told_by_its_header(tmp_path: Path) -> None:
 )
 def test_versions_are_compared_by_their_numbers(text: str, numbers: Any) -> None:
     assert version_numbers(text) == numbers
+
+
+def test_an_rtx_plan_is_for_the_gpus_that_its_header_names(tmp_path: Path) -> None:
+    head = (
+        b"vtrt"
+        + bytes(12)
+        + (164).to_bytes(8, "little")
+        + bytes([1, 7, 1, 116])
+        + b"vtrt"
+        + (0x08).to_bytes(4, "little")
+    )
+    plan = stored(tmp_path, head + bytes(128), backend={"name": "tensorrt_rtx", "version": "1.7.1.116"})
+    here = {"libraries": libraries(tensorrt_rtx="1.7.1.116")}
+    assert preflight(plan, board(PC, gpu=Gpu("", (8, 9)), **here)) == ()
+    with pytest.raises(PlanTargetError, match=r"expected one of 8\.9, as its header says, got 12\.0"):
+        preflight(plan, board(PC, gpu=Gpu("", (12, 0)), **here))
+
+
+def test_a_plugin_library_must_be_private_unless_the_caller_names_it(tmp_path: Path) -> None:
+    library = tmp_path / "ops.so"
+    library.write_bytes(b"code")
+    record = plugin_record(library)
+    assert plugin_libraries("m", [record]) == (str(library),)
+    library.chmod(0o666)
+    with pytest.raises(PlanTargetError, match=r"nobody else to write it.*mode 666"):
+        plugin_libraries("m", [record])
+    assert plugin_libraries("m", [record], [str(library)]) == (str(library),)
+    library.unlink()
+    with pytest.raises(PlanTargetError, match="can't be used"):
+        plugin_libraries("m", [record])

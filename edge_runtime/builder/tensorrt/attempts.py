@@ -10,7 +10,7 @@ from typing import List, Tuple
 
 from edge_runtime.builder.progress import Progress
 from edge_runtime.builder.recipe import BackendTable
-from edge_runtime.builder.tensorrt.build_plan import OutOfMemoryError
+from edge_runtime.builder.tensorrt.build_plan import OutOfMemoryError, WorkspaceError
 from edge_runtime.builder.tensorrt.child import BuildChild, ChildOptions, parser_problems
 from edge_runtime.builder.tensorrt.ladder import MIB, Ceiling, Rung, ceiling_of, first_workspace, rungs
 from edge_runtime.builder.tensorrt.network import ParseError, ParserProblem
@@ -35,22 +35,29 @@ class Attempts:
     what: str
     child: ChildOptions = field(default_factory=ChildOptions)
 
-    def run(self, request: BuildRequest) -> Built:
+    def run(self, request: BuildRequest) -> Tuple[Built, Rung]:
         """Builds with what memory there is, then with less of it, as long as memory is the reason for failing.
 
         Raises:
             ParseError: naming every node that the parser refuses.
             OutOfMemoryError: naming every try.
+            WorkspaceError: a kernel needs more than the workspace.
             EdgeRuntimeError: anything else.
         """
         failures: List[str] = []
-        for rung in self._rungs():
+        held = self._held()
+        for rung in rungs(self._first(held), held):
             if failures:
                 self.progress.note(f"{self.what}: {failures[-1]}; trying {rung.text}")
             try:
-                return self._once(request, rung)
+                return self._widened(request, rung, held), rung
             except OutOfMemoryError as error:
                 failures.append(f"with {rung.text}: {error}")
+            except WorkspaceError as error:
+                failures.append(f"with {rung.text}: {error}")
+                raise WorkspaceError(
+                    f"{self.what}: {'; '.join(failures)}; set [backend] workspace_mib higher, or free memory for it"
+                ) from None
             except ParseError as error:
                 raise self._explained(error, request) from None
         raise OutOfMemoryError(
@@ -58,17 +65,29 @@ class Attempts:
             "or build for smaller shapes (--shape)"
         )
 
+    def _widened(self, request: BuildRequest, rung: Rung, held: int | None) -> Built:
+        """A build that may take all of the ceiling as workspace if it turns out that half of it is too little."""
+        try:
+            return self._once(request, rung)
+        except WorkspaceError as error:
+            is_ours = self.table.workspace_mib is None and not rung.is_reduced
+            if not is_ours or held is None or rung.workspace_nbytes is None:
+                raise
+            self.progress.note(f"{self.what}: {error}; trying a workspace of {held // MIB} MiB")
+            return self._once(request, replace(rung, workspace_nbytes=held))
+
     def _ceiling(self) -> Ceiling:
         memory = read_memory(self.child.root)
         limit = None if self.table.memory_limit_mib is None else self.table.memory_limit_mib * MIB
         return ceiling_of(memory.total_nbytes, memory.available_nbytes, limit)
 
-    def _rungs(self) -> Tuple[Rung, ...]:
+    def _held(self) -> int | None:
+        return self._ceiling().held_nbytes
+
+    def _first(self, held: int | None) -> Rung:
         wanted = None if self.table.workspace_mib is None else self.table.workspace_mib * MIB
-        held = self._ceiling().held_nbytes
         is_shared = self.device.kind == "jetson"
-        first = Rung(first_workspace(is_shared, held, wanted), self.table.optimization_level)
-        return tuple(rungs(first, held))
+        return Rung(first_workspace(is_shared, held, wanted), self.table.optimization_level)
 
     def _once(self, request: BuildRequest, rung: Rung) -> Built:
         tried = replace(request, workspace_nbytes=rung.workspace_nbytes, optimization_level=rung.optimization_level)
@@ -94,10 +113,9 @@ class Attempts:
             for problem in error.problems
         ]
         known = {problem.name for problem in problems}
-        with tempfile.TemporaryDirectory(dir=Path(request.plan).parent) as folder, contextlib.suppress(
-            EdgeRuntimeError
-        ):
-            alone = self._problems_of_nodes(Path(folder), request.library)
+        with contextlib.suppress(EdgeRuntimeError, OSError):  # what is known already is told all the same
+            with tempfile.TemporaryDirectory(dir=Path(request.plan).parent) as folder:
+                alone = self._problems_of_nodes(Path(folder), request)
             problems += [problem for problem in alone if problem.name not in known]
         if not problems:
             return error
@@ -106,7 +124,7 @@ class Attempts:
         nodes = "1 node" if len(lines) == 1 else f"{len(lines)} nodes"
         return ParseError(f"{self.what}: the parser refuses {nodes}: {text}", problems)
 
-    def _problems_of_nodes(self, folder: Path, library: str) -> List[ParserProblem]:
+    def _problems_of_nodes(self, folder: Path, request: BuildRequest) -> List[ParserProblem]:
         nodes, paths = [], []
         for index, node in enumerate(single_nodes(self.graph)):
             path = folder / f"{index}.onnx"
@@ -114,6 +132,6 @@ class Attempts:
             nodes.append((node.name, node.operator))
             paths.append(path)
         found = []
-        for (name, operator), problems in zip(nodes, parser_problems(library, paths, self.child)):
+        for (name, operator), problems in zip(nodes, parser_problems(request, paths, self.child)):
             found += [replace(problem, index=0, name=name, operator=operator) for problem in problems]
         return found

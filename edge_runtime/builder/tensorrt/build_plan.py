@@ -12,7 +12,7 @@ from typing import Any, Callable, Iterator, List
 import numpy as np
 
 from edge_runtime.builder.tensorrt.calibrator import BatchSource, CacheSource, StoredErrors, make_calibrator
-from edge_runtime.builder.tensorrt.configuration import add_profile, make_configuration
+from edge_runtime.builder.tensorrt.configuration import make_configuration, make_profile
 from edge_runtime.builder.tensorrt.monitor import OnFraction, make_monitor
 from edge_runtime.builder.tensorrt.network import Network, check_profile, prepare_network
 from edge_runtime.builder.tensorrt.request import BuildRequest, Built
@@ -32,15 +32,18 @@ from edge_runtime.tensorrt_api import (
     make_logger,
     translated,
 )
-from edge_runtime.tensors import ShapeRange
+from edge_runtime.tensors import DYNAMIC, ShapeRange
 
-_OUT_OF_MEMORY = re.compile(
-    r"out of memory|outofmemory|insufficient (workspace|memory)|allocat\w* fail|bad_alloc", re.I
-)
+_OUT_OF_MEMORY = re.compile(r"out of memory|outofmemory|insufficient memory|allocat\w* fail|bad_alloc", re.I)
+_WORKSPACE = re.compile(r"insufficient workspace", re.I)
 
 
 class BuildCancelledError(BackendError):
     """The build was told to stop."""
+
+
+class WorkspaceError(BackendError):
+    """A kernel needs more workspace than it may have."""
 
 
 class OutOfMemoryError(BackendError):
@@ -145,10 +148,9 @@ def _calibrating(
     with BatchSource(batches, build.network.inputs, cuda, request.device) as source:
         calibrator = make_calibrator(build.library, source, errors)
         build.config.int8_calibrator = calibrator
-        shapes = {name: ShapeRange.fixed(shape) for name, shape in batches.shapes().items()}
-        profile = add_profile(build.builder, build.config, build.network, shapes, build.log)
-        if profile is not None:
-            build.config.set_calibration_profile(profile)
+        if any(DYNAMIC in spec.shape for spec in build.network.inputs):
+            shapes = {name: ShapeRange.fixed(shape) for name, shape in batches.shapes().items()}
+            build.config.set_calibration_profile(make_profile(build.builder, shapes))
         yield source
 
 
@@ -167,4 +169,6 @@ def _measured_cache(source: BatchSource | None) -> str:
 
 def _failure(build: _Build) -> BackendError:
     text = failure_text(f"{build.library.text} can't build the plan", build.log)
-    return OutOfMemoryError(text) if _OUT_OF_MEMORY.search(text) else BackendError(text)
+    if _OUT_OF_MEMORY.search(text):
+        return OutOfMemoryError(text)
+    return WorkspaceError(text) if _WORKSPACE.search(text) else BackendError(text)

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Type
 
 from edge_runtime import errors
-from edge_runtime.builder.tensorrt.build_plan import BuildCancelledError, OutOfMemoryError
+from edge_runtime.builder.tensorrt.build_plan import BuildCancelledError, OutOfMemoryError, WorkspaceError
 from edge_runtime.builder.tensorrt.ladder import MIB, Ceiling
 from edge_runtime.builder.tensorrt.network import ParseError, ParserProblem
+from edge_runtime.builder.tensorrt.request import BuildRequest
 from edge_runtime.builder.tensorrt.worker import parse_request
 from edge_runtime.device.memory import available_nbytes
 from edge_runtime.engine.child_process import module_command
@@ -29,6 +30,7 @@ _GRACE_S = 12.0
 _KINDS: Dict[str, Type[EdgeRuntimeError]] = {
     "OutOfMemoryError": OutOfMemoryError,
     "BuildCancelledError": BuildCancelledError,
+    "WorkspaceError": WorkspaceError,
 }
 
 
@@ -58,6 +60,7 @@ class BuildChild:
                 pass_fds=(writer,),
                 start_new_session=True,  # Ctrl-C is for us to pass on
                 text=True,
+                errors="replace",  # libraries write what they like
             )
         except BaseException:
             os.close(reader)
@@ -85,7 +88,9 @@ class BuildChild:
         """
         try:
             final = self._final_event(on_thousandths)
-            self._process.wait()
+            self._process.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:  # it answered, and can't end
+            self._kill()
         except BaseException:
             self._stop()
             raise
@@ -168,6 +173,8 @@ class BuildChild:
             reason = "the kernel ended it, for memory ran out" if is_kernel else "most likely memory ran out"
             return OutOfMemoryError(f"the build was killed (SIGKILL): {reason}")
         said = f": {' | '.join(self._errors[-3:])}" if self._errors else ""
+        if any("bad_alloc" in line or "out of memory" in line.lower() for line in self._errors):
+            return OutOfMemoryError(f"the build's process ended for want of memory{said[:1000]}")
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
         return BackendError(f"the build's process ended {how} and gave no reason{said[:1000]}")
 
@@ -180,9 +187,12 @@ def _raised(event: Mapping[str, Any]) -> EdgeRuntimeError:
     return _KINDS.get(event["type"], known)(event["message"])
 
 
-def parser_problems(library: str, models: Sequence[Path], options: ChildOptions) -> Iterator[List[ParserProblem]]:
-    """What the library's parser says of each of some models, in their order."""
-    answer = BuildChild(parse_request(library, map(str, models)), options).result()
+def parser_problems(
+    request: BuildRequest, models: Sequence[Path], options: ChildOptions
+) -> Iterator[List[ParserProblem]]:
+    """What the parser of a request's library says, with its plugins, of each of some models, in their order."""
+    line = parse_request(request.library, [str(path) for path in models], request.plugins)
+    answer = BuildChild(line, options).result()
     for problems in answer["problems"]:
         yield [ParserProblem(**problem) for problem in problems]
 

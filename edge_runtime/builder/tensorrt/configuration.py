@@ -83,13 +83,19 @@ def add_profile(builder: Any, config: Any, network: Network, profile: Mapping[st
     """
     if not any(DYNAMIC in spec.shape for spec in network.inputs):
         return None
-    added = builder.create_optimization_profile()
-    for name, limits in profile.items():
-        added.set_shape(name, *map(_dims, (limits.minimum, limits.optimum, limits.maximum)))
+    added = make_profile(builder, profile)
     if config.add_optimization_profile(added) < 0:
         shapes = ", ".join(f"{name} {limits}" for name, limits in profile.items())
         raise BackendError(failure_text(f"TensorRT refuses the optimization profile {shapes}", log))
     return added
+
+
+def make_profile(builder: Any, profile: Mapping[str, ShapeRange]) -> Any:
+    """An optimization profile that isn't part of a configuration yet."""
+    made = builder.create_optimization_profile()
+    for name, limits in profile.items():
+        made.set_shape(name, *map(_dims, (limits.minimum, limits.optimum, limits.maximum)))
+    return made
 
 
 def _dims(shape: Shape) -> Shape:

@@ -24,10 +24,8 @@ class NetworkInputs:
     calibration_cache: str = ""
 
 
-def network_inputs(
-    candidate: Candidate, form: Form, single: OnnxModel, precision: PrecisionTable, version: str
-) -> NetworkInputs:
-    """What `version` of TensorRT parses for a candidate in a form; `single` is the model in float32.
+def network_inputs(candidate: Candidate, form: Form, single: OnnxModel, precision: PrecisionTable) -> NetworkInputs:
+    """What TensorRT parses for a candidate in a form; `single` is the model in float32.
 
     Q/DQ nodes go around weights in float32, as every TensorRT reads them.
 
@@ -51,5 +49,5 @@ def network_inputs(
         return NetworkInputs(graph)
     assert form.name == IMPLICIT
     kept = tuple(name for name in sorted(candidate.excluded) if name in single.node_names)
-    cache = candidate.table.to_cache_text(version)
+    cache = candidate.table.to_cache_text()
     return NetworkInputs(single, () if is_half else kept, kept if is_half else (), cache)

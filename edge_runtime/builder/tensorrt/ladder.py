@@ -23,10 +23,14 @@ class Ceiling:
 
 @dataclass(frozen=True)
 class Rung:
-    """One try: the workspace, and the optimisation level; None leaves TensorRT's default."""
+    """One try: the workspace, and the optimisation level; None leaves TensorRT's default.
+
+    `is_reduced`: it is less than was wanted.
+    """
 
     workspace_nbytes: int | None
     optimization_level: int | None
+    is_reduced: bool = False
 
     @property
     def text(self) -> str:
@@ -69,4 +73,4 @@ def rungs(first: Rung, held_nbytes: int | None) -> Iterator[Rung]:
             return
         workspace = before // 4
         level = lower if level is None else min(level, lower)
-        yield Rung(workspace, level)
+        yield Rung(workspace, level, is_reduced=True)

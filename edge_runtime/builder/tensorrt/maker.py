@@ -21,12 +21,14 @@ from edge_runtime.builder.tensorrt.orders import orders_of
 from edge_runtime.builder.tensorrt.request import with_types
 from edge_runtime.builder.tensorrt.workshop import FileChunks, work_folder
 from edge_runtime.builder.trial import Trial
+from edge_runtime.calibration.sample import SampleSource
+from edge_runtime.calibration.table import CalibrationTable
 from edge_runtime.engine.engine import Engine, EngineInfo
 from edge_runtime.engine.loading import EngineOptions, engine_from_files, tensorrt_options
+from edge_runtime.engine.tensorrt.loading import board_key, try_out_once
 from edge_runtime.engine.tensorrt.options import TensorRTOptions
-from edge_runtime.engine.tensorrt.trial_child import trial_run_in_child
 from edge_runtime.engine.tensorrt.trial_request import TrialRequest
-from edge_runtime.engine.tensorrt.verified import is_verified, mark_verified, verified_key
+from edge_runtime.engine.tensorrt.verified import is_verified
 from edge_runtime.errors import BackendUnavailableError, EdgeRuntimeError
 from edge_runtime.graph.quantize import insert_qdq
 from edge_runtime.plan.contents import PlanFiles
@@ -54,6 +56,7 @@ class TensorRTMaker:
         self._orders = orders_of(job, model, self._library)
         self._made: Dict[_Key, BuiltFile] = {}
         self._numbers = itertools.count()
+        self._scales: CalibrationTable | None = None
         self._exit = contextlib.ExitStack()
         self._folder = Path()
 
@@ -71,10 +74,14 @@ class TensorRTMaker:
             given,
             is_final=False,
             scales_all=not given.int8_problem and self._needs_all_scales(),
-            on_device=(lambda source: calibrated_on_device(self._orders, self._folder, source))
-            if can_calibrate
-            else None,
+            on_device=self._calibrated if can_calibrate else None,
         )
+
+    def _calibrated(self, source: SampleSource) -> CalibrationTable:
+        """The scales that TensorRT finds on the GPU; found once."""
+        if self._scales is None:
+            self._scales = calibrated_on_device(self._orders, self._folder, source)
+        return self._scales
 
     def _needs_all_scales(self) -> bool:
         """Whether INT8 comes from a cache, where a tensor without a scale stays float."""
@@ -97,9 +104,9 @@ class TensorRTMaker:
     def _make(self, candidate: Candidate) -> BuiltFile:
         form = self._orders.form(candidate.precision)
         precision = self._job.recipe.tables.precision
-        given = network_inputs(candidate, form, self.model.single.graph, precision, self._library.version)
+        given = network_inputs(candidate, form, self.model.single.graph, precision)
         plan = self._folder / f"{next(self._numbers)}.plan"
-        built = self._orders.carry_out(given, self._orders.request(given, form, plan), candidate.name)
+        built, rung = self._orders.carry_out(given, self._orders.request(given, form, plan), candidate.name)
         graph = given.graph
         if form.name == IMPLICIT and candidate.table is not None:  # what is in INT8 can be seen in Q/DQ nodes only
             graph = insert_qdq(graph, candidate.table.scales, candidate.excluded)
@@ -112,7 +119,7 @@ class TensorRTMaker:
                 self.model.profile,
             ),
             graph,
-            self._orders.target(form, given),
+            self._orders.target(form, given, rung),
             built.notes,
             plan,
         )
@@ -132,24 +139,23 @@ class TensorRTMaker:
         text = f"{job.backend.name} {job.backend.version}"
         info = EngineInfo(job.recipe.name, 1, text, job.backend.platform, made.candidate.precision, job.backend.device)
         options = EngineOptions(plugins=tuple(record.path for record in self._orders.plugins))
-        self._try_out(made, tensorrt_options(info, options))
-        with engine_from_files(made.plan, info, made.signature, options) as engine:
+        root = job.options.engines
+        self._try_out(made, tensorrt_options(info, options, root=root), root)
+        with engine_from_files(made.plan, info, made.signature, options, root) as engine:
             yield engine
 
-    def _try_out(self, made: BuiltFile, options: TensorRTOptions) -> None:
+    def _try_out(self, made: BuiltFile, options: TensorRTOptions, root: Path) -> None:
         """Runs a plan that is new in a process of its own, which it may end; it is known on this board from then on.
 
         Raises:
             BackendError: it can't be used.
         """
-        capability, record = self._orders.compute_capability, made.plan.record
-        key = verified_key(self._library.text, capability or (0, 0))
-        root = self._job.options.engines
-        if not is_verified(root, record.sha256, key):
+        key = board_key(options)
+        what = f"{made.candidate.name} with {self._library.text}"
+        request = TrialRequest(made.path, made.plan.record, made.signature, options, what)
+        if not is_verified(root, request.record.sha256, key):
             self._job.progress.stage(f"trying {made.candidate.name} out")
-            what = f"{made.candidate.name} with {self._library.text}"
-            trial_run_in_child(TrialRequest(made.path, record, made.signature, options, what))
-            mark_verified(root, record.sha256, key)
+        try_out_once(request, root, key)
 
 
 @contextlib.contextmanager

@@ -77,24 +77,27 @@ class Network:
         """All layers."""
         return [self.definition.get_layer(index) for index in range(self.definition.num_layers)]
 
-    def hold(self, names: Sequence[str], precision: str) -> Tuple[str, ...]:
-        """Holds the layers of these ONNX nodes to a precision (`FLOAT`, `HALF`); the names that no layer has."""
+    def hold(self, names: Sequence[str], precision: str, nodes: AbstractSet[str]) -> Tuple[str, ...]:
+        """Holds the layers of these ONNX nodes to a precision (`FLOAT`, `HALF`); the names that no layer has.
+
+        `nodes` are the names of all ONNX nodes.
+        """
         self._library.require(Capability.PRECISION_CONSTRAINTS, "nodes that are kept in float")
         dtype = getattr(self._library.module.DataType, precision)
         wanted, found = set(names), set()
         for layer in self.layers():
-            node = _node_of(layer, wanted)
-            if node is not None:
+            node = _node_of(layer, nodes)
+            if node in wanted:
                 found.add(node)
                 _hold(layer, dtype)
         return tuple(name for name in names if name not in found)
 
 
-def _node_of(layer: Any, names: AbstractSet[str]) -> str | None:
-    """The ONNX node among `names` that a layer is of: a node may be several layers, of which the later are numbered."""
-    named = (layer.name, re.sub(r"_\d+$", "", layer.name))
+def _node_of(layer: Any, nodes: AbstractSet[str]) -> str:
+    """The ONNX node that a layer is of, "" if that isn't known: of a node's several layers the later are numbered."""
     said = re.findall(r"\[ONNX Layer: (.*?)\]", getattr(layer, "metadata", "") or "")
-    return next((name for name in (*named, *said) if name in names), None)
+    candidates = (layer.name, *said, re.sub(r"_\d+$", "", layer.name))
+    return next((name for name in candidates if name in nodes), "")
 
 
 def _creation_flags(library: TensorRT, is_strongly_typed: bool) -> int:
@@ -172,7 +175,7 @@ def prepare_network(network: Network, request: BuildRequest) -> List[str]:
     """Holds layers to the precision that the request names; notes for the user."""
     notes = []
     for names, precision in ((request.float_layers, "FLOAT"), (request.half_layers, "HALF")):
-        missing = network.hold(names, precision) if names else ()
+        missing = network.hold(names, precision, set(request.nodes)) if names else ()
         if missing:
             notes.append(
                 f"{len(missing)} nodes that should compute in {precision.lower()} are no layers of TensorRT's: "

@@ -35,8 +35,7 @@ def calibrated_on_device(orders: Orders, folder: Path, source: SampleSource) -> 
         )
     given = NetworkInputs(single.graph)
     form = form_of(Wish("int8", int8="implicit"), orders.library.capabilities)
-    request = replace(
-        orders.request(given, form, folder / "calibrated.plan"), calibration_folder=str(batches), timing_cache=""
-    )
-    built = orders.carry_out(given, request, "calibrating")
+    request = orders.request(given, form, folder / "calibrated.plan")
+    quick = replace(request, calibration_folder=str(batches), optimization_level=0)  # for its scales alone
+    built, _ = orders.carry_out(given, quick, "calibrating")
     return CalibrationTable.from_cache_text(built.calibration_cache, "TensorRT's calibration")

@@ -27,6 +27,7 @@ class BuildRequest:
         calibration_folder: batches to calibrate on, for INT8 by TensorRT's own calibrator; "" for none.
         float_layers: names of ONNX nodes that are held to float32, where flags decide.
         half_layers: names of ONNX nodes that are held to FP16, where flags decide.
+        nodes: names of all ONNX nodes, where some are held.
         dla_core: core of the deep learning accelerator; None for the GPU.
         device: ordinal of the GPU.
         is_version_compatible: whether later TensorRT may load the plan.
@@ -48,6 +49,7 @@ class BuildRequest:
     calibration_folder: str = ""
     float_layers: Tuple[str, ...] = ()
     half_layers: Tuple[str, ...] = ()
+    nodes: Tuple[str, ...] = ()
     dla_core: int | None = None
     device: int = 0
     is_version_compatible: bool = False

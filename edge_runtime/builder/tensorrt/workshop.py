@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
-import re
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -22,6 +22,11 @@ class FileChunks:
     """A file's contents in chunks, read anew each time that they are iterated."""
 
     path: Path
+
+    @property
+    def nbytes(self) -> int:
+        """The file's size."""
+        return self.path.stat().st_size
 
     def __iter__(self) -> Iterator[bytes]:
         with self.path.open("rb") as file:
@@ -48,16 +53,31 @@ def work_folder(root: Path) -> Iterator[Path]:
     Raises:
         PlanError: it can't be made.
     """
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        for stray in root.glob(f"{_PREFIX}*"):
-            match = re.match(rf"{re.escape(_PREFIX)}(\d+)-", stray.name)
-            if match and not Path(f"/proc/{match.group(1)}").exists():
-                shutil.rmtree(stray, ignore_errors=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=root))
-    except OSError as error:
-        raise PlanError(f"{root}: can't be written ({error.strerror}); nothing was built") from error
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            with _locked(root):  # a folder is made and locked before anybody else looks at it
+                for stray in root.glob(f"{_PREFIX}*"):
+                    _remove_unlocked(stray)
+                folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root))
+                stack.callback(shutil.rmtree, folder, ignore_errors=True)
+                stack.enter_context(_locked(folder))
+        except OSError as error:
+            raise PlanError(f"{root}: can't be written ({error.strerror}); nothing was built") from error
         yield folder.absolute()
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, how: int = fcntl.LOCK_EX) -> Iterator[None]:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, how)
+        yield
     finally:
+        os.close(handle)
+
+
+def _remove_unlocked(folder: Path) -> None:
+    """Removes a folder that no process holds, in this container or another."""
+    with contextlib.suppress(OSError), _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
         shutil.rmtree(folder, ignore_errors=True)

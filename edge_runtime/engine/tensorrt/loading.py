@@ -9,6 +9,7 @@ from typing import Callable
 
 from edge_runtime.device.cuda.loading import open_cuda
 from edge_runtime.device.cuda.port import Cuda
+from edge_runtime.device.identity import identify
 from edge_runtime.engine.tensorrt.memory_kind import FILE, device_key, read_measured
 from edge_runtime.engine.tensorrt.options import TensorRTOptions
 from edge_runtime.engine.tensorrt.plan_engine import PlanEngine
@@ -45,23 +46,38 @@ def slot_maker(
     return lambda: TensorRTSlot(shared, lambda: plan.model)
 
 
-def try_out_once(stored: StoredPlan, options: TensorRTOptions, what: str) -> None:
-    """Runs a plan that never ran on this board in a process of its own, which it may end; remembers that it ran.
+def board_key(options: TensorRTOptions) -> str:
+    """What plans are verified for here: this board, its library, and the device that the options name.
 
     Raises:
         BackendUnavailableError: this machine lacks a GPU or the library.
+    """
+    gpu = open_cuda(options.device).attributes(options.device)
+    device = f"gpu:{options.device}" if options.dla_core is None else f"dla:{options.dla_core}"
+    return verified_key(load(options.library).text, gpu, identify(), device)
+
+
+def try_out_once(request: TrialRequest, root: Path, key: str) -> None:
+    """Runs a plan that never ran on this board in a process of its own, which it may end; remembers that it ran.
+
+    `root` is the folder of all plans, `key` is what `board_key` gives. A plan that made-up data alone keeps from
+    running is as good as one that ran; one that may be kept by anything else is tried again each time.
+
+    Raises:
+        PlanCorruptError: the file isn't what its record says.
+        BackendUnavailableError: this machine lacks a GPU or the library.
         BackendError: the plan can't be used here.
     """
-    cuda = open_cuda(options.device)
-    capability = cuda.attributes(options.device).compute_capability
-    key = verified_key(load(options.library).text, capability)
-    root, record = engines_root(stored), stored.manifest.plan
-    if is_verified(root, record.sha256, key):
+    sha256 = request.record.sha256
+    if is_verified(root, sha256, key):
         return
-    answer = trial_run_in_child(TrialRequest(stored.plan_path, record, stored.manifest.signature, options, what))
+    answer = trial_run_in_child(request)
+    if not answer.get("ran"):
+        logger.warning("%s: loads, but hasn't run on made-up data: %s", request.what, answer.get("problem"))
+        return
     if answer.get("problem"):
-        logger.info("%s: its trial run couldn't be fed: %s", what, answer["problem"])
-    mark_verified(root, record.sha256, key)
+        logger.info("%s: its trial run couldn't be fed: %s", request.what, answer["problem"])
+    mark_verified(root, sha256, key)
 
 
 def engines_root(stored: StoredPlan) -> Path:
@@ -70,6 +86,10 @@ def engines_root(stored: StoredPlan) -> Path:
 
 
 def with_measured_memory(options: TensorRTOptions, root: Path) -> TensorRTOptions:
-    """The options with what was measured of the GPU's memory, if it was."""
+    """The options with what was measured of the GPU's memory, by the folder of all plans, if it was.
+
+    Raises:
+        BackendUnavailableError: this machine lacks a GPU.
+    """
     attributes = open_cuda(options.device).attributes(options.device)
     return replace(options, measured=read_measured(root / FILE, device_key(attributes)))

@@ -18,6 +18,7 @@ from edge_runtime.tensorrt_api import (
     MessageLog,
     TensorRT,
     failure_text,
+    library_log,
     make_logger,
     plugin_library_error,
     translated,
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 class PlanEngine:
     """A deserialised plan that slots share; any thread may call it.
 
-    The last one that lets go of it gives it back: contexts went before, then engine, runtime and logger go.
+    The last one that lets go of it gives it back: contexts went before, then engine and runtime go.
     """
 
     def __init__(
@@ -48,7 +49,8 @@ class PlanEngine:
         self._logger = make_logger(library, self.log)
         self._runtime: Any = None
         try:
-            self._start(plan)
+            with self.log:
+                self._start(plan)
         except BaseException:
             self._close()
             raise
@@ -102,7 +104,7 @@ class PlanEngine:
 
         Where contexts can't share an optimization profile, the plan is deserialised once more.
         """
-        with self._lock:
+        with self._lock, self.log:
             context, io = self._context(self._engines[-1])
             if not self.is_dynamic or self._can_use_profiles(io, stream):
                 return context, io
@@ -116,7 +118,7 @@ class PlanEngine:
     def new_sharing_context(self, stream: int, scratch: int) -> Tuple[Any, TensorIO]:
         """An execution context on scratch memory at that address (`scratch_nbytes`), which others use in between."""
         strategy = self.library.module.ExecutionContextAllocationStrategy.USER_MANAGED
-        with self._lock:
+        with self._lock, self.log:
             context, io = self._context(self._engines[0], strategy)
             if scratch:
                 context.set_device_memory(scratch, self.scratch_nbytes)
@@ -160,9 +162,10 @@ class PlanEngine:
                 self._close()
 
     def _close(self) -> None:
-        self._engines.clear()
-        self._runtime = None
-        self._logger = None
+        with self.log:
+            self._engines.clear()
+            self._runtime = None
+        library_log(self.library).remove(self.log)
 
 
 def make_runtime(library: TensorRT, log_bridge: Any, log: MessageLog, options: TensorRTOptions, what: str) -> Any:
@@ -187,14 +190,14 @@ def make_runtime(library: TensorRT, log_bridge: Any, log: MessageLog, options: T
     return runtime
 
 
-def load_plugins(library: TensorRT, log_bridge: Any, paths: Sequence[str]) -> None:
+def load_plugins(library: TensorRT, log_bridge: Any, paths: Sequence[str]) -> None:  # noqa: ARG001  (is the library's)
     """Makes the standard operators and those of the libraries known, in this process.
 
     Raises:
         BackendUnavailableError: a library can't be loaded.
     """
     if library.has(Capability.PLUGINS):
-        library.module.init_libnvinfer_plugins(log_bridge, "")
+        library_log(library).register_plugins(library.module.init_libnvinfer_plugins)
     for path in paths:
         try:
             ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)

@@ -104,8 +104,9 @@ def _timed(slot: TensorRTSlot, times: LayerTimes, shared: PlanEngine) -> Tuple[T
     start = time.perf_counter()
     slot.run()
     whole_us = (time.perf_counter() - start) * 1e6
-    if not slot.context.report_to_profiler():
-        raise BackendError(failure_text(f"{shared.what}: TensorRT reports no layers", shared.log))
+    with shared.log:
+        if not slot.context.report_to_profiler():
+            raise BackendError(failure_text(f"{shared.what}: TensorRT reports no layers", shared.log))
     return times.take(), whole_us
 
 

@@ -92,6 +92,11 @@ class TensorRTSlot:
         """The `IExecutionContext` of runs without a graph."""
         return self._main.context
 
+    @property
+    def has_deciding_values(self) -> bool:
+        """Whether what inputs hold, and not their shapes alone, decides whether there can be a run."""
+        return self._tensors.follows_data or any(tensor.is_host for tensor in self._shared.tensors)
+
     def bind(self, name: str, shape: Shape) -> Array:
         """A writable view of this slot's memory for an input; `shape` lies inside the profile."""
         self._shapes[name] = shape
@@ -102,8 +107,10 @@ class TensorRTSlot:
 
         Raises:
             InvalidRequestError: a value of an input doesn't fit what TensorRT computes with.
+            UnfitInputsError: shapes, or values that decide some, don't fit together.
+            EnqueueError: TensorRT refuses the run.
             DeviceLostError: the GPU was lost to this process, now or before.
-            BackendError: TensorRT or CUDA failed; its text is in the message.
+            BackendError: TensorRT or CUDA failed otherwise; its text is in the message.
         """
         self._gpu.enter()
         try:

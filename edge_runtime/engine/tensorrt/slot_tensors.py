@@ -14,6 +14,7 @@ from edge_runtime.engine.tensorrt.memory_kind import memory_kind
 from edge_runtime.engine.tensorrt.output_allocator import OutputRequest, make_output_allocator
 from edge_runtime.engine.tensorrt.plan_engine import PlanEngine
 from edge_runtime.engine.tensorrt.signature_check import engine_outputs
+from edge_runtime.engine.tensorrt.tensor_io import UnfitInputsError
 from edge_runtime.engine.tensorrt.tensor_memory import Copy, TensorMemory
 from edge_runtime.errors import BackendError, DeviceLostError
 from edge_runtime.tensorrt_api import Capability, failure_text
@@ -129,7 +130,8 @@ class SlotTensors:
         """What these shapes mean; the context is set to them, with the addresses that they take.
 
         Raises:
-            BackendError: the shapes don't fit together, or there is too little memory.
+            UnfitInputsError: shapes, or values that decide some, don't fit together.
+            BackendError: TensorRT refuses the shapes, or there is too little memory.
         """
         execution.set_shapes(shapes, self._shared.what)
         for name in self._host_inputs:
@@ -151,7 +153,7 @@ class SlotTensors:
             shape = execution.io.output_shape(name)
             if shape is None:
                 text = f"{self._shared.what}: output {name!r} has no shape for inputs of {shapes}"
-                raise BackendError(failure_text(text, self._shared.log, "they don't fit together"))
+                raise UnfitInputsError(failure_text(text, self._shared.log, "they don't fit together"))
             if DYNAMIC in shape:
                 self._follow(execution, name)
             else:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import Any, Iterator, List, Protocol, Tuple
+from typing import Any, Iterator, List, Protocol, Tuple, Type
 
 import numpy.typing as npt
 
@@ -16,6 +16,14 @@ from edge_runtime.tensorrt_api import Capability, MessageLog, TensorRT, dtype_of
 from edge_runtime.tensors import DYNAMIC, DType, Shape
 
 Array = npt.NDArray[Any]
+
+
+class UnfitInputsError(BackendError):
+    """Shapes and values of inputs from which no shape of an output follows."""
+
+
+class EnqueueError(BackendError):
+    """TensorRT refuses to put a run on its stream."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,11 @@ class TensorIO(Protocol):
         """Gives an input its shape."""
 
     def set_values(self, name: str, values: Array) -> None:
-        """Gives an input in the CPU's memory its values, which stay where they are until the run is over."""
+        """Gives an input in the CPU's memory its values, which stay where they are until the run is over.
+
+        Raises:
+            UnfitInputsError: no optimization profile holds them (with a TensorRT that looks at them so early).
+        """
 
     def output_shape(self, name: str) -> Shape | None:
         """The shape of an output for the inputs' shapes, -1 where data decides; None if the inputs don't fit."""
@@ -83,7 +95,11 @@ class TensorIO(Protocol):
         """Lets an `IOutputAllocator` find the memory of an output whose shape its data decides."""
 
     def enqueue(self, stream: int) -> None:
-        """Puts one run on a stream."""
+        """Puts one run on a stream.
+
+        Raises:
+            EnqueueError: TensorRT refuses that.
+        """
 
 
 def tensor_io(library: TensorRT, engine: Any, context: Any, log: MessageLog, what: str) -> TensorIO:
@@ -112,19 +128,21 @@ class _Calls:
         """See `TensorIO`."""
         if self._context.active_optimization_profile == index:
             return True
-        try:
+        with self._log, contextlib.suppress(RuntimeError):
             return bool(self._context.set_optimization_profile_async(index, stream))
-        except RuntimeError:
-            return False
+        return False
 
     @contextlib.contextmanager
-    def _refusals(self, action: str) -> Iterator[List[bool]]:
+    def _refusals(self, action: str, kind: Type[BackendError] = BackendError) -> Iterator[List[bool]]:
         """Raises what TensorRT says if a call inside the block raises, or its answer, which goes in the list, is no."""
         answers: List[bool] = []
-        with translated(f"{self._what}: TensorRT can't {action}", self._log):
-            yield answers
+        try:
+            with translated(f"{self._what}: TensorRT can't {action}", self._log):
+                yield answers
+        except BackendError as error:
+            raise kind(str(error)) from error.__cause__
         if not all(answers):
-            raise BackendError(failure_text(f"{self._what}: TensorRT can't {action}", self._log))
+            raise kind(failure_text(f"{self._what}: TensorRT can't {action}", self._log))
 
 
 class NameIO(_Calls):
@@ -162,7 +180,8 @@ class NameIO(_Calls):
 
     def output_shape(self, name: str) -> Shape | None:
         """See `TensorIO`."""
-        return _shape(self._context.get_tensor_shape(name))
+        with self._log:
+            return _shape(self._context.get_tensor_shape(name))
 
     def bind(self, name: str, address: int) -> None:
         """See `TensorIO`."""
@@ -176,7 +195,7 @@ class NameIO(_Calls):
 
     def enqueue(self, stream: int) -> None:
         """See `TensorIO`."""
-        with self._refusals("run it") as answers:
+        with self._refusals("run it", EnqueueError) as answers:
             answers.append(self._context.execute_async_v3(stream))
 
 
@@ -226,13 +245,14 @@ class IndexIO(_Calls):
 
     def set_values(self, name: str, values: Array) -> None:
         """See `TensorIO`."""
-        with self._refusals(f"take the values of input {name!r}") as answers:
+        with self._refusals(f"take the values of input {name!r}", UnfitInputsError) as answers:
             answers.append(self._context.set_shape_input(self._index(name), values.ravel().tolist()))
         self.bind(name, values.ctypes.data)
 
     def output_shape(self, name: str) -> Shape | None:
         """See `TensorIO`."""
-        return _shape(self._context.get_binding_shape(self._index(name)))
+        with self._log:
+            return _shape(self._context.get_binding_shape(self._index(name)))
 
     def bind(self, name: str, address: int) -> None:
         """See `TensorIO`."""
@@ -244,7 +264,7 @@ class IndexIO(_Calls):
 
     def enqueue(self, stream: int) -> None:
         """See `TensorIO`."""
-        with self._refusals("run it") as answers:
+        with self._refusals("run it", EnqueueError) as answers:
             answers.append(self._context.execute_async_v2(self._addresses, stream))
 
     def _index(self, name: str) -> int:

@@ -26,7 +26,7 @@ def trial_run_in_child(
 ) -> Dict[str, Any]:
     """Loads, checks and runs a plan in a child process; its answer (see `trial_run.trial`).
 
-    The child is gone when this returns or raises.
+    The child is ended when this returns or raises, and what it may have started.
 
     Raises:
         PlanCorruptError: the file isn't what its record says.
@@ -59,6 +59,7 @@ def _carried_out(request: TrialRequest, timeout_s: float, command: Sequence[str]
         output, said = process.communicate(request.line().encode(), timeout_s)
         return process.returncode, output, said
     except subprocess.TimeoutExpired:
+        _kill_group(process)  # if the child is gone, something that it started has the pipe
         raise BackendError(
             f"{request.what}: its trial run took longer than {timeout_s:g} s and was ended; "
             "try again when the board has less to do"
@@ -69,14 +70,18 @@ def _carried_out(request: TrialRequest, timeout_s: float, command: Sequence[str]
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _kill_group(process)
         with contextlib.suppress(subprocess.TimeoutExpired):  # one that hangs in the driver ends when that lets it
             process.wait(_END_S)
     for stream in (process.stdin, process.stdout, process.stderr):
         with contextlib.suppress(OSError):
             if stream is not None:
                 stream.close()
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _death(what: str, code: int, said: bytes) -> BackendError:

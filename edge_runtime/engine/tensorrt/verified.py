@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import re
 from pathlib import Path
-from typing import Tuple
 
+from edge_runtime.device.cuda.port import DeviceAttributes
+from edge_runtime.device.identity import DeviceInfo
 from edge_runtime.plan.files import make_folder, write_atomically
 
 logger = logging.getLogger(__name__)
@@ -14,10 +15,14 @@ logger = logging.getLogger(__name__)
 FOLDER = ".verified"
 
 
-def verified_key(library: str, compute_capability: Tuple[int, int]) -> str:
-    """What a plan is verified for: name and version of the library (`TensorRT.text`), and the GPU's kind."""
-    major, minor = compute_capability
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{library}-{major}.{minor}")
+def verified_key(library: str, gpu: DeviceAttributes, board: DeviceInfo, device: str) -> str:
+    """What a plan is verified for, as text: the folder of plans may get to another board, or this one another GPU.
+
+    `library` is name and version (`TensorRT.text`), `device` is `gpu:N` or `dla:N`.
+    """
+    major, minor = gpu.compute_capability
+    parts = (library, f"{gpu.name} {major}.{minor}", board.board, board.module, board.l4t, device)
+    return " | ".join(" ".join(part.split()) for part in parts)
 
 
 def is_verified(root: Path, sha256: str, key: str) -> bool:
@@ -38,4 +43,4 @@ def mark_verified(root: Path, sha256: str, key: str) -> None:
 
 
 def _marker(root: Path, sha256: str, key: str) -> Path:
-    return root / FOLDER / f"{sha256}-{key}"
+    return root / FOLDER / f"{sha256}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"

@@ -15,14 +15,20 @@ from fakes.board_machine import NANO, ORIN, PC, XAVIER, use_machine
 from fakes.tensorrt import plan_model, plan_record
 
 import edge_runtime
+from edge_runtime.builder import job
 from edge_runtime.builder.builder import BuildOptions, BuiltPlan, build
 from edge_runtime.builder.recipe import make_recipe
+from edge_runtime.builder.tensorrt.attempts import Attempts
 from edge_runtime.builder.tensorrt.build_plan import OutOfMemoryError
+from edge_runtime.builder.tensorrt.ladder import Rung
 from edge_runtime.builder.tensorrt.network import ParseError
+from edge_runtime.builder.tensorrt.workshop import work_folder
 from edge_runtime.device.identity import DeviceInfo
+from edge_runtime.device.power_mode import PowerMode
 from edge_runtime.engine.layers import ProfileOptions
 from edge_runtime.engine.profiling import profile_layers
 from edge_runtime.errors import BackendError, ConfigError, EdgeRuntimeError, PlanTargetError, UnsupportedModelError
+from edge_runtime.plan.board import Gpu
 from edge_runtime.plan.manifest import CandidateRecord
 from edge_runtime.tensors import DType
 
@@ -39,7 +45,7 @@ class Workshop:
         np.savez(folder / "c.npz", x=rows[:64])
         np.savez(folder / "h.npz", x=rows[64:])
 
-    def build(self, policy: str, **tables: Any) -> BuiltPlan:
+    def build(self, policy: str, again: bool = False, **tables: Any) -> BuiltPlan:
         content: Dict[str, Any] = {
             "model": {"path": "m.onnx"},
             "calibration": {"data": "c.npz"},
@@ -49,7 +55,7 @@ class Workshop:
         }
         for name, table in tables.items():
             content[name] = {**content.get(name, {}), **table}
-        options = BuildOptions(self.folder / "engines", self.folder / "calib_cache")
+        options = BuildOptions(self.folder / "engines", self.folder / "calib_cache", again=again)
         return build(make_recipe(content, "m", self.folder, environ={}), options)
 
 
@@ -162,7 +168,9 @@ def test_no_calibrator_is_said_where_there_is_none(workshop: Workshop, board: Ca
 
 def test_a_dla_gets_flags_a_cache_and_the_gpu_to_fall_back_on(workshop: Workshop, board: Callable[..., None]) -> None:
     board("10.3", dla_cores=2)
-    plan = workshop.build("int8", backend={"device": "dla:1"})
+    with pytest.raises(ConfigError, match=r"takes one shape of each input.*--shape x=1x4"):
+        workshop.build("int8", backend={"device": "dla:1"})
+    plan = workshop.build("int8", backend={"device": "dla:1"}, input={"x": {"shape": [4, 4]}})
     record = asked(plan)
     assert (record["default_device"], record["dla_core"]) == ("DLA", 1)
     assert {"INT8", "FP16", "GPU_FALLBACK"} <= set(record["flags"])
@@ -253,6 +261,9 @@ def test_int8_on_a_board_without_it_is_what_the_recipe_falls_back_to(
     workshop: Workshop, board: Callable[..., None]
 ) -> None:
     board("8.2", NANO)
+    with pytest.raises(ConfigError, match=r"Jetson Nano .* \(compute capability 5\.3\) has no INT8 hardware"):
+        workshop.build("int8")
+    assert workshop.build("int8", backend={"name": "onnxruntime"}).manifest.precision == "int8"
     plan = workshop.build("int8", precision={"policy": "int8", "fallback": "fp16"})
     assert plan.manifest.precision == "fp16"
     assert any("fp16 is built instead" in note for note in plan.manifest.notes)
@@ -355,3 +366,60 @@ def test_layers_are_traced_to_their_nodes(workshop: Workshop, board: Callable[..
     profile = profile_layers(plan, {"x": np.ones((1, 4), np.float32)}, ProfileOptions(runs=3, warm_up=1, threads=1))
     assert len(profile.whole_us) == 3
     assert {"hidden", "relu", "head"} <= {node for layer in profile.layers for node in layer.nodes}
+
+
+def test_a_build_that_needs_more_workspace_gets_it_or_says_so(workshop: Workshop, board: Callable[..., None]) -> None:
+    board("10.3", build_error="Could not find any implementation for node conv due to insufficient workspace")
+    with pytest.raises(BackendError, match=r"with a workspace of 64 MiB: .*set \[backend\] workspace_mib higher"):
+        workshop.build("fp16", backend={"workspace_mib": 64})
+
+
+def test_the_gpu_and_the_power_mode_decide_what_is_built_again(
+    workshop: Workshop, board: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board("10.3", PC)
+    first = workshop.build("fp16")
+    assert workshop.build("fp16").is_reused
+    monkeypatch.setattr(job, "gpu_of", lambda device, ordinal: Gpu("another GPU", (8, 7)))
+    second = workshop.build("fp16")
+    assert not second.is_reused
+    monkeypatch.setattr(job, "current_power_mode", lambda: PowerMode(2, "25W"))
+    third = workshop.build("fp16")
+    assert not third.is_reused
+    targets = [plan.manifest.target for plan in (first, second, third)]
+    assert [target.power_mode for target in targets if target] == [None, None, "25W"]
+    assert len({(target.gpu, target.power_mode) for target in targets if target}) == 3
+    timing = list((workshop.folder / "engines/.timing").iterdir())
+    assert len(timing) == 3
+
+
+def test_a_plan_built_with_less_memory_is_known_as_such_and_built_again_when_asked(
+    workshop: Workshop, board: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board("10.3")
+    once = Attempts._once
+
+    def short(self: Attempts, request: Any, rung: Rung) -> Any:
+        if not rung.is_reduced:
+            raise OutOfMemoryError("the build was stopped")
+        return once(self, request, rung)
+
+    monkeypatch.setattr(Attempts, "_once", short)
+    plan = workshop.build("fp16")
+    assert plan.manifest.target is not None
+    assert plan.manifest.target.is_reduced
+    monkeypatch.setattr(Attempts, "_once", once)
+    assert workshop.build("fp16").is_reused
+    again = workshop.build("fp16", again=True)
+    assert (again.is_reused, again.manifest.version) == (False, 2)
+    assert again.manifest.target is not None
+    assert not again.manifest.target.is_reduced
+
+
+def test_two_builds_at_once_leave_each_other_alone(tmp_path: Path) -> None:
+    with work_folder(tmp_path) as first, work_folder(tmp_path) as second:
+        assert first.is_dir()
+        assert second.is_dir()
+        (tmp_path / ".build-left").mkdir()
+    with work_folder(tmp_path) as third:
+        assert list(tmp_path.iterdir()) == [third]

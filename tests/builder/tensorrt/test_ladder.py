@@ -36,9 +36,9 @@ def test_the_workspace_begins_with_half_of_it_where_memory_is_shared(
 def test_each_try_takes_less_and_searches_less() -> None:
     assert list(rungs(Rung(1024 * MIB, None), 2 * GIB)) == [
         Rung(1024 * MIB, None),
-        Rung(256 * MIB, 2),
-        Rung(64 * MIB, 1),
-        Rung(16 * MIB, 0),
+        Rung(256 * MIB, 2, is_reduced=True),
+        Rung(64 * MIB, 1, is_reduced=True),
+        Rung(16 * MIB, 0, is_reduced=True),
     ]
 
 

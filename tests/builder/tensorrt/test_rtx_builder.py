@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, List
 
 import numpy as np
 import pytest
+from fakes.immortal import Immortals
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_runtime.builder.tensorrt.build_plan import BuildCancelledError, Hooks, build_plan
@@ -19,8 +20,6 @@ from edge_runtime.tensorrt_api import TensorRT, load
 from edge_runtime.tensors import DType, ShapeRange
 
 pytestmark = pytest.mark.tensorrt
-
-KEPT: List[Any] = []  # TensorRT's objects: one that is destroyed may wait for a thread that waits for this one
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +63,7 @@ def request_of(tmp_path: Path) -> Callable[..., BuildRequest]:
 
 def test_a_plan_is_written_with_its_tensors_and_a_header(rtx: TensorRT, request_of: Any) -> None:
     request = request_of()
-    built = build_plan(request, rtx, Hooks(kept=KEPT))
+    built = build_plan(request, rtx, Hooks(kept=Immortals()))
     assert [(spec.name, spec.dtype, spec.shape) for spec in built.inputs] == [("x", DType.FP32, (-1, 3, 16, 16))]
     assert built.outputs[0].dtype is DType.FP32
     header = header_from_bytes(Path(request.plan).read_bytes()[:HEADER_NBYTES], "m")
@@ -77,7 +76,7 @@ def test_the_same_input_makes_the_same_bytes(rtx_plan: Callable[..., bytes]) -> 
 
 def test_progress_grows_to_the_end(rtx: TensorRT, request_of: Any) -> None:
     shares: List[float] = []
-    build_plan(request_of(), rtx, Hooks(shares.append, kept=KEPT))
+    build_plan(request_of(), rtx, Hooks(shares.append, kept=Immortals()))
     assert len(shares) > 10
     assert shares == sorted(shares)
     assert 0.9 < shares[-1] <= 1
@@ -92,7 +91,7 @@ def test_a_cancelled_build_stops_and_leaves_no_plan(rtx: TensorRT, request_of: A
             stop.set()
 
     with pytest.raises(BuildCancelledError):
-        build_plan(request, rtx, Hooks(on_fraction, stop.is_set, KEPT))
+        build_plan(request, rtx, Hooks(on_fraction, stop.is_set, Immortals()))
     assert not Path(request.plan).exists()
 
 
@@ -101,7 +100,7 @@ def test_an_exception_in_a_callback_reaches_the_caller(rtx: TensorRT, request_of
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        build_plan(request_of(), rtx, Hooks(broken, kept=KEPT))
+        build_plan(request_of(), rtx, Hooks(broken, kept=Immortals()))
 
 
 def test_a_parser_error_names_node_and_operator(rtx: TensorRT, request_of: Any) -> None:
@@ -113,14 +112,14 @@ def test_a_parser_error_names_node_and_operator(rtx: TensorRT, request_of: Any) 
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
     with pytest.raises(ParseError, match=r"node where \(NonZero\): ") as raised:
-        build_plan(request_of(model, {"x": ShapeRange.fixed((2, 2))}), rtx, Hooks(kept=KEPT))
+        build_plan(request_of(model, {"x": ShapeRange.fixed((2, 2))}), rtx, Hooks(kept=Immortals()))
     assert raised.value.problems[0].code == "UNSUPPORTED_NODE"
 
 
 @pytest.mark.parametrize("model", [b"", b"\x08\x08", b"no ONNX at all"])
 def test_what_is_no_model_is_refused(rtx: TensorRT, request_of: Any, model: bytes) -> None:
     with pytest.raises(ParseError):
-        build_plan(request_of(model), rtx, Hooks(kept=KEPT))
+        build_plan(request_of(model), rtx, Hooks(kept=Immortals()))
 
 
 @pytest.mark.parametrize(
@@ -136,7 +135,7 @@ def test_a_profile_that_does_not_fit_is_refused_before_the_build(
     rtx: TensorRT, request_of: Any, profile: Any, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        build_plan(request_of(profile=profile), rtx, Hooks(kept=KEPT))
+        build_plan(request_of(profile=profile), rtx, Hooks(kept=Immortals()))
 
 
 @pytest.mark.parametrize(
@@ -159,11 +158,11 @@ def test_what_this_tensorrt_cannot_do_is_refused(
     rtx: TensorRT, request_of: Any, settings: Dict[str, Any], error: Any, message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        build_plan(request_of(**settings), rtx, Hooks(kept=KEPT))
+        build_plan(request_of(**settings), rtx, Hooks(kept=Immortals()))
 
 
 def test_settings_reach_the_builder(rtx: TensorRT, request_of: Any) -> None:
     small = request_of(workspace_nbytes=16 << 20, optimization_level=0, compute_capabilities=("8.9",))
-    assert build_plan(small, rtx, Hooks(kept=KEPT)).notes == ()
+    assert build_plan(small, rtx, Hooks(kept=Immortals())).notes == ()
     header = header_from_bytes(Path(small.plan).read_bytes()[:HEADER_NBYTES], "m")
     assert header.capabilities == ((8, 9),)

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable
 
 import numpy as np
@@ -12,6 +15,7 @@ from edge_runtime.engine.tensorrt.loading import slot_maker
 from edge_runtime.engine.tensorrt.options import TensorRTOptions
 from edge_runtime.errors import BackendError, BackendUnavailableError, ConfigError
 from edge_runtime.plan.contents import PlanFiles
+from edge_runtime.tensorrt_api import MessageLog, make_logger
 from edge_runtime.tensors import DType, ShapeRange, Signature, TensorSpec
 
 FIXED = {"x": ShapeRange.fixed((2, 4))}
@@ -20,6 +24,11 @@ BATCHED = {"x": ShapeRange((1, 4), (2, 4), (8, 4))}
 
 def rows(n: int) -> np.ndarray:
     return np.random.default_rng(n).normal(size=(n, 4)).astype(np.float32)
+
+
+def on_a_thread(work: Callable[[], None]) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(work).result()
 
 
 def spec(name: str, dtype: DType = DType.FP32, shape: tuple = (-1, 4)) -> TensorSpec:
@@ -140,7 +149,6 @@ def test_what_was_made_last_goes_first(make_rig: Callable[..., Any], doubling: b
     slots = [rig.maker(doubling, FIXED)()]
     shared = slots[0]._shared
     for name, thing in (
-        ("logger", shared._logger),
         ("runtime", shared._runtime),
         ("engine", shared.first),
         ("context", slots[0].context),
@@ -148,7 +156,55 @@ def test_what_was_made_last_goes_first(make_rig: Callable[..., Any], doubling: b
         weakref.finalize(thing, gone.append, name)
         del thing
     slots[0].close()
-    assert gone == ["context", "engine", "runtime", "logger"]
+    assert gone == ["context", "engine", "runtime"]
+
+
+def test_two_engines_have_one_logger_and_errors_of_their_own(make_rig: Callable[..., Any], doubling: bytes) -> None:
+    rig = make_rig()
+    first, second = rig.engine(doubling, BATCHED), rig.engine(doubling, BATCHED)
+    with first.slot() as one, second.slot() as other:
+        assert one._shared._runtime.logger is other._shared._runtime.logger
+        logger, logs = one._shared._runtime.logger, (one._shared.log, other._shared.log)
+        with logs[0]:
+            logger.log(type(logger).Severity.ERROR, "of the first")
+    second.close()
+    on_a_thread(lambda: logger.log(type(logger).Severity.ERROR, "late"))
+    assert [log.take_errors() for log in logs] == [("of the first", "late"), ()]
+
+
+def test_two_engines_that_fail_at_once_say_each_its_own(make_rig: Callable[..., Any], doubling: bytes) -> None:
+    rig = make_rig()
+    engines = [rig.engine(doubling, BATCHED, graphs="off") for _ in range(2)]
+    both_are_inside = threading.Barrier(2, timeout=30)
+
+    def refuse(context: Any, stream: int) -> bool:
+        both_are_inside.wait()
+        logger = context._engine._logger
+        logger.log(type(logger).Severity.ERROR, f"refused by {threading.get_ident()}")
+        both_are_inside.wait()
+        return False
+
+    def run(engine: Any) -> str:
+        with pytest.raises(BackendError) as caught:
+            engine.infer({"x": rows(2)})
+        return str(caught.value).replace(str(threading.get_ident()), "me")
+
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(2) as pool:
+        patch.setattr(rig.module.IExecutionContext, "execute_async_v3", refuse)
+        assert list(pool.map(run, engines)) == ["model 'm': TensorRT can't run it: refused by me"] * 2
+
+
+def test_a_logger_that_plugins_were_registered_with_outlives_the_engine(
+    make_rig: Callable[..., Any], doubling: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = make_rig()
+    kept: list = []
+    monkeypatch.setattr(rig.module, "init_libnvinfer_plugins", lambda logger, name: kept.append(weakref.ref(logger)))
+    for _ in range(3):
+        rig.maker(doubling, FIXED)().close()
+    gc.collect()
+    assert len(kept) == 1
+    assert kept[0]() is make_logger(rig.library, MessageLog())
 
 
 def test_a_dla_core_and_code_in_plans_are_what_the_options_say(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable
 
@@ -10,10 +11,15 @@ import pytest
 from fakes.board_setup import use_in_process
 from fakes.cuda import ORIN
 
-from edge_runtime.engine import loading
+from edge_runtime.device.identity import DeviceInfo
+from edge_runtime.engine import loading, profiling
 from edge_runtime.engine.engine import EngineInfo
+from edge_runtime.engine.layers import ProfileOptions
 from edge_runtime.engine.loading import EngineOptions, engine_from_files, load, tensorrt_options
+from edge_runtime.engine.profiling import profile_layers
+from edge_runtime.engine.tensorrt.loading import board_key
 from edge_runtime.engine.tensorrt.memory_kind import FILE, MeasuredMemory, device_key, write_measured
+from edge_runtime.engine.tensorrt.options import TensorRTOptions
 from edge_runtime.errors import BackendError, ConfigError, DeviceLostError, PlanTargetError
 from edge_runtime.plan.contents import PlanFiles
 from edge_runtime.plan.manifest import Manifest, TargetRecord, range_record, tensor_record
@@ -21,7 +27,7 @@ from edge_runtime.plan.store import PlanStore, StoredPlan
 from edge_runtime.tensors import ShapeRange, Signature
 
 BATCHED = {"x": ShapeRange((1, 4), (2, 4), (8, 4))}
-INFO = EngineInfo("m", 1, "tensorrt 10.3.0", "tensorrt_plan", "fp32", "gpu:0")
+INFO = EngineInfo("m", 1, "tensorrt 10.3.0", "tensorrt_plan", "fp32", "gpu:0", "10.3.0")
 
 
 @pytest.fixture
@@ -29,7 +35,7 @@ def board(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A fake board in this process, whose plans every preflight lets pass."""
     found = use_in_process(monkeypatch, "10.3")
     found.cuda.use_device(0)
-    monkeypatch.setattr(loading, "preflight", lambda stored: ("it may be slower",))
+    monkeypatch.setattr(loading, "preflight", lambda stored, plugins: ("it may be slower",))
     return found
 
 
@@ -76,7 +82,7 @@ def trials(monkeypatch: pytest.MonkeyPatch) -> list:
 
     def answer(request: Any) -> dict:
         found.append(request)
-        return {"ok": True, "problem": ""}
+        return {"ok": True, "ran": True, "problem": ""}
 
     monkeypatch.setattr("edge_runtime.engine.tensorrt.loading.trial_run_in_child", answer)
     return found
@@ -110,6 +116,51 @@ def test_a_plan_that_fails_its_trial_is_not_loaded_here(
     for _ in range(2):
         with pytest.raises(BackendError, match="SIGSEGV"):
             load(stored)
+
+
+@pytest.mark.parametrize(("ran", "times", "level"), [(True, 1, "INFO"), (False, 2, "WARNING")])
+def test_a_plan_that_may_not_run_at_all_is_tried_each_time(
+    stored: StoredPlan, monkeypatch: pytest.MonkeyPatch, caplog: Any, ran: bool, times: int, level: str
+) -> None:
+    found: list = []
+
+    def answer(request: Any) -> dict:
+        found.append(request)
+        return {"ok": True, "ran": ran, "problem": "a size of 0"}
+
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("edge_runtime.engine.tensorrt.loading.trial_run_in_child", answer)
+    for _ in range(2):
+        load(stored).close()
+    assert len(found) == times
+    said = [record.levelname for record in caplog.records if record.getMessage().endswith(": a size of 0")]
+    assert said == [level] * times
+
+
+def test_a_plan_is_read_when_its_trial_is_over(
+    stored: StoredPlan, trials: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list = []
+    real = StoredPlan.open_files
+    monkeypatch.setattr(StoredPlan, "open_files", lambda plan: seen.append(len(trials)) or real(plan))
+    load(stored).close()
+    assert seen == [1]
+
+
+def test_a_plan_that_came_from_another_board_is_tried_out_again(
+    stored: StoredPlan, trials: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(stored).close()
+    another = DeviceInfo("jetson", "Jetson Orin NX", "aarch64", "", "tegra234", "p3767-0000", "36.4.3")
+    monkeypatch.setattr("edge_runtime.engine.tensorrt.loading.identify", lambda: another)
+    load(stored).close()
+    assert len(trials) == 2
+
+
+def test_a_board_key_names_the_device(board: Any) -> None:
+    assert board_key(TensorRTOptions()).endswith("gpu:0")
+    assert board_key(TensorRTOptions(dla_core=1)).endswith("dla:1")
+    assert board_key(TensorRTOptions()).startswith("tensorrt 10.3.0 | ")
 
 
 def test_a_store_that_cannot_be_written_tries_each_time(
@@ -147,6 +198,34 @@ def test_a_plan_that_was_never_stored_runs_without_a_trial(
     board.cuda.check_leaks()
 
 
+def test_what_was_measured_is_used_for_a_plan_that_was_never_stored(
+    board: Any, tmp_path: Path, build_plan: Callable[..., bytes], signature_for: Any, doubling: bytes
+) -> None:
+    plan = PlanFiles({"model.plan": build_plan(board.tensorrt, doubling, [BATCHED])})
+    write_measured(tmp_path / FILE, device_key(ORIN), MeasuredMemory(0, "a test"))
+    engine_from_files(plan, INFO, signature_for(doubling, BATCHED), EngineOptions()).close()
+    assert board.cuda.counts["copy_async"] == 0
+    engine_from_files(plan, INFO, signature_for(doubling, BATCHED), EngineOptions(), tmp_path).close()
+    assert board.cuda.counts["copy_async"] > 0
+
+
+def test_layers_are_timed_with_memory_as_it_was_measured(
+    board: Any, stored: StoredPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_measured(stored.folder.parent.parent / FILE, device_key(ORIN), MeasuredMemory(0, "a test"))
+    monkeypatch.setattr(profiling, "preflight", lambda plan, plugins: ())
+    profile_layers(stored, {"x": np.ones((2, 4), np.float32)}, ProfileOptions(runs=1, warm_up=0, threads=1))
+    assert board.cuda.counts["copy_async"] > 0
+
+
+@pytest.mark.parametrize(
+    ("platform", "library"),
+    [("tensorrt_plan", "tensorrt"), ("tensorrt_rtx_plan", "tensorrt_rtx"), ("onnxruntime_onnx", "onnxruntime")],
+)
+def test_the_library_is_that_of_the_platform_whatever_is_displayed(platform: str, library: str) -> None:
+    assert EngineInfo("m", 1, "as you like", platform, "fp32", "cpu").library == library
+
+
 def test_a_device_that_is_lost_in_warming_up_is_an_error(
     board: Any, build_plan: Callable[..., bytes], signature_for: Any, doubling: bytes
 ) -> None:
@@ -160,7 +239,7 @@ def test_a_device_that_is_lost_in_warming_up_is_an_error(
     ("device", "ordinal", "core"), [("gpu:0", 0, None), ("gpu:2", 2, None), ("dla:1", 0, 1), ("cpu", 0, None)]
 )
 def test_the_device_is_that_of_the_plan(device: str, ordinal: int, core: int | None) -> None:
-    found = tensorrt_options(EngineInfo("m", 1, "tensorrt 10.3.0", "", "fp32", device), EngineOptions())
+    found = tensorrt_options(replace(INFO, device=device), EngineOptions())
     assert (found.device, found.dla_core) == (ordinal, core)
 
 
@@ -177,20 +256,34 @@ def test_the_device_is_that_of_the_plan(device: str, ordinal: int, core: int | N
 def test_a_plan_brings_code_only_if_it_is_version_compatible_and_trusted(
     monkeypatch: pytest.MonkeyPatch, target: TargetRecord | None, allows: bool, expected: bool
 ) -> None:
-    monkeypatch.setattr(loading, "installed", lambda name: "10.3.0")
+    monkeypatch.setattr(loading, "tensorrt_version", lambda name: "10.3.0")
     assert tensorrt_options(INFO, EngineOptions(allows_plan_code=allows), target).allows_host_code is expected
 
 
 @pytest.mark.parametrize(
-    ("installed", "is_compatible", "expected"),
-    [("10.3.0", True, "tensorrt"), (None, True, "tensorrt_lean"), (None, False, "tensorrt")],
+    ("full", "lean", "is_compatible", "expected"),
+    [
+        ("10.3.0", None, True, "tensorrt"),
+        ("10.3.0.26", None, True, "tensorrt"),
+        ("10.9.0", "10.9.0", True, "tensorrt_lean"),
+        (None, "10.3.0", True, "tensorrt_lean"),
+        (None, None, False, "tensorrt"),
+        ("10.9.0", "10.9.0", False, "tensorrt"),
+    ],
 )
-def test_the_lean_library_stands_in_for_version_compatible_plans(
-    monkeypatch: pytest.MonkeyPatch, installed: str | None, is_compatible: bool, expected: str
+def test_the_lean_library_loads_version_compatible_plans_of_another_version(
+    monkeypatch: pytest.MonkeyPatch, full: str | None, lean: str | None, is_compatible: bool, expected: str
 ) -> None:
-    monkeypatch.setattr(loading, "installed", lambda name: installed)
+    monkeypatch.setattr(loading, "tensorrt_version", {"tensorrt": full, "tensorrt_lean": lean}.get)
     target = TargetRecord(form="weak", version_compatible=is_compatible)
     assert tensorrt_options(INFO, EngineOptions(), target).library == expected
+
+
+@pytest.mark.parametrize("lean", [None, "10.2.0", "unknown"])
+def test_without_a_lean_library_another_version_is_refused(monkeypatch: pytest.MonkeyPatch, lean: str | None) -> None:
+    monkeypatch.setattr(loading, "tensorrt_version", {"tensorrt": "10.9.0", "tensorrt_lean": lean}.get)
+    with pytest.raises(PlanTargetError, match=r"expected tensorrt 10\.3\.0, .* got tensorrt 10\.9\.0 .*tensorrt-lean"):
+        tensorrt_options(INFO, EngineOptions(), TargetRecord(form="weak", version_compatible=True))
 
 
 def test_plugin_libraries_must_be_those_that_the_plan_was_built_with(tmp_path: Path) -> None:
@@ -199,7 +292,7 @@ def test_plugin_libraries_must_be_those_that_the_plan_was_built_with(tmp_path: P
     moved.write_bytes(b"library")
     record = {"path": str(built), "sha256": hashlib.sha256(b"library").hexdigest()}
     target = TargetRecord.model_validate({"form": "weak", "plugins": [record]})
-    with pytest.raises(PlanTargetError, match=r"ops\.so can't be read"):
+    with pytest.raises(PlanTargetError, match=r"ops\.so can't be used"):
         tensorrt_options(INFO, EngineOptions(), target)
     assert tensorrt_options(INFO, EngineOptions(plugins=(str(moved),)), target).plugins == (str(moved),)
     built.write_bytes(b"another")

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
+import select
 import signal
 import sys
 from pathlib import Path
@@ -14,9 +16,10 @@ from fakes.board_setup import child_environment, use_in_process
 
 from edge_runtime.engine.tensorrt import trial_run
 from edge_runtime.engine.tensorrt.options import TensorRTOptions
+from edge_runtime.engine.tensorrt.tensor_io import UnfitInputsError
 from edge_runtime.engine.tensorrt.trial_child import trial_run_in_child
 from edge_runtime.engine.tensorrt.trial_request import TrialRequest, request_from_line
-from edge_runtime.errors import BackendError, BackendUnavailableError, PlanCorruptError
+from edge_runtime.errors import BackendError, BackendUnavailableError, InvalidRequestError, PlanCorruptError
 from edge_runtime.plan.manifest import FileRecord
 from edge_runtime.tensors import ShapeRange
 
@@ -57,26 +60,69 @@ def test_a_request_arrives_as_it_was_sent(request_for: MakeRequest) -> None:
     assert "\n" not in sent.line()[:-1]
 
 
-def test_a_trial_says_what_the_engine_is(make_rig: Callable[..., Any], request_for: MakeRequest) -> None:
-    rig = make_rig("10.3")
-    answer = trial_run.trial(request_for(rig.module), rig.cuda, rig.library)
-    assert (answer["ok"], answer["problem"]) == (True, "")
-    assert answer["tensors"] == [
-        {"name": "x", "is_input": True, "dtype": "FP32", "shape": [-1, 4]},
-        {"name": "y", "is_input": False, "dtype": "FP32", "shape": [-1, 4]},
-    ]
-    assert answer["scratch_nbytes"] > 0
-    assert answer["slot_nbytes"] > 0
+def tried(rig: Any, request: TrialRequest) -> dict:
+    with contextlib.ExitStack() as owned:
+        return trial_run.trial(request, rig.cuda, rig.library, owned)
 
 
-def test_a_model_that_runs_on_no_made_up_data_is_said_to_load(
+def test_a_plan_that_runs_is_said_to(rig: Any, request_for: MakeRequest) -> None:
+    assert tried(rig, request_for(rig.module)) == {"ok": True, "ran": True, "problem": ""}
+
+
+def test_a_run_that_tensorrt_refuses_whatever_it_is_fed_is_a_failure(rig: Any, request_for: MakeRequest) -> None:
+    request = request_for(rig.module)
+    rig.module._board.enqueue_error = "no kernel image"
+    with pytest.raises(BackendError, match=r"TensorRT can't run it: .*no kernel image"):
+        tried(rig, request)
+
+
+def test_a_run_that_cuda_refuses_is_a_failure(rig: Any, request_for: MakeRequest) -> None:
+    request = request_for(rig.module)
+    rig.cuda.fail_next("synchronize_event", 2)
+    with pytest.raises(BackendError, match="2"):
+        tried(rig, request)
+
+
+def test_a_refused_run_that_values_may_explain_is_left_open(
     make_rig: Callable[..., Any], request_for: MakeRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig = make_rig("10.3")
-    monkeypatch.setattr(rig.module.IExecutionContext, "execute_async_v3", lambda self, stream: False)
-    answer = trial_run.trial(request_for(rig.module), rig.cuda, rig.library)
-    assert answer["ok"]
-    assert "can't run it" in answer["problem"]
+    request = request_for(rig.module)
+    rig.module._board.enqueue_error = "a size of 0"
+    monkeypatch.setattr(trial_run.TensorRTSlot, "has_deciding_values", True)
+    answer = tried(rig, request)
+    assert (answer["ok"], answer["ran"]) == (True, False)
+    assert "a size of 0" in answer["problem"]
+
+
+@pytest.mark.parametrize("error", [InvalidRequestError("too large"), UnfitInputsError("they don't fit together")])
+def test_what_made_up_data_alone_explains_is_as_good_as_a_run(
+    make_rig: Callable[..., Any], request_for: MakeRequest, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(slot: Any) -> None:
+        raise error
+
+    rig = make_rig("10.3")
+    monkeypatch.setattr(trial_run.TensorRTSlot, "run", fail)
+    assert tried(rig, request_for(rig.module)) == {"ok": True, "ran": True, "problem": str(error)}
+
+
+def test_the_bytes_of_a_plan_are_let_go_of_before_memory_is_reserved(
+    make_rig: Callable[..., Any], request_for: MakeRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list = []
+
+    class Plan(bytes):
+        def __del__(self) -> None:
+            seen.append("gone")
+
+    rig = make_rig("10.3")
+    request = request_for(rig.module)
+    monkeypatch.setattr(trial_run.StoredFile, "read", lambda file: Plan(file.path.read_bytes()))
+    real = trial_run.TensorRTSlot
+    monkeypatch.setattr(trial_run, "TensorRTSlot", lambda *given: seen.append("slot") or real(*given))
+    assert tried(rig, request)["ran"]
+    assert seen == ["gone", "slot"]
 
 
 def test_a_file_that_changed_is_refused(make_rig: Callable[..., Any], request_for: MakeRequest) -> None:
@@ -84,12 +130,14 @@ def test_a_file_that_changed_is_refused(make_rig: Callable[..., Any], request_fo
     request = request_for(rig.module)
     request.path.write_bytes(request.path.read_bytes()[:-1] + b"?")
     with pytest.raises(PlanCorruptError, match=r"expected .* bytes with sha256"):
-        trial_run.trial(request, rig.cuda, rig.library)
+        tried(rig, request)
 
 
 def test_a_failure_is_an_answer(request_for: MakeRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     use_in_process(monkeypatch, "10.3")
-    answer = trial_run.answer(request_for(content=b"no plan").line())
+    errors: list = []
+    answer = trial_run.answer(request_for(content=b"no plan").line(), contextlib.ExitStack(), errors)
+    assert [type(error) for error in errors] == [BackendError]
     assert (answer["ok"], answer["type"]) == (False, "BackendError")
     assert "model 'm': tensorrt 10.3.0 can't load the plan" in answer["message"]
 
@@ -101,9 +149,7 @@ def test_the_child_runs_the_plan(
     for name, value in child_environment(tmp_path / "board", surface).items():
         monkeypatch.setenv(name, value)
     request = request_for(use_in_process(monkeypatch, surface).tensorrt)
-    answer = trial_run_in_child(request, 60)
-    assert answer["ok"]
-    assert [tensor["name"] for tensor in answer["tensors"]] == ["x", "y"]
+    assert trial_run_in_child(request, 60) == {"ok": True, "ran": True, "problem": ""}
 
 
 def test_the_child_refuses_a_plan_that_is_none(
@@ -140,6 +186,21 @@ def test_a_child_that_is_killed_most_likely_lacked_memory(request_for: MakeReque
         trial_run_in_child(request_for(), 60, child("os.kill(os.getpid(), 9)"))
 
 
+BEFORE_MAIN = "import atexit, time; from edge_runtime.engine.tensorrt import trial_run as t; "
+
+
+def test_what_nobody_foresaw_is_an_answer_of_the_child(request_for: MakeRequest) -> None:
+    code = f"{BEFORE_MAIN}t.open_cuda = lambda ordinal: {{}}['what']; atexit.register(time.sleep, 600); t.main()"
+    with pytest.raises(BackendError, match=r"^model 'm': unexpected KeyError: 'what'$"):
+        trial_run_in_child(request_for(), 60, (sys.executable, "-c", code))
+
+
+def test_a_child_that_cannot_answer_ends_without_taking_anything_down(request_for: MakeRequest) -> None:
+    code = f"{BEFORE_MAIN}t.answer = None; atexit.register(time.sleep, 600); t.main()"
+    with pytest.raises(BackendError, match=r"ended with status 1 and no answer \(.*TypeError"):
+        trial_run_in_child(request_for(), 60, (sys.executable, "-c", code))
+
+
 @pytest.mark.parametrize("code", ["sys.exit(3)", "print('no json'); sys.exit(3)", "print('[]'); sys.exit(3)"])
 def test_a_child_without_an_answer_is_an_error(request_for: MakeRequest, code: str) -> None:
     with pytest.raises(BackendError, match="the trial run ended with status 3 and no answer"):
@@ -158,6 +219,18 @@ def test_a_child_that_takes_too_long_is_ended(request_for: MakeRequest, tmp_path
     with pytest.raises(BackendError, match=r"took longer than 2 s and was ended"):
         trial_run_in_child(request_for(), 2, child(code))
     assert not is_alive(int(pid_file.read_text()))
+
+
+def test_what_keeps_the_pipe_of_a_child_that_ended_is_ended(request_for: MakeRequest, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    code = f"os.open({str(fifo)!r}, os.O_WRONLY); os.fork() or time.sleep(600); os._exit(0)"
+    with pytest.raises(BackendError, match=r"took longer than 2 s and was ended"):
+        trial_run_in_child(request_for(), 2, child(code))
+    assert select.select([reader], [], [], 30)[0]  # nobody has the other end
+    assert os.read(reader, 1) == b""
+    os.close(reader)
 
 
 def test_an_interrupted_trial_leaves_no_child(
