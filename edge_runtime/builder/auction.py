@@ -14,6 +14,7 @@ from edge_runtime.builder.data import fitting_batches
 from edge_runtime.builder.float_model import FloatModel
 from edge_runtime.builder.gate import GateRules, Judged, best_int8, judged_before
 from edge_runtime.builder.mixed import GroupError, kept_float
+from edge_runtime.builder.recipe import CalibrationTable as Settings
 from edge_runtime.builder.sensitivity import group_errors
 from edge_runtime.builder.trial import Trial, Tried
 from edge_runtime.calibration.table import CalibrationTable, import_table
@@ -71,6 +72,11 @@ def finalists(auction: Auction, rules: GateRules) -> Tuple[List[Candidate], List
     wanted = [one for one in auction.tried if not one.problem and (one.candidate.precision != "int8" or one is best)]
     others = [one for one in auction.tried if one not in wanted]
     return [one.candidate for one in wanted], judged_before(others, best, rules)
+
+
+def keeps_histograms(settings: Settings) -> bool:
+    """Whether INT8 is calibrated on samples here, so that histograms are kept."""
+    return settings.data is not None and settings.table is None and settings.algorithm != ON_DEVICE
 
 
 def int8_tables(model: FloatModel, given: CandidateInputs) -> Dict[str, CalibrationTable]:

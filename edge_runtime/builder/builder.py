@@ -7,10 +7,11 @@ import os
 from dataclasses import dataclass, replace
 from typing import Any, Iterator, Mapping, Tuple
 
-from edge_runtime.builder.auction import Auction, finalists, hold_auction, int8_tables, layer_errors
+from edge_runtime.builder.auction import Auction, finalists, hold_auction, int8_tables, keeps_histograms, layer_errors
+from edge_runtime.builder.calibrate import check_calib_cache
 from edge_runtime.builder.candidates import CandidateInputs
 from edge_runtime.builder.data import BuildData, ExaminedData, data_of
-from edge_runtime.builder.float_model import FloatModel, answering, float_model
+from edge_runtime.builder.float_model import OUTPUT_REMEDY, FloatModel, answering, float_model
 from edge_runtime.builder.gate import GateRules, TimeAgainst, best_int8, decide
 from edge_runtime.builder.job import BuildOptions, Job, job_of
 from edge_runtime.builder.maker import OnnxRuntimeMaker, PlanMaker
@@ -62,6 +63,8 @@ def build(
     if reused is not None:
         return _explained(job, reused)
     PlanStore(job.options.engines).check_writable(job.recipe.name)
+    if job.policy in ("auto", "int8") and not job.int8_problem and keeps_histograms(job.recipe.tables.calibration):
+        check_calib_cache(job.options.calib_cache)
     model = _float_model(job)
     with answering(job.recipe, model) as answer:
         return _built(job, model, data_of(job.recipe, model.graph.inputs, answer), is_rebuild)
@@ -94,7 +97,7 @@ def _device(job: Job, model: FloatModel) -> Iterator[TensorRTMaker | None]:
     """What makes TensorRT's plans, if that is the backend.
 
     Raises:
-        UnsupportedModelError: the model has plugins, which only TensorRT runs.
+        UnsupportedModelError: the model has plugins, which only TensorRT runs, or an output that it can't give.
     """
     if not job.backend.is_tensorrt:
         if model.graph.plugin_nodes:
@@ -104,6 +107,10 @@ def _device(job: Job, model: FloatModel) -> Iterator[TensorRTMaker | None]:
             )
         yield None
         return
+    for output in model.graph.passed_through:
+        raise UnsupportedModelError(
+            f"model {job.recipe.name!r}: output {output!r} is an input too, which TensorRT can't give; {OUTPUT_REMEDY}"
+        )
     with TensorRTMaker(job, model) as maker:
         yield maker
 

@@ -31,6 +31,7 @@ from edge_runtime.graph.activations import content_digest, float_activations, wi
 from edge_runtime.graph.model import OnnxModel
 from edge_runtime.graph.quantize import quantizable
 from edge_runtime.onnxruntime_api import SessionOptions, load_session, translated
+from edge_runtime.plan.files import obstacle
 from edge_runtime.tensors import Feeds
 
 
@@ -86,6 +87,7 @@ def calibrate(
         ConfigError: the recipe is wrong or names no calibration data.
         EdgeRuntimeError: the model, the data or the backend failed.
     """
+    check_calib_cache(calib_cache)
     heard = progress or LoggedProgress()
     heard.stage("checking the model")
     model = float_model(recipe, EngineInfo(recipe.name, 1, "onnxruntime", "onnxruntime_onnx", "fp32", "cpu"))
@@ -106,6 +108,13 @@ def _inputs(
         progress.note(note)
     batch_size = recipe.tables.calibration.batch_size
     return CalibrationInputs(source, examined.keys["calibration"], calib_cache, progress, batch_size)
+
+
+def check_calib_cache(folder: Path) -> None:
+    """Raises ConfigError, before any work is done and with nothing made, if calibrations can't be kept in a folder."""
+    found = obstacle(folder)
+    if found is not None:
+        raise ConfigError(f"{found}: can't be written, so no calibration could be kept; give another --calib-cache")
 
 
 def calibration_source(recipe: Recipe, data: BuildData, problem: str) -> SampleSource:

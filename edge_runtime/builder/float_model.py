@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Iterator, Mapping
+from typing import Iterator, Mapping, Sequence
 
 from edge_runtime.builder.data import Answer
 from edge_runtime.builder.profile import axes_of, profile_of, values_of
@@ -13,6 +13,7 @@ from edge_runtime.builder.recipe import Recipe, check_names
 from edge_runtime.builder.source import model_path
 from edge_runtime.engine.engine import Engine, EngineInfo
 from edge_runtime.engine.loading import EngineOptions, engine_from_files
+from edge_runtime.errors import ConfigError, UnsupportedModelError
 from edge_runtime.graph.float64 import single_precision
 from edge_runtime.graph.freeze import with_values
 from edge_runtime.graph.model import OnnxModel, load_model
@@ -21,6 +22,8 @@ from edge_runtime.graph.portable import portable
 from edge_runtime.graph.shapes import with_shapes
 from edge_runtime.plan.contents import PlanFiles
 from edge_runtime.tensors import ShapeRange, Signature
+
+OUTPUT_REMEDY = "give the output a name of its own, and make it with an Identity node"
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,19 @@ def opened_model(recipe: Recipe) -> OnnxModel:
         ModelError: the model is broken or can't be used.
     """
     model = load_model(model_path(recipe), recipe.tables.backend.plugin_ops)
+    _check_plugin_ops(model, recipe.tables.backend.plugin_ops)
     return with_values(model, values_of(recipe.tables))
+
+
+def _check_plugin_ops(model: OnnxModel, names: Sequence[str]) -> None:
+    """Raises ConfigError if a name isn't that of an operator in the main graph that no standard has."""
+    found = sorted(model.plugin_operators)
+    wrong = [name for name in names if name not in found]
+    if wrong:
+        raise ConfigError(
+            f"[backend] plugin_ops {wrong[0]!r}: {model.name} has no operator of that name that isn't a standard one; "
+            + (f"expected {', '.join(found)}" if found else "all that it has are standard, so leave plugin_ops out")
+        )
 
 
 def float_model(recipe: Recipe, info: EngineInfo) -> FloatModel:
@@ -93,6 +108,7 @@ def float_model(recipe: Recipe, info: EngineInfo) -> FloatModel:
     Raises:
         ConfigError: no such file, or a name, value or shape that doesn't fit.
         ModelError: the model is broken or can't be used.
+        UnsupportedModelError: nothing in it can be run.
     """
     tables = recipe.tables
     model = opened_model(recipe)
@@ -101,6 +117,8 @@ def float_model(recipe: Recipe, info: EngineInfo) -> FloatModel:
     check_names([tables.metric.output], [spec.name for spec in model.outputs], "[metric] the model has no output")
     model = with_shapes(model, profile, axes_of(tables))  # under one name, so that earlier copies are freed
     graph = portable(model)
+    if not graph.node_order:
+        raise UnsupportedModelError(f"{graph.name}: has no nodes, so that nothing can be run; {OUTPUT_REMEDY}")
     names = given_names | graph.node_names  # nodes without a name, or with one that another has, got a new one
     check_names(tables.precision.keep_float, names, "[precision] keep_float: the model has no node")
     return FloatModel(graph, profile, info)

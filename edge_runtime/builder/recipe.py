@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ METRICS = ("accuracy", "cosine", "mse", "max-abs")
 CALIBRATIONS = ("auto", "entropy", "percentile", "mse", "max", "tensorrt")
 BACKENDS = ("auto", "onnxruntime", "tensorrt", "tensorrt_rtx")
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_OPERATOR = re.compile(r"[A-Za-z_][\w.:-]*")
+_MOST_MIB = 1 << 20  # 1 TiB
 
 Dims = Tuple[int, ...]
 
@@ -210,12 +213,18 @@ class BackendTable(Settings):
     int8: Literal["auto", "qdq", "implicit"] = Field(
         "auto", description="How TensorRT gets INT8: Q/DQ nodes, or implicit by a calibration cache (8.x to 10.x)."
     )
-    workspace_mib: Optional[int] = Field(None, ge=1, description="Workspace of a TensorRT build (default: by memory).")
+    workspace_mib: Optional[int] = Field(
+        None, ge=1, le=_MOST_MIB, strict=True, description="Workspace of a TensorRT build (default: by memory)."
+    )
     memory_limit_mib: Optional[int] = Field(
-        None, ge=1, description="What the process of a TensorRT build may hold (default: what is available)."
+        None,
+        ge=1,
+        le=_MOST_MIB,
+        strict=True,
+        description="What the process of a TensorRT build may hold (default: what is available).",
     )
     optimization_level: Optional[int] = Field(
-        None, ge=0, le=5, description="How long TensorRT searches, 0 to 5 (default: TensorRT's)."
+        None, ge=0, le=5, strict=True, description="How long TensorRT searches, 0 to 5 (default: TensorRT's)."
     )
     version_compatible: bool = Field(False, description="Whether later versions of TensorRT may load the plan.")
     hardware_compatibility: Literal["none", "ampere_plus", "same_compute_capability"] = Field(
@@ -242,6 +251,20 @@ class BackendTable(Settings):
     def _capabilities(cls, values: List[str]) -> List[str]:
         if not all(re.fullmatch(r"[0-9]{1,2}\.[0-9]", value) for value in values):
             raise ValueError("expected capabilities such as 8.9")
+        return values
+
+    @field_validator("version_compatible", mode="before")
+    @classmethod
+    def _truth(cls, value: Any) -> Any:
+        if isinstance(value, str) and value.lower() not in ("true", "false"):  # a variable may say True
+            raise ValueError("expected true or false")
+        return value
+
+    @field_validator("plugin_ops")
+    @classmethod
+    def _operators(cls, values: List[str]) -> List[str]:
+        if not all(_OPERATOR.fullmatch(value) for value in values):
+            raise ValueError("expected names of operators, such as EfficientNMS_TRT")
         return values
 
     @property
@@ -284,7 +307,8 @@ class Recipe:
         """
         try:
             path = self.folder / Path(relative).expanduser()
-            path.exists()
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                os.stat(path)  # noqa: PTH116  (Path.exists() is silent about names that no file can have)
         except (OSError, RuntimeError, ValueError) as error:
             raise ConfigError(f"recipe {self.name!r}: path {relative[:128]!r} can't be used: {error}") from None
         return path

@@ -12,6 +12,7 @@ import typer
 from edge_runtime.cli.feeds import feeds_from_npz
 from edge_runtime.cli.flags import engines_option, flag, given, json_option
 from edge_runtime.cli.output import Output, configure_logging
+from edge_runtime.cli.output_file import check_output_file
 from edge_runtime.config import environment_layer, merged, validated
 from edge_runtime.errors import DataError, UsageError
 from edge_runtime.plan.files import write_atomically
@@ -104,8 +105,7 @@ def _check_layers(settings: BenchSettings, url: Optional[str], trace: Optional[P
         return
     if not settings.layers:
         raise UsageError(f"--trace {trace}: nothing to write without the layers; add --layers")
-    if not trace.parent.is_dir() or (trace.exists() and not trace.is_file()):
-        raise UsageError(f"--trace {trace}: isn't a file in a folder that exists; give another name")
+    check_output_file(trace, "--trace")
 
 
 def _write_trace(path: Path, report: BenchReport) -> None:

@@ -12,6 +12,7 @@ from edge_runtime.builder.recipe import CALIBRATIONS, CalibrationTable, DataTabl
 from edge_runtime.calibration.table import DEFAULT_TENSORRT_VERSION
 from edge_runtime.cli.flags import flag, given, json_option, one_of, shape_tables
 from edge_runtime.cli.output import Output, configure_logging
+from edge_runtime.cli.output_file import check_output_file
 from edge_runtime.cli.source import data_path, recipe_from
 from edge_runtime.errors import CalibrationError, UsageError
 
@@ -92,14 +93,13 @@ def check_output(path: Optional[Path]) -> None:
     """Refuse to replace what isn't a calibration cache.
 
     Raises:
-        UsageError: the name doesn't end in .cache, or something else has it.
+        UsageError: the name doesn't end in .cache, something else has it, or no file can have it.
     """
     if path is None:
         return
     if path.suffix != ".cache":
         raise UsageError(f"--output {path}: expected a name that ends in .cache")
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise UsageError(f"--output {path}: isn't a regular file; give another name")
+    check_output_file(path, "--output")
 
 
 def _print(made: Calibration, path: Path, about: Dict[str, Any], output: Output) -> None:

@@ -12,6 +12,7 @@ import typer
 from edge_runtime.builder.recipe import BACKENDS, BackendTable
 from edge_runtime.cli.flags import engines_option, flag, given, json_option, one_of
 from edge_runtime.cli.output import Output, configure_logging
+from edge_runtime.cli.output_file import check_output_file
 from edge_runtime.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def _test(table: BackendTable, path: Path, output: Output) -> None:
     from edge_runtime.plan.files import write_atomically
     from edge_runtime.provisioning.selftest import selftest
 
+    check_output_file(path, "--output")
     with output.progress() as progress:
         test = selftest(table, progress)
     try:

@@ -13,6 +13,7 @@ import typer
 from edge_runtime.cli.feeds import Arrays, feeds_from_npz
 from edge_runtime.cli.flags import engines_option, json_option
 from edge_runtime.cli.output import Output, configure_logging
+from edge_runtime.cli.output_file import check_output_file
 from edge_runtime.errors import DataError
 from edge_runtime.plan.files import write_atomically
 
@@ -40,6 +41,8 @@ def command(
     from edge_runtime.plan.store import PlanStore
 
     configure_logging()
+    if save is not None:
+        check_output_file(save, "--output")
     feeds = feeds_from_npz(inputs)
     if url is not None:
         with Client(url) as client:

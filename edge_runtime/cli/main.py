@@ -1,18 +1,23 @@
 """The `edge-runtime` command: finds the verb, loads just that one, and turns errors into exit codes.
 
-Exit codes: 0 done, 1 failed, 2 usage, 78 configuration.
+Exit codes: 0 done, 1 failed, 2 usage, 78 configuration, 128 + N ended by signal N.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
 import json
+import os
 import sys
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, Sequence, Tuple
 
 import typer
 
-from edge_runtime.errors import EdgeRuntimeError, GateError, UsageError
+from edge_runtime.cli.interruption import Interruption, interruptible
+from edge_runtime.cli.printable import finite, printable
+from edge_runtime.errors import ConfigError, EdgeRuntimeError, GateError, UsageError
 
 VERBS = {
     "build": "Build a plan from a recipe or an ONNX model, and publish it if it passes the gate.",
@@ -23,21 +28,89 @@ VERBS = {
     "bench": "Measure latency and throughput, in this process or against a server.",
     "doctor": "Say what this machine can run, and what is missing.",
 }
-_EPILOG = "Exit codes: 0 done, 1 failed, 2 usage, 78 configuration."
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_EPILOG = "Exit codes: 0 done, 1 failed, 2 usage, 78 configuration, 128 + N ended by signal N."
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one verb and exits with its code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if sys.stdout is None:
+        typer.echo("edge-runtime: standard output is closed; send it to a file or to another command", err=True)
+        sys.exit(1)
+    with contextlib.ExitStack() as stack:
+        # serve drains on a signal by itself
+        interruption = None if _verb(words) == "serve" else stack.enter_context(interruptible())
+        code, error = _outcome(words, interruption)
+    if error is not None:
+        _report(error, words)
+    sys.exit(_flushed(code))
+
+
+def _outcome(words: Sequence[str], interruption: Interruption | None) -> Tuple[Any, BaseException | None]:
+    """The exit code, and what is still to be said of it; what fails after a signal is a consequence of that."""
+    code, error = 1, None
+    try:
+        code, error = _run(words)
+    except KeyboardInterrupt:  # it came before or after what typer guards
+        if interruption is None or interruption.error is None:
+            raise
+    if interruption is None or interruption.error is None or code == 0:
+        return code, error
+    return interruption.error.exit_code, interruption.error
+
+
+def _run(words: Sequence[str]) -> Tuple[Any, BaseException | None]:
     try:
         _app(words)(words, prog_name="edge-runtime")
     except EdgeRuntimeError as error:
-        _report(error, as_json="--json" in words)
-        sys.exit(error.exit_code)
+        return error.exit_code, error
+    except OSError as error:
+        cause = _cause(error)
+        if cause is None:
+            raise
+        return cause.exit_code, cause
     except SystemExit as ending:
         if ending.code == UsageError.exit_code and "--json" in words:
             _print_json(UsageError("wrong usage; stderr says what, --help shows how"))
-        raise
+        return ending.code, None
+    return 0, None
+
+
+def _cause(error: OSError) -> EdgeRuntimeError | None:
+    """What of the process's own surroundings an error comes from; None if it doesn't."""
+    if isinstance(error, FileNotFoundError) and not _has_folder():
+        return ConfigError("the current folder was removed; change to one that is there")
+    is_of_a_stream = error.filename is None  # what fails to open has a name
+    return _unwritable(error) if is_of_a_stream and error.errno in _NO_ROOM else None
+
+
+def _unwritable(error: OSError) -> EdgeRuntimeError:
+    return EdgeRuntimeError(f"the output can't be written ({error.strerror})")
+
+
+def _has_folder() -> bool:
+    try:
+        return bool(os.getcwd())  # noqa: PTH109  (of the process, not a path to go on with)
+    except FileNotFoundError:
+        return False
+
+
+def _flushed(code: Any) -> Any:
+    """The exit code, after what was printed is out, or can't be."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError):  # or the interpreter fails by it once more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if code == 0:
+            _report(_unwritable(error), ())
+            return 1
+    return code
+
+
+def _verb(words: Sequence[str]) -> str | None:
+    return next((word for word in words if not word.startswith("-")), None)
 
 
 def _app(words: Sequence[str]) -> typer.Typer:
@@ -50,7 +123,7 @@ def _app(words: Sequence[str]) -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_options)
-    chosen = next((word for word in words if not word.startswith("-")), None)
+    chosen = _verb(words)
     for verb, summary in VERBS.items():
         function = _not_loaded
         if verb == chosen:
@@ -79,15 +152,16 @@ def _not_loaded() -> None:
     raise AssertionError("a verb is run only when it was loaded")
 
 
-def _report(error: EdgeRuntimeError, as_json: bool) -> None:
-    if as_json:
+def _report(error: BaseException, words: Sequence[str]) -> None:
+    if "--json" in words:
         _print_json(error)
-    typer.echo(f"edge-runtime: {error}", err=True)
+    typer.echo(f"edge-runtime: {printable(str(error))}", err=True)
 
 
-def _print_json(error: EdgeRuntimeError) -> None:
+def _print_json(error: BaseException) -> None:
     content: Dict[str, Any] = {"error": {"type": type(error).__name__, "message": str(error)}}
     if isinstance(error, GateError):
         for key in ("candidates", "sensitivity"):
             content[key] = [record.model_dump(mode="json") for record in getattr(error, key)]
-    typer.echo(json.dumps(content))
+    with contextlib.suppress(OSError):  # stderr has the reason too
+        typer.echo(json.dumps(finite(content)))

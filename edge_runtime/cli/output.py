@@ -14,6 +14,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from edge_runtime.cli.printable import finite, printable
+from edge_runtime.errors import EdgeRuntimeError
+
 _PIPE_WIDTH = 120
 _MOST_ROWS = 2000
 
@@ -27,24 +30,31 @@ class Output:
         self._err = Console(stderr=True)
 
     def document(self, content: Any) -> None:
-        """Prints one line of JSON, at once."""
-        sys.stdout.write(json.dumps(content, allow_nan=False) + "\n")
-        sys.stdout.flush()
+        """Prints one line of JSON, at once; a number that JSON has no word for is null."""
+        with _printing():
+            sys.stdout.write(json.dumps(finite(content), allow_nan=False) + "\n")
+            sys.stdout.flush()
 
     def say(self, text: str) -> None:
         """A line for a person: stdout, or stderr when stdout is JSON."""
-        (self._err if self.is_json else self._out).print(escape(text), highlight=False, soft_wrap=True)
+        with _printing():
+            self._people.print(_shown(text), highlight=False, soft_wrap=True)
 
     def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """A table for a person; numbers are aligned by the caller's text."""
-        table = Table(title=escape(title), title_justify="left", header_style="bold", show_header=any(header))
+        table = Table(title=_shown(title, True), title_justify="left", header_style="bold", show_header=any(header))
         for column in header:
-            table.add_column(escape(column), overflow="fold")
+            table.add_column(_shown(column, True), overflow="fold")
         for row in rows[:_MOST_ROWS]:
-            table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
-        (self._err if self.is_json else self._out).print(table)
+            table.add_row(*("" if cell is None else _shown(str(cell), True) for cell in row))
+        with _printing():
+            self._people.print(table)
         if len(rows) > _MOST_ROWS:
             self.say(f"and {len(rows) - _MOST_ROWS:,} rows more; --json has all")
+
+    @property
+    def _people(self) -> Console:
+        return self._err if self.is_json else self._out
 
     @contextlib.contextmanager
     def progress(self) -> Iterator[StageProgress]:
@@ -74,9 +84,9 @@ class StageProgress:
             done = self._bars.tasks[-1].completed or 1
             self._bars.update(self._task, total=done, completed=done)
         if self._bars.disable:
-            sys.stderr.write(f"{name}\n")
+            sys.stderr.write(f"{printable(name, is_cell=True)}\n")
             sys.stderr.flush()
-        self._task = self._bars.add_task(escape(name), total=total)
+        self._task = self._bars.add_task(_shown(name, True), total=total)
 
     def advance(self, steps: int = 1) -> None:
         """Counts steps of the stage under way."""
@@ -86,6 +96,21 @@ class StageProgress:
     def note(self, text: str) -> None:
         """A line that stays."""
         self._output.say(text)
+
+
+def _shown(text: str, is_cell: bool = False) -> str:
+    return escape(printable(text, is_cell))
+
+
+@contextlib.contextmanager
+def _printing() -> Iterator[None]:
+    """Turns a failure to print into ours; a reader that went away ends the command in silence, as of any filter."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise EdgeRuntimeError(f"the output can't be written ({error.strerror})") from error
 
 
 def configure_logging(level: str = "WARNING") -> None:

@@ -198,7 +198,7 @@ def check_tensors(proto: onnx.ModelProto, name: str) -> None:
 
 
 def check_names(proto: onnx.ModelProto, name: str) -> None:
-    """Refuse a tensor that nothing makes, that is made twice or that is read before it is made.
+    """Refuse a tensor that nothing makes, that is made or given twice or that is read before it is made.
 
     Raises:
         ModelError: naming the tensor and the node.
@@ -224,9 +224,13 @@ def _check_graph_names(graph: onnx.GraphProto, visible: Set[str], name: str) -> 
             _check_graph_names(inner, visible, name)
         _add_names([output for output in node.output if output], own, f"node {_title(node)}", name)
         visible.update(node.output)
+    seen: Set[str] = set()
     for value in graph.output:
         if value.name not in visible:
             raise ModelError(f"{name}: graph output {value.name!r} is made by nothing")
+        if value.name in seen:
+            raise ModelError(f"{name}: two graph outputs are called {value.name!r}; export it with one of each name")
+        seen.add(value.name)
     visible -= own.keys() - outer
 
 

@@ -55,6 +55,12 @@ class OnnxModel:
         return tuple(_spec(value) for value in self.proto.graph.output)
 
     @cached_property
+    def passed_through(self) -> Tuple[str, ...]:
+        """The outputs that are inputs."""
+        inputs = {spec.name for spec in self.inputs}
+        return tuple(spec.name for spec in self.outputs if spec.name in inputs)
+
+    @cached_property
     def node_names(self) -> FrozenSet[str]:
         """The names of the nodes of the main graph."""
         return frozenset(node.name for node in self.proto.graph.node if node.name)
@@ -68,6 +74,11 @@ class OnnxModel:
     def plugin_nodes(self) -> FrozenSet[str]:
         """The names of the nodes that plugins implement; they are in no standard."""
         return frozenset(node.name for node in self.proto.graph.node if node.domain)
+
+    @cached_property
+    def plugin_operators(self) -> FrozenSet[str]:
+        """The operators that plugins implement."""
+        return frozenset(node.op_type for node in self.proto.graph.node if node.domain)
 
     @property
     def opset(self) -> int:

@@ -1,11 +1,15 @@
-"""Writing files that a power cut leaves whole or absent (fsync of the file, then of its folder)."""
+"""Files that a power cut leaves whole or absent (fsync of the file, then of its folder), and folders for a while."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import tempfile
 from pathlib import Path
-from typing import Iterable, Union
+from typing import Iterable, Iterator, Union
+
+from edge_runtime.errors import BackendError
 
 Content = Union[bytes, Iterable[bytes]]  # of a file, all at once or in chunks
 
@@ -35,12 +39,34 @@ def make_folder(folder: Path) -> None:
         sync_folder(folder.parent)
 
 
+def obstacle(folder: Path) -> Path | None:
+    """What keeps this user from making a folder, or from writing into it: it or one above it; None if nothing does."""
+    folder = folder.absolute()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    return None if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK) else existing
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Replaces a file: after a crash at any moment it holds the old bytes or the new ones, never a mix."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name[:48]}.{secrets.token_hex(4)}.tmp")  # the longest name has 255 bytes
     try:
         write_synced(temporary, data)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def temporary_folder(purpose: str) -> Iterator[Path]:
+    """A folder for the length of the block, where the system keeps what is temporary.
+
+    Raises:
+        BackendError: there is no place for one.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=f"edge-runtime-{purpose}-")
+    except OSError as error:
+        raise BackendError(f"{purpose}: no temporary folder ({error}); set TMPDIR to another") from None
+    with folder as name:
+        yield Path(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Sequence, Tuple
@@ -31,8 +32,8 @@ def plugin_record(path: Path) -> PluginRecord:
 def plugin_libraries(name: str, needed: Sequence[PluginRecord], elsewhere: Sequence[str] = ()) -> Tuple[str, ...]:
     """The paths of the plugin libraries that a plan needs: where they were, or of the same file name in `elsewhere`.
 
-    A library that only the manifest names must belong to root or to this user, and nobody else may write it or its
-    folder: who can change a plan can't have any library loaded.
+    A library that only the manifest names must belong to root or to this user, nobody else may write it or its folder,
+    and it can't have come with a plan: who can change a plan can't have any library loaded.
 
     Raises:
         PlanTargetError: one isn't there, isn't the one that the plan was built with, or may be anybody's.
@@ -46,7 +47,7 @@ def plugin_libraries(name: str, needed: Sequence[PluginRecord], elsewhere: Seque
             here = plugin_record(path)
             if Path(record.path).name not in moved:
                 _check_private(path, what)
-        except (PlanCorruptError, OSError) as error:
+        except (PlanCorruptError, OSError, ValueError) as error:  # ValueError: a name that no file can have
             raise PlanTargetError(f"{what} can't be used ({error}); put it back, or build again") from None
         if here.sha256 != record.sha256:
             raise PlanTargetError(
@@ -58,6 +59,11 @@ def plugin_libraries(name: str, needed: Sequence[PluginRecord], elsewhere: Seque
 
 
 def _check_private(path: Path, what: str) -> None:
+    if not path.is_absolute() or any(map(_is_of_plans, path.resolve().parents)):
+        raise PlanTargetError(
+            f"{what}: expected an absolute path outside the folders of plans, for a plan brings no code of its own; "
+            "name the library as a plugin"
+        )
     for one in (path, path.parent):
         status = one.stat()
         is_sticky = bool(status.st_mode & stat.S_ISVTX)
@@ -66,3 +72,9 @@ def _check_private(path: Path, what: str) -> None:
                 f"{what}: expected {one} to belong to root or to this user, and nobody else to write it, "
                 f"got owner {status.st_uid} and mode {stat.S_IMODE(status.st_mode):o}; name the library as a plugin"
             )
+
+
+def _is_of_plans(folder: Path) -> bool:
+    """Whether it is the folder of a version, or has one in it."""
+    is_version = bool(re.fullmatch("[1-9][0-9]*", folder.name)) and (folder / "manifest.json").exists()
+    return is_version or any(folder.glob("[1-9]*/manifest.json"))

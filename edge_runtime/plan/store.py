@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import re
 import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, Iterator, Mapping
+from typing import Callable, Dict, Iterator, List, Mapping
 
 from edge_runtime.errors import PlanCorruptError, PlanError, PlanNotFoundError, nearest
 from edge_runtime.plan.contents import PlanFiles, StoredFile, opened
-from edge_runtime.plan.files import Content, make_folder, sync_folder, write_atomically, write_synced
+from edge_runtime.plan.files import Content, make_folder, obstacle, sync_folder, write_atomically, write_synced
 from edge_runtime.plan.manifest import Manifest, manifest_from_text, manifest_text
 from edge_runtime.plan.names import MODEL_NAME, check_model_name
+
+logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 CURRENT = "current"
@@ -98,18 +101,29 @@ class PlanStore:
         self.root = root
 
     def models(self) -> list[str]:
-        """Names of the models that have at least one version, sorted."""
-        if not self.root.is_dir():
-            return []
-        return sorted(p.name for p in self.root.iterdir() if MODEL_NAME.fullmatch(p.name) and self.versions(p.name))
+        """Names of the models that have at least one version, sorted; folders that can't be read are warned of.
+
+        Raises:
+            PlanError: the store can't be read.
+        """
+        return sorted(name for name in _names(self.root) if MODEL_NAME.fullmatch(name) and self._has_versions(name))
+
+    def _has_versions(self, name: str) -> bool:
+        try:
+            return bool(self.versions(name))
+        except PlanError as error:
+            logger.warning("%s", error)
+            return False
 
     def versions(self, name: str) -> list[int]:
-        """Versions of a model, ascending; empty if there is none."""
+        """Versions of a model, ascending; empty if there is none.
+
+        Raises:
+            PlanError: their folders can't be read.
+        """
         folder = self._folder(name)
-        if not folder.is_dir():
-            return []
-        numbers = [_version_number(entry.name) for entry in folder.iterdir() if (entry / MANIFEST).is_file()]
-        return sorted(number for number in numbers if number)
+        numbers = [number for number in map(_version_number, _names(folder)) if number]
+        return sorted(number for number in numbers if _has_manifest(folder / str(number)))
 
     def served(self, name: str) -> int:
         """The version that is served: what `current` names, else the highest.
@@ -185,10 +199,11 @@ class PlanStore:
 
     def check_writable(self, name: str) -> None:
         """Raises PlanError, before any work is done and with nothing made, if the store can't be written."""
-        folder = self._folder(name).absolute()
-        existing = next(path for path in (folder, *folder.parents) if path.exists())
-        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-            raise PlanError(f"{existing}: can't be written, so nothing could be published into {self.root}")
+        folder = self._folder(name)
+        with _reading(folder):
+            found = obstacle(folder)
+        if found is not None:
+            raise PlanError(f"{found}: can't be written, so nothing could be published into {self.root}")
 
     def _write_version(self, folder: Path, manifest: Manifest, files: Mapping[str, Content]) -> None:
         stage = folder / f"{_STAGE}{secrets.token_hex(8)}"
@@ -258,6 +273,27 @@ class PlanStore:
             yield
         finally:
             os.close(handle)
+
+
+def _names(folder: Path) -> List[str]:
+    """What is in a folder; nothing if it isn't one."""
+    with _reading(folder):
+        return os.listdir(folder) if folder.is_dir() else []  # noqa: PTH208  (names are wanted)
+
+
+def _has_manifest(folder: Path) -> bool:
+    with _reading(folder):
+        return (folder / MANIFEST).is_file()
+
+
+@contextlib.contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise PlanError(
+            f"{folder}: can't be read ({error.strerror}); give it to the user who runs this (chown -R)"
+        ) from error
 
 
 def _version_number(text: str) -> int:

@@ -37,9 +37,9 @@ def preflight(stored: StoredPlan, board: Board | None = None, plugins: Sequence[
     manifest = stored.manifest
     if manifest.backend.name not in tensorrt_api.LIBRARIES:
         return check_target(manifest, board, rebuild_command(stored))
+    header = _checked_header(stored)
     found = board or local_board(_ordinal(manifest))
     warnings = check_target(manifest, found, rebuild_command(stored))
-    header = _checked_header(stored)
     if header.capabilities is not None and found.gpu.compute_capability not in (None, *header.capabilities):
         raise PlanTargetError(
             f"plan {manifest.name!r} version {manifest.version}: compute capability of the GPU: expected one of "
@@ -100,6 +100,7 @@ class _Check:
     def __init__(self, plan: str, manifest: Manifest, board: Board, rebuild: str) -> None:
         self.warnings: List[str] = []
         self._plan = plan
+        self._manifest = manifest
         self._backend = manifest.backend
         self._target = manifest.target or TargetRecord(form="")
         self._board = board
@@ -118,6 +119,8 @@ class _Check:
                 f"{self._plan}: built for {self._backend.name} {self._backend.version} on {self._backend.device}, and "
                 f"this machine has no NVIDIA GPU; build it for the CPU: {self._rebuild} --backend onnxruntime"
             )
+        if self._board.device.kind == "jetson" and _ordinal(self._manifest):
+            raise self._refused("GPU", self._backend.device, "a Jetson, which has gpu:0", "set [backend] device, and ")
 
     def version(self) -> None:
         """Plans load in the version that built them; version-compatible ones also in a later lean library."""
@@ -161,7 +164,9 @@ class _Check:
         if level == "ampere_plus":
             is_fit = here >= (8, 0) and self._board.device.kind != "jetson"
         if not is_fit:
-            raise self._refused("compute capability of the GPU", _dotted(built), _dotted(here))
+            is_elsewhere = " or later outside of a Jetson" if level == "ampere_plus" else ""
+            expected = f"{_dotted(built)}{is_elsewhere}"
+            raise self._refused("compute capability of the GPU", expected, _dotted(here))
         names = {self._target.gpu, self._board.gpu.name} - {""}
         if len(names) > 1:
             self.warnings.append(

@@ -13,7 +13,7 @@ from edge_runtime.builder.recipe import BackendTable
 from edge_runtime.config import environment_layer, validated
 from edge_runtime.device.container import is_container
 from edge_runtime.device.identity import DeviceInfo, identify
-from edge_runtime.errors import EdgeRuntimeError
+from edge_runtime.errors import EdgeRuntimeError, PlanError
 from edge_runtime.plan.board import ONNXRUNTIME
 from edge_runtime.plan.store import PlanStore
 from edge_runtime.provisioning.board import (
@@ -154,8 +154,8 @@ def _store(engines: Path) -> Finding:
                 served.append(f"{name} version {stored.manifest.version}")
             except EdgeRuntimeError as error:
                 problems.append(str(error))
-    except OSError as error:
-        problems.append(f"{engines}: {error.strerror}")
+    except PlanError as error:
+        problems.append(str(error))
     if problems:
         return Finding("engine store", FAILED, "; ".join(problems))
     folder = engines if engines.is_dir() else engines.absolute().parent

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import stat
 import tempfile
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -17,7 +19,6 @@ from edge_runtime.builder.float_model import float_model
 from edge_runtime.builder.progress import Progress
 from edge_runtime.builder.recipe import Recipe
 from edge_runtime.builder.tensorrt.probe import built_probe
-from edge_runtime.builder.tensorrt.workshop import writing
 from edge_runtime.device.cuda.loading import open_cuda
 from edge_runtime.device.cuda.memory import DeviceBuffer, HostBuffer
 from edge_runtime.device.cuda.port import CopyKind, Cuda
@@ -26,8 +27,9 @@ from edge_runtime.device.identity import identify
 from edge_runtime.engine.engine import Engine, EngineInfo
 from edge_runtime.engine.loading import EngineOptions, engine_from_files
 from edge_runtime.engine.tensorrt.memory_kind import FILE, MeasuredMemory, device_key, write_measured
-from edge_runtime.errors import BackendUnavailableError
+from edge_runtime.errors import BackendUnavailableError, PlanError
 from edge_runtime.evaluation.latency import LatencyRatio, TimingOptions, interleaved
+from edge_runtime.plan.files import temporary_folder
 from edge_runtime.tensors import element_count
 
 SCHEMA = 1
@@ -128,6 +130,7 @@ def measure_memory(recipe: Recipe, engines: Path, progress: Progress, budget_s: 
 
     Raises:
         BackendUnavailableError: there is no GPU here, or no TensorRT.
+        PlanError: the result couldn't be kept, so nothing was measured.
         EdgeRuntimeError: the model or the backend failed.
     """
     table, machine = recipe.tables.backend, identify()
@@ -136,16 +139,15 @@ def measure_memory(recipe: Recipe, engines: Path, progress: Progress, budget_s: 
         raise BackendUnavailableError(
             "memory: not measured, for there is no NVIDIA GPU here; run it on the board: edge-runtime doctor --memory"
         )
-    with writing(engines):
-        engines.mkdir(parents=True, exist_ok=True)
+    _check_store(engines)
     cuda = open_cuda(table.gpu)
     cuda.use_device(table.gpu)
     device = cuda.attributes(table.gpu)
     named = _sizes_of(recipe)
     library = tensorrt_api.load(backend.name)
-    with tempfile.TemporaryDirectory(prefix="edge-runtime-memory-") as folder:
+    with temporary_folder("memory") as folder:
         progress.stage("building the probe")
-        plan, signature = built_probe(library, Path(folder), max(named) // _FLOAT_NBYTES, table.gpu)
+        plan, signature = built_probe(library, folder, max(named) // _FLOAT_NBYTES, table.gpu)
         info = EngineInfo("probe", 1, library.text, backend.platform, "fp32", f"gpu:{table.gpu}")
         with contextlib.ExitStack() as stack:
             engines_by_kind = {
@@ -161,6 +163,18 @@ def measure_memory(recipe: Recipe, engines: Path, progress: Progress, budget_s: 
     source = f"doctor --memory, {date.today().isoformat()}"
     write_measured(report.path, device_key(device), MeasuredMemory(report.largest_mapped_nbytes, source))
     return report
+
+
+def _check_store(engines: Path) -> None:
+    kept = engines / FILE
+    try:
+        engines.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(kept) and not stat.S_ISREG(os.lstat(kept).st_mode):
+            raise PlanError(f"{kept}: isn't a regular file, so nothing was measured; remove it")
+        with tempfile.TemporaryFile(dir=engines):
+            pass
+    except OSError as error:
+        raise PlanError(f"{engines}: can't be written ({error.strerror}), so nothing was measured") from error
 
 
 def _sizes_of(recipe: Recipe) -> Dict[int, Tuple[str, ...]]:

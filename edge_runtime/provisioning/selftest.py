@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from edge_runtime.errors import BackendError, EdgeRuntimeError
 from edge_runtime.evaluation.distance import Agreement
 from edge_runtime.graph.specimen import SIDE, specimen
 from edge_runtime.plan.board import ONNXRUNTIME
+from edge_runtime.plan.files import temporary_folder
 from edge_runtime.provisioning.cuda_check import cuda_checks
 
 OK, FAILED, SKIPPED = "ok", "failed", "skipped"
@@ -77,6 +77,9 @@ def selftest(table: BackendTable, progress: Progress) -> SelfTest:
     """Tries CUDA, then builds and runs a small net in every precision and mode of the backend that `table` means.
 
     What fails is a step of the result; nothing is raised for it.
+
+    Raises:
+        BackendError: there is no temporary folder to work in.
     """
     device = identify()
     test = SelfTest(device, _versions())
@@ -90,8 +93,8 @@ def selftest(table: BackendTable, progress: Progress) -> SelfTest:
     modes: Tuple[Tuple[str, str], ...] = (("auto", "auto"),)
     if backend.is_tensorrt and runs_here:
         modes = _try_cuda(test, progress, table.gpu)
-    with tempfile.TemporaryDirectory(prefix="edge-runtime-selftest-") as folder:
-        workshop = _Workshop(Path(folder), table, progress, runs_here)
+    with temporary_folder("selftest") as folder:
+        workshop = _Workshop(folder, table, progress, runs_here)
         expected: List[Outputs] = []
         with _step(test, progress, "reference") as say:
             workshop.prepare()

@@ -247,6 +247,7 @@ def test_a_smallest_batch_above_one_leaves_a_rest_out(bench: Bench) -> None:
         ({"input": {"y": {"shape": [1, 4]}}}, r"no input 'y': valid: x"),
         ({"calibration": {"data": "absent.npz"}}, r"no such data file: .*absent\.npz"),
         ({"model": {"path": "x" * 300}}, "can't be used"),
+        ({"model": {"path": "a\0b"}}, "can't be used"),
         ({"model": {"path": "~nobody-of-that-name/m.onnx"}}, "can't be used"),
     ],
 )

@@ -32,6 +32,13 @@ def recipe(tables: Dict[str, Any], flags: Dict[str, Any] | None = None, **enviro
         ({"metric": {"name": "speed"}}, "expected accuracy, cosine, mse, max-abs or module:function"),
         ({"gate": {"max_drop": -1}}, "gate.max_drop"),
         ({"backend": {"device": "tpu"}}, "backend.device"),
+        ({"backend": {"workspace_mib": 10**23}}, "backend.workspace_mib: .*1048576"),
+        ({"backend": {"memory_limit_mib": 1 << 21}}, "backend.memory_limit_mib: .*1048576"),
+        ({"backend": {"workspace_mib": True}}, "backend.workspace_mib"),
+        ({"backend": {"optimization_level": True}}, "backend.optimization_level"),
+        ({"backend": {"version_compatible": "yes"}}, "expected true or false"),
+        ({"backend": {"plugin_ops": ["*"]}}, "expected names of operators"),
+        ({"backend": {"plugin_ops": [""]}}, "expected names of operators"),
     ],
 )
 def test_a_wrong_table_is_named_with_what_is_valid(tables: Dict[str, Any], message: str) -> None:
@@ -44,6 +51,12 @@ def test_flags_win_over_the_environment_which_wins_over_the_recipe() -> None:
     environ = {"EDGE_RUNTIME_GATE__MAX_DROP": "0.2", "EDGE_RUNTIME_PRECISION__POLICY": "fp16"}
     made = recipe(tables, {"precision": {"policy": "int8"}}, **environ).tables
     assert (made.gate.max_drop, made.gate.min_gain, made.precision.policy) == (0.2, 0.2, "int8")
+
+
+def test_a_variable_can_set_numbers_and_truths() -> None:
+    environ = {"EDGE_RUNTIME_BACKEND__WORKSPACE_MIB": "512", "EDGE_RUNTIME_BACKEND__VERSION_COMPATIBLE": "True"}
+    made = recipe({}, **environ).tables.backend
+    assert (made.workspace_mib, made.version_compatible) == (512, True)
 
 
 def test_other_data_does_not_inherit_the_arguments_of_the_old() -> None:

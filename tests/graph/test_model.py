@@ -152,6 +152,10 @@ def test_broken_wiring_is_told_by_tensor(proto, nodes, words):
     assert_refused(proto(nodes, {"x": [1]}), ModelError, *words)
 
 
+def test_two_outputs_of_one_name_are_refused(proto):
+    assert_refused(proto([RELU], {"x": [1]}, outputs=("y", "y")), ModelError, "two graph outputs", "'y'")
+
+
 def test_wiring_of_subgraphs_is_checked(proto):
     branch = helper.make_graph([helper.make_node("Relu", ["ghost"], ["r"])], "branch", [], [value("r")])
     node = helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)

@@ -240,3 +240,22 @@ def test_a_publisher_killed_at_any_moment_leaves_whole_plans(store: PlanStore) -
         assert all(store.open("m", version).read_plan() == PLAN for version in store.versions("m"))
     publish(store)
     assert not [p for p in (store.root / "m").iterdir() if p.name.startswith(".stage")]
+
+
+def test_a_model_that_cannot_be_read_keeps_no_other_from_being_served(
+    store: PlanStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(store)
+    secret, listed = store.root / "secret", os.listdir
+    secret.mkdir()
+
+    def refuse(path: object = ".") -> list:
+        if path == secret:
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    assert store.models() == ["m"]
+    assert f"{secret}: can't be read (Permission denied)" in caplog.text
+    with pytest.raises(PlanError, match="can't be read"):
+        store.open("secret")

@@ -10,7 +10,7 @@ import pytest
 from edge_runtime.device.identity import DeviceInfo
 from edge_runtime.errors import BackendUnavailableError, PlanCorruptError, PlanTargetError
 from edge_runtime.plan.board import Board, Gpu
-from edge_runtime.plan.manifest import Manifest
+from edge_runtime.plan.manifest import Manifest, PluginRecord
 from edge_runtime.plan.plugins import plugin_libraries, plugin_record
 from edge_runtime.plan.store import PlanStore, StoredPlan
 from edge_runtime.plan.target import check_target, preflight, version_numbers
@@ -82,6 +82,7 @@ def test_a_plan_of_this_board_passes_without_a_word(tmp_path: Path) -> None:
         ({"l4t": "35.6.1"}, {}, PlanTargetError, r"L4T release: expected 35\.6\.1.*got 36\.4\.7"),
         ({"dla_core": 1, "l4t": "36.4.3"}, {}, PlanTargetError, "L4T release"),
         ({"dla_core": 2}, {}, PlanTargetError, r"DLA core.*gpu:0"),
+        ({"backend": {"device": "gpu:7"}}, {}, PlanTargetError, "GPU: expected gpu:7.*gpu:0"),
         ({"backend": {"name": "openvino"}}, {}, PlanTargetError, "built for backend 'openvino'"),
         (
             {"version_compatible": True},
@@ -202,3 +203,26 @@ def test_a_plugin_library_must_be_private_unless_the_caller_names_it(tmp_path: P
     library.unlink()
     with pytest.raises(PlanTargetError, match="can't be used"):
         plugin_libraries("m", [record])
+
+
+@pytest.mark.parametrize("where", ["1", ".", "1/deep"])
+def test_a_plugin_library_that_came_with_a_plan_is_refused(tmp_path: Path, where: str) -> None:
+    model = tmp_path / "engines" / "m"
+    (model / "1" / "deep").mkdir(parents=True)
+    (model / "1" / "manifest.json").touch()
+    library = model / where / "ops.so"
+    library.write_bytes(b"code")
+    record = plugin_record(library)
+    with pytest.raises(PlanTargetError, match="outside the folders of plans"):
+        plugin_libraries("m", [record])
+    assert plugin_libraries("m", [record], [str(library)]) == (str(library),)
+
+
+@pytest.mark.parametrize("path", ["ops.so", "a\0b", "\ud800"])
+def test_a_plugin_path_that_names_no_library_is_refused(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("ops.so").write_bytes(b"code")
+    with pytest.raises(PlanTargetError, match="plugin library"):
+        plugin_libraries("m", [PluginRecord(path=path, sha256=plugin_record(Path("ops.so")).sha256)])

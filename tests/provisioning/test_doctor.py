@@ -174,10 +174,15 @@ def test_a_broken_plan_is_found(tmp_path: Path) -> None:
 
 
 def test_a_store_that_cannot_be_listed_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: object) -> list:
-        raise PermissionError(13, "Permission denied")
+    engines, listed = tmp_path / "engines", os.listdir
+    engines.mkdir()
 
-    monkeypatch.setattr("edge_runtime.plan.store.PlanStore.models", refuse)
+    def refuse(path: object = ".") -> list:
+        if path == engines:
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(os, "listdir", refuse)
     found = finding(look(tmp_path), "engine store")
     assert (found.state, "Permission denied" in found.text) == (FAILED, True)
 

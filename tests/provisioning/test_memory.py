@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, Dict
 
@@ -10,7 +11,7 @@ from fakes.board_machine import ORIN, use_machine
 from edge_runtime.builder.progress import LoggedProgress
 from edge_runtime.builder.recipe import Recipe, make_recipe
 from edge_runtime.engine.tensorrt.memory_kind import FILE, read_measured
-from edge_runtime.errors import BackendUnavailableError
+from edge_runtime.errors import BackendUnavailableError, PlanError
 from edge_runtime.evaluation.latency import LatencyRatio
 from edge_runtime.provisioning import memory as module
 from edge_runtime.provisioning.memory import MemoryReport, SizeResult, measure_memory
@@ -65,3 +66,29 @@ def test_a_board_is_measured_for_the_sizes_of_the_model(
     assert kept.largest_mapped_nbytes == found.largest_mapped_nbytes
     assert kept.source.startswith("doctor --memory, 20")
     machine.cuda.check_leaks()
+
+
+@pytest.mark.parametrize(
+    ("engines", "problem"),
+    [("file", "file: can't be written"), ("/proc/absent", "/proc/absent: can't be"), ("kept", "isn't a regular file")],
+)
+def test_where_the_result_cannot_be_kept_nothing_is_measured(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engines: str, problem: str
+) -> None:
+    use_machine(monkeypatch, tmp_path / "board", "10.3")
+    monkeypatch.setattr(module, "identify", lambda: ORIN)
+    monkeypatch.setattr(module, "_sizes_of", lambda recipe: pytest.fail("work before the check"))
+    (tmp_path / "file").touch()
+    (tmp_path / "kept" / FILE).mkdir(parents=True)
+    with pytest.raises(PlanError, match=f"{problem}.*nothing was measured"):
+        measure_memory(recipe, tmp_path / engines, LoggedProgress())
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder"])
+def test_what_is_no_file_of_measurements_is_ignored_and_said(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / FILE
+    os.mkfifo(path) if kind == "fifo" else path.mkdir()
+    assert read_measured(path, "some GPU 8.7") is None
+    assert "isn't a file that can be read; measure again" in caplog.text

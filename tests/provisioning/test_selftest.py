@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -90,6 +91,12 @@ def test_the_report_is_json_and_names_no_path() -> None:
     assert json.loads(text)["schema"] == 1
     assert str(Path.home()) not in text
     assert "/tmp" not in text
+
+
+def test_without_a_temporary_folder_it_says_what_to_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    with pytest.raises(BackendError, match=r"selftest: no temporary folder .*; set TMPDIR to another"):
+        outcome()
 
 
 @pytest.mark.parametrize("attributes", [None, DISCRETE])

@@ -10,14 +10,14 @@ from typing import List, Tuple
 
 from edge_runtime.builder.progress import Progress
 from edge_runtime.builder.recipe import BackendTable
-from edge_runtime.builder.tensorrt.build_plan import OutOfMemoryError, WorkspaceError
+from edge_runtime.builder.tensorrt.build_plan import OutOfMemoryError, OverLimitError, WorkspaceError
 from edge_runtime.builder.tensorrt.child import BuildChild, ChildOptions, parser_problems
 from edge_runtime.builder.tensorrt.ladder import MIB, Ceiling, Rung, ceiling_of, first_workspace, rungs
 from edge_runtime.builder.tensorrt.network import ParseError, ParserProblem
 from edge_runtime.builder.tensorrt.request import BuildRequest, Built, built_from_record
 from edge_runtime.device.identity import DeviceInfo
 from edge_runtime.device.memory import read_memory
-from edge_runtime.errors import EdgeRuntimeError
+from edge_runtime.errors import BackendError, EdgeRuntimeError
 from edge_runtime.graph.extract import single_nodes
 from edge_runtime.graph.model import OnnxModel
 
@@ -45,6 +45,7 @@ class Attempts:
             EdgeRuntimeError: anything else.
         """
         failures: List[str] = []
+        is_over = False
         held = self._held()
         for rung in rungs(self._first(held), held):
             if failures:
@@ -53,6 +54,7 @@ class Attempts:
                 return self._widened(request, rung, held), rung
             except OutOfMemoryError as error:
                 failures.append(f"with {rung.text}: {error}")
+                is_over = isinstance(error, OverLimitError)
             except WorkspaceError as error:
                 failures.append(f"with {rung.text}: {error}")
                 raise WorkspaceError(
@@ -60,10 +62,27 @@ class Attempts:
                 ) from None
             except ParseError as error:
                 raise self._explained(error, request) from None
+            except BackendError as error:
+                raise self._hinted(error) from None
         raise OutOfMemoryError(
-            f"{self.what}: memory ran out, {'; '.join(failures)}; end other programs, add swap, "
+            f"{self.what}: memory ran out, {'; '.join(failures)}; {self._remedy(failures, is_over)}, "
             "or build for smaller shapes (--shape)"
         )
+
+    def _remedy(self, failures: List[str], is_over: bool) -> str:
+        """What gives a build more memory, when the last try was ended by the ceiling or by something else."""
+        if is_over and self.table.memory_limit_mib is not None:
+            return f"raise [backend] memory_limit_mib, which is {self.table.memory_limit_mib}"
+        wants_workspace = self.table.workspace_mib is not None and "insufficient workspace" in failures[0].lower()
+        first = f"raise [backend] workspace_mib, which is {self.table.workspace_mib}, " if wants_workspace else ""
+        return f"{first}end other programs, add swap"
+
+    def _hinted(self, error: BackendError) -> BackendError:
+        """Newer TensorRT doesn't say that a kernel wants more workspace than it may have: it just finds none."""
+        if self.table.workspace_mib is None or "find any implementation" not in str(error):
+            return error
+        hint = f"raise [backend] workspace_mib, which is {self.table.workspace_mib}, or leave it out"
+        return type(error)(f"{error}; {hint}")
 
     def _widened(self, request: BuildRequest, rung: Rung, held: int | None) -> Built:
         """A build that may take all of the ceiling as workspace if it turns out that half of it is too little."""

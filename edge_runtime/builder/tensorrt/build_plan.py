@@ -50,6 +50,10 @@ class OutOfMemoryError(BackendError):
     """The build needs more memory than it may take."""
 
 
+class OverLimitError(OutOfMemoryError):
+    """The build held more memory than its ceiling."""
+
+
 @dataclass(frozen=True)
 class Hooks:
     """What a build tells, and asks: the share that is done, and whether to stop.
@@ -67,6 +71,8 @@ class Hooks:
 
 def build_plan(request: BuildRequest, library: TensorRT, hooks: Hooks, cuda: Cuda | None = None) -> Built:
     """Builds the plan that `request` describes and writes it to its path. Opens CUDA if it is needed and not given.
+
+    If the request is a check, it ends where the build would begin.
 
     Raises:
         ParseError: the parser refuses the model.
@@ -91,6 +97,8 @@ def build_plan(request: BuildRequest, library: TensorRT, hooks: Hooks, cuda: Cud
         notes = prepare_network(network, request)
         config = make_configuration(library, builder, network, request, log)
         hooks.kept.append(config)
+        if request.is_check:
+            return Built(network.inputs, network.outputs)
         timing = TimingCache(library, request.timing_cache)
         timing.use(config)
         return _built(_Build(library, builder, network, config, log), request, hooks, timing, notes, cuda)

@@ -14,7 +14,12 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Type
 
 from edge_runtime import errors
-from edge_runtime.builder.tensorrt.build_plan import BuildCancelledError, OutOfMemoryError, WorkspaceError
+from edge_runtime.builder.tensorrt.build_plan import (
+    BuildCancelledError,
+    OutOfMemoryError,
+    OverLimitError,
+    WorkspaceError,
+)
 from edge_runtime.builder.tensorrt.ladder import MIB, Ceiling
 from edge_runtime.builder.tensorrt.network import ParseError, ParserProblem
 from edge_runtime.builder.tensorrt.request import BuildRequest
@@ -49,6 +54,7 @@ class BuildChild:
     def __init__(self, line: str, options: ChildOptions) -> None:
         self._options = options
         self._killed = ""
+        self._death_kind: Type[OutOfMemoryError] = OutOfMemoryError
         self._oom_kills = _oom_kills(options.root)
         reader, writer = os.pipe()
         try:
@@ -153,6 +159,7 @@ class BuildChild:
         while self._process.poll() is None:
             held, left = _held_nbytes(self._options.root, self._process.pid), available_nbytes(self._options.root)
             if held is not None and ceiling.held_nbytes is not None and held > ceiling.held_nbytes:
+                self._death_kind = OverLimitError
                 self._killed = f"it held {held // MIB} MiB, of {ceiling.held_nbytes // MIB} MiB that it may take"
             elif left is not None and ceiling.available_nbytes is not None and left < ceiling.available_nbytes:
                 least = ceiling.available_nbytes // MIB
@@ -166,7 +173,7 @@ class BuildChild:
         """Why a child ended that didn't say so itself."""
         code = self._process.returncode
         if self._killed:
-            return OutOfMemoryError(f"the build was stopped: {self._killed}")
+            return self._death_kind(f"the build was stopped: {self._killed}")
         if code == -signal.SIGKILL:
             kills = _oom_kills(self._options.root)
             is_kernel = kills is not None and self._oom_kills is not None and kills > self._oom_kills

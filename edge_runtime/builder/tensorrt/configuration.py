@@ -6,7 +6,7 @@ from typing import Any, List, Mapping, Sequence
 
 from edge_runtime.builder.tensorrt.network import Network
 from edge_runtime.builder.tensorrt.request import BuildRequest
-from edge_runtime.errors import BackendError, BackendUnavailableError, ConfigError, nearest
+from edge_runtime.errors import BackendError, BackendUnavailableError, ConfigError
 from edge_runtime.tensorrt_api import FULL, Capability, MessageLog, TensorRT, failure_text
 from edge_runtime.tensors import DYNAMIC, Shape, ShapeRange
 
@@ -45,9 +45,16 @@ def _flags(library: TensorRT, request: BuildRequest) -> List[str]:
     if request.float_layers or request.half_layers:
         flags.append("OBEY_PRECISION_CONSTRAINTS")
     if request.is_version_compatible:
-        library.require(Capability.VERSION_COMPATIBLE, "[backend] version_compatible")
+        _require(library, Capability.VERSION_COMPATIBLE, "version_compatible")
         flags += ["VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME"]  # no plan brings code of its own
     return flags
+
+
+def _require(library: TensorRT, wanted: Capability, setting: str) -> None:
+    if not library.has(wanted):
+        raise BackendUnavailableError(
+            f"[backend] {setting}: {library.text} has no {wanted.name} ({wanted.value}); leave it out"
+        )
 
 
 def set_flag(library: TensorRT, config: Any, name: str, log: MessageLog) -> None:
@@ -116,16 +123,24 @@ def _use_dla(library: TensorRT, builder: Any, config: Any, core: int, log: Messa
 
 
 def _widen(library: TensorRT, config: Any, level: str) -> None:
-    library.require(Capability.HARDWARE_COMPATIBLE, f"[backend] hardware_compatibility = {level!r}")
+    _require(library, Capability.HARDWARE_COMPATIBLE, f"hardware_compatibility {level!r}")
     levels = library.module.HardwareCompatibilityLevel
     found = getattr(levels, level.upper(), None)
     if found is None or library.name != FULL:
-        raise BackendUnavailableError(f"{library.text} has no hardware compatibility level {level!r}")
+        valid = _levels(levels) if library.name == FULL else []
+        remedy = f"expected one of {', '.join(valid)}" if valid else "leave it out"
+        raise BackendUnavailableError(
+            f"[backend] hardware_compatibility {level!r}: {library.text} has no such level; {remedy}"
+        )
     config.hardware_compatibility_level = found
 
 
+def _levels(levels: Any) -> List[str]:
+    return [level for level in ("none", "ampere_plus", "same_compute_capability") if hasattr(levels, level.upper())]
+
+
 def _name_gpus(library: TensorRT, config: Any, wanted: Sequence[str]) -> None:
-    library.require(Capability.COMPUTE_CAPABILITY, "[backend] compute_capabilities")
+    _require(library, Capability.COMPUTE_CAPABILITY, "compute_capabilities")
     known = {
         f"{name[2:-1]}.{name[-1]}": getattr(library.module.ComputeCapability, name)
         for name in dir(library.module.ComputeCapability)
@@ -133,7 +148,10 @@ def _name_gpus(library: TensorRT, config: Any, wanted: Sequence[str]) -> None:
     }
     for name in wanted:
         if name not in known:
-            raise ConfigError(f"[backend] compute_capabilities {name!r}: {nearest(name, known)}")
+            valid = sorted(known, key=lambda text: tuple(map(int, text.split("."))))
+            raise ConfigError(
+                f"[backend] compute_capabilities {name!r}: {library.text} doesn't know it; expected {', '.join(valid)}"
+            )
     config.num_compute_capabilities = len(wanted)
     for index, name in enumerate(wanted):
         config.set_compute_capability(known[name], index)

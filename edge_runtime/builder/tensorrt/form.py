@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import AbstractSet, Tuple
 
-from edge_runtime.errors import UnsupportedModelError
+from edge_runtime.errors import BackendUnavailableError, UnsupportedModelError
 from edge_runtime.tensorrt_api import Capability
 
 STRONG, WEAK, QDQ, IMPLICIT = "strong", "weak", "qdq", "implicit"
@@ -53,7 +53,8 @@ def form_of(wish: Wish, capabilities: AbstractSet[Capability]) -> Form:
     learning accelerator knows neither strong types nor Q/DQ.
 
     Raises:
-        UnsupportedModelError: this TensorRT has no such form.
+        BackendUnavailableError: this TensorRT has no such form.
+        UnsupportedModelError: the deep learning accelerator has no such precision.
     """
     can_flag = Capability.PRECISION_FLAGS in capabilities
     can_type = not capabilities.isdisjoint({Capability.STRONG_TYPING, Capability.ALWAYS_STRONG})
@@ -64,7 +65,7 @@ def form_of(wish: Wish, capabilities: AbstractSet[Capability]) -> Form:
         return Form(STRONG)
     if not can_flag:
         reason = "the deep learning accelerator needs" if wish.is_dla else 'int8 = "implicit" needs'
-        raise UnsupportedModelError(
+        raise BackendUnavailableError(
             f"{reason} precision flags, which this TensorRT no longer has; leave it out of [backend]"
         )
     half = ("FP16",) if wish.precision == "fp16" or (wish.precision == "int8" and wish.rest == "fp16") else ()
@@ -73,6 +74,8 @@ def form_of(wish: Wish, capabilities: AbstractSet[Capability]) -> Form:
     flags = ("INT8", *(half or (("FP16",) if wish.is_dla else ())))
     if wants_cache or (wish.int8 == "auto" and Capability.NAME_IO not in capabilities):
         if Capability.CALIBRATOR not in capabilities:
-            raise UnsupportedModelError("implicit INT8 needs a calibrator, which this TensorRT no longer has; use Q/DQ")
+            raise BackendUnavailableError(
+                "implicit INT8 needs a calibrator, which this TensorRT no longer has; use Q/DQ"
+            )
         return Form(IMPLICIT, flags)
     return Form(QDQ, flags)

@@ -19,6 +19,7 @@ from edge_runtime.builder.tensorrt.graphs import network_inputs
 from edge_runtime.builder.tensorrt.on_device import calibrated_on_device
 from edge_runtime.builder.tensorrt.orders import orders_of
 from edge_runtime.builder.tensorrt.request import with_types
+from edge_runtime.builder.tensorrt.settings import check_settings
 from edge_runtime.builder.tensorrt.workshop import FileChunks, work_folder
 from edge_runtime.builder.trial import Trial
 from edge_runtime.calibration.sample import SampleSource
@@ -47,7 +48,10 @@ class BuiltFile(Made):
 
 
 class TensorRTMaker:
-    """Makes plans for this board. A context manager: plans lie in a folder of its own until they are published."""
+    """Makes plans for this board. A context manager: plans lie in a folder of its own until they are published.
+
+    Entering it checks `[backend]`, so that a wrong setting costs no calibration.
+    """
 
     def __init__(self, job: Job, model: FloatModel) -> None:
         self.model = model
@@ -61,7 +65,10 @@ class TensorRTMaker:
         self._folder = Path()
 
     def __enter__(self) -> TensorRTMaker:
-        self._folder = self._exit.enter_context(work_folder(self._job.options.engines))
+        with contextlib.ExitStack() as stack:
+            self._folder = stack.enter_context(work_folder(self._job.options.engines))
+            check_settings(self._orders, self._folder)
+            self._exit = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -12,6 +12,7 @@ from edge_runtime.tensorrt_api import Capability, MessageLog, TensorRT, dtype_of
 from edge_runtime.tensors import DYNAMIC, Shape, ShapeRange, TensorSpec
 
 _FLOATS = ("FLOAT", "HALF")
+_NO_PLUGIN = re.compile(r"plugin not found|(could|can)\s?not find plugin", re.I)
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,11 @@ def _hold(layer: Any, dtype: Any) -> None:
 
 
 def _problem(error: Any) -> ParserProblem:
-    text = " ".join(error.desc().split())
+    text = " ".join((error.desc() or "").split())
+    if text.lower() in ("", "false"):
+        text = "isn't supported by TensorRT's parser"
+    elif _NO_PLUGIN.search(text):
+        text += "; name its library in [backend] plugins"
     names = [getattr(error, attribute)() if hasattr(error, attribute) else "" for attribute in _NODE_FACTS]
     return ParserProblem(error.code().name, text, error.node(), *names)
 

@@ -40,7 +40,8 @@ class Orders:
         """How a precision is asked for.
 
         Raises:
-            UnsupportedModelError: this TensorRT has no such form.
+            BackendUnavailableError: this TensorRT has no such form.
+            UnsupportedModelError: the deep learning accelerator has no such precision.
         """
         rest = self.job.recipe.tables.precision.rest
         wish = Wish(precision, rest, self.table.int8, self.table.dla_core is not None)

@@ -34,6 +34,7 @@ class BuildRequest:
         hardware_compatibility: `none`, `ampere_plus` or `same_compute_capability`.
         compute_capabilities: GPUs that a TensorRT-RTX plan is for, such as `8.9`; empty for all that it knows.
         plugins: libraries of plugins to load first.
+        is_check: whether only the settings are tried, and nothing is built.
     """
 
     library: str
@@ -56,6 +57,7 @@ class BuildRequest:
     hardware_compatibility: str = "none"
     compute_capabilities: Tuple[str, ...] = ()
     plugins: Tuple[str, ...] = ()
+    is_check: bool = False
 
     def to_json(self) -> str:
         """One line."""

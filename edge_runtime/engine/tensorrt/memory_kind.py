@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Dict
 
 from edge_runtime.device.cuda.port import DeviceAttributes
-from edge_runtime.errors import BackendError, BackendUnavailableError
+from edge_runtime.errors import BackendError, BackendUnavailableError, PlanCorruptError
+from edge_runtime.plan.contents import opened
 from edge_runtime.plan.files import write_atomically
 
 logger = logging.getLogger(__name__)
@@ -94,11 +95,14 @@ def write_measured(path: Path, device: str, measured: MeasuredMemory) -> None:
 def _devices(path: Path) -> Dict[str, Any]:
     """The entries of a file; none if there is no file that can be understood."""
     try:
-        content = json.loads(path.read_bytes())
+        with opened(path) as file:
+            content = json.loads(file.read())
         devices = content["devices"] if content["schema"] == _SCHEMA else None
-    except FileNotFoundError:
+    except PlanCorruptError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            logger.warning("%s: ignored, for it isn't a file that can be read; measure again", path)
         return {}
-    except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
         logger.warning("%s: ignored, for it can't be understood (%s); measure again", path, error)
         return {}
     if not isinstance(devices, dict):

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from edge_runtime.builder.recipe import BackendTable
 from edge_runtime.builder.tensorrt import attempts
 from edge_runtime.builder.tensorrt.attempts import Attempts
-from edge_runtime.builder.tensorrt.build_plan import OutOfMemoryError
+from edge_runtime.builder.tensorrt.build_plan import OutOfMemoryError, OverLimitError
 from edge_runtime.builder.tensorrt.network import ParseError
 from edge_runtime.builder.tensorrt.request import BuildRequest, Built
 from edge_runtime.device.identity import DeviceInfo
@@ -78,6 +78,29 @@ def test_when_all_tries_fail_each_is_named(classifier: bytes, tmp_path: Path, tr
     build = attempts_of(classifier, Notes(), workspace_mib=80)
     with pytest.raises(OutOfMemoryError, match=r"a workspace of 80 MiB: .*killed; with a workspace of 20 MiB.*shapes"):
         build.run(request(tmp_path))
+
+
+@pytest.mark.usefixtures("tries")
+@pytest.mark.parametrize(
+    ("table", "error", "remedy"),
+    [
+        ({"memory_limit_mib": 80}, OverLimitError("it held 90 MiB"), "raise [backend] memory_limit_mib, which is 80"),
+        ({"memory_limit_mib": 80}, OutOfMemoryError("it was killed"), "end other programs"),
+        (
+            {"workspace_mib": 32},
+            OutOfMemoryError("insufficient workspace"),
+            "raise [backend] workspace_mib, which is 32",
+        ),
+        ({"workspace_mib": 32}, BackendError("Could not find any implementation"), "raise [backend] workspace_mib"),
+    ],
+)
+def test_the_limit_that_was_set_is_the_one_to_raise(
+    classifier: bytes, tmp_path: Path, monkeypatch: Any, table: Any, error: Exception, remedy: str
+) -> None:
+    monkeypatch.setattr(attempts.BuildChild, "result", lambda *_: (_ for _ in ()).throw(error))
+    with pytest.raises(BackendError) as raised:
+        attempts_of(classifier, Notes(), **table).run(request(tmp_path))
+    assert remedy in str(raised.value)
 
 
 def test_another_failure_is_not_tried_again(

@@ -228,6 +228,29 @@ def test_settings_of_the_recipe_reach_the_builder(workshop: Workshop, board: Cal
     assert plan.manifest.target.version_compatible
 
 
+@pytest.mark.parametrize(
+    ("surface", "device", "backend", "message"),
+    [
+        ("8.2", PC, {"version_compatible": True}, r"\[backend\] version_compatible: .*leave it out"),
+        ("10.3", PC, {"compute_capabilities": ["8.9"]}, r"\[backend\] compute_capabilities: .*leave it out"),
+        ("10.3", PC, {"device": "gpu:7"}, "CUDA device 7: expected an ordinal below 1"),
+        ("8.5", PC, {"hardware_compatibility": "ampere_plus"}, r"\[backend\] hardware_comp.*leave it out"),
+        ("10.3", ORIN, {"device": "dla:1"}, "finds 0 deep learning accelerators"),
+        ("10.3", PC, {"plugins": ["m.onnx"]}, r"can't be loaded.*correct \[backend\] plugins"),
+        ("11.4", PC, {"int8": "implicit"}, "leave it out of"),
+    ],
+)
+def test_a_setting_that_tensorrt_has_not_is_refused_before_calibration(
+    workshop: Workshop, board: Any, surface: str, device: DeviceInfo, backend: Dict[str, Any], message: str
+) -> None:
+    board(surface, device)
+    with pytest.raises(EdgeRuntimeError, match=message) as raised:
+        workshop.build("auto", backend=backend, input={"x": {"shape": [4, 4]}})
+    assert raised.value.exit_code == 78
+    assert not (workshop.folder / "calib_cache").exists()
+    assert not list((workshop.folder / "engines").glob(".build-*"))
+
+
 def test_a_plan_of_another_tensorrt_is_refused_before_it_is_loaded(
     workshop: Workshop, monkeypatch: Any, tmp_path: Path
 ) -> None:
@@ -284,6 +307,21 @@ def test_auto_tries_every_width_on_the_device(workshop: Workshop, board: Callabl
     assert len([record for record in records.values() if "not built: on ONNX Runtime" in record.reason]) == 3
 
 
+@pytest.mark.parametrize("nodes", [[], [onnx.helper.make_node("Relu", ["x"], ["y"])]])
+def test_an_output_that_is_an_input_is_refused_before_anything_is_built(
+    workshop: Workshop, board: Callable[..., None], nodes: Any
+) -> None:
+    board("10.3")
+    value = onnx.helper.make_tensor_value_info
+    x, y = (value(name, onnx.TensorProto.FLOAT, ["n", 4]) for name in "xy")
+    graph = onnx.helper.make_graph(nodes, "through", [x], [x, y] if nodes else [x])
+    opsets = [onnx.helper.make_opsetid("", 13)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8), str(workshop.folder / "m.onnx"))
+    expected = "output 'x' is an input too" if nodes else "has no nodes"
+    with pytest.raises(UnsupportedModelError, match=f"{expected}.*Identity"):
+        workshop.build("fp32")
+
+
 def swish_net() -> bytes:
     """x f32[n, 4] -> Gemm -> Swish_TRT (a plugin) -> Gemm -> y f32[n, 3]."""
     rng = np.random.default_rng(5)
@@ -332,7 +370,9 @@ def test_a_model_with_a_plugin_is_built_and_compared_with_its_fp32_plan(
     assert chosen.agreement.cosine > 0.99
     with edge_runtime.load(plan) as engine:
         assert engine.infer({"x": np.ones((2, 4), np.float32)})["y"].shape == (2, 3)
-    plugin.write_bytes(plugin.read_bytes() + b"changed")
+    changed = plugin.with_suffix(".changed")
+    changed.write_bytes(plugin.read_bytes() + b"changed")
+    changed.replace(plugin)  # this process has the old one loaded, which must stay as it is
     with pytest.raises(PlanTargetError, match="with which it was built"):
         edge_runtime.load(plan)
 
@@ -341,6 +381,21 @@ def test_a_model_with_a_plugin_is_not_for_the_cpu(workshop: Workshop) -> None:
     (workshop.folder / "m.onnx").write_bytes(swish_net())
     with pytest.raises(UnsupportedModelError, match="backend onnxruntime has none"):
         workshop.build("fp32", backend={"plugin_ops": ["Swish_TRT"]})
+
+
+def test_a_plugins_operator_that_the_model_lacks_is_refused(workshop: Workshop) -> None:
+    with pytest.raises(ConfigError, match=r"'Conv': .*all that it has are standard, so leave plugin_ops out"):
+        workshop.build("fp32", backend={"plugin_ops": ["Conv"]})
+    (workshop.folder / "m.onnx").write_bytes(swish_net())
+    with pytest.raises(ConfigError, match=r"'Gemm': .*expected Swish_TRT$"):
+        workshop.build("fp32", backend={"plugin_ops": ["Swish_TRT", "Gemm"]})
+
+
+def test_a_folder_for_calibrations_that_cannot_be_is_refused_at_once(workshop: Workshop) -> None:
+    (workshop.folder / "calib_cache").write_text("no folder")
+    with pytest.raises(ConfigError, match=r"calib_cache: can't be written.*--calib-cache"):
+        workshop.build("auto")
+    assert workshop.build("fp32").manifest.precision == "fp32"
 
 
 def test_a_plan_that_crashes_tensorrt_ends_only_its_trial(

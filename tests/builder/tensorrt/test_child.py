@@ -9,7 +9,7 @@ from typing import Any, Callable, List
 
 import pytest
 
-from edge_runtime.builder.tensorrt.build_plan import OutOfMemoryError
+from edge_runtime.builder.tensorrt.build_plan import OutOfMemoryError, OverLimitError
 from edge_runtime.builder.tensorrt.child import BuildChild, ChildOptions
 from edge_runtime.builder.tensorrt.ladder import MIB, Ceiling
 from edge_runtime.builder.tensorrt.network import ParseError
@@ -82,7 +82,7 @@ def test_a_child_that_the_kernel_killed_ran_out_of_memory(tmp_path: Path, counte
 def test_a_child_that_takes_too_much_is_ended() -> None:
     code = "kept = bytearray(200 << 20); kept[::4096] = bytes(len(kept[::4096])); sys.stdin.read()"
     running = child(code, ceiling=Ceiling(100 * MIB, None))
-    with pytest.raises(OutOfMemoryError, match=r"it held \d+ MiB, of 100 MiB that it may take"):
+    with pytest.raises(OverLimitError, match=r"it held \d+ MiB, of 100 MiB that it may take"):
         running.result()
 
 

@@ -5,7 +5,7 @@ from typing import Any, FrozenSet
 import pytest
 
 from edge_runtime.builder.tensorrt.form import IMPLICIT, QDQ, STRONG, WEAK, Form, Wish, form_of
-from edge_runtime.errors import UnsupportedModelError
+from edge_runtime.errors import BackendUnavailableError, UnsupportedModelError
 from edge_runtime.tensorrt_api import Capability
 
 C = Capability
@@ -43,16 +43,21 @@ def test_the_form_follows_from_what_tensorrt_can_do(
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "wish", "message"),
+    ("capabilities", "wish", "error", "message"),
     [
-        (NEWEST, Wish("int8", int8="implicit"), "precision flags, which this TensorRT no longer has"),
-        (NEWEST, Wish("fp16", is_dla=True), "accelerator needs"),
-        (JETPACK_5, Wish("fp32", is_dla=True), "fp16 and int8 only"),
-        (frozenset({C.PRECISION_FLAGS}), Wish("int8"), "needs a calibrator"),
+        (
+            NEWEST,
+            Wish("int8", int8="implicit"),
+            BackendUnavailableError,
+            "precision flags, which this TensorRT no longer has",
+        ),
+        (NEWEST, Wish("fp16", is_dla=True), BackendUnavailableError, "accelerator needs"),
+        (JETPACK_5, Wish("fp32", is_dla=True), UnsupportedModelError, "fp16 and int8 only"),
+        (frozenset({C.PRECISION_FLAGS}), Wish("int8"), BackendUnavailableError, "needs a calibrator"),
     ],
 )
-def test_what_tensorrt_cannot_do_is_said(capabilities: Any, wish: Wish, message: str) -> None:
-    with pytest.raises(UnsupportedModelError, match=message):
+def test_what_tensorrt_cannot_do_is_said(capabilities: Any, wish: Wish, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
         form_of(wish, capabilities)
 
 

@@ -143,8 +143,12 @@ def test_a_profile_that_does_not_fit_is_refused_before_the_build(
     [
         ({"flags": ("INT8",)}, BackendUnavailableError, "no builder flag INT8"),
         ({"dla_core": 0}, ConfigError, "finds 0 deep learning accelerators"),
-        ({"hardware_compatibility": "ampere_plus"}, BackendUnavailableError, "no hardware compatibility level"),
-        ({"compute_capabilities": ("5.3",)}, ConfigError, r"'5\.3': "),
+        (
+            {"hardware_compatibility": "ampere_plus"},
+            BackendUnavailableError,
+            r"^\[backend\] hardware_comp.*leave it out",
+        ),
+        ({"compute_capabilities": ("8.7",)}, ConfigError, r"'8\.7': .*expected 7\.5, 8\.0.* 8\.9.* 12\.0"),
         ({"calibration_cache": "TRT-100300-EntropyCalibration2\nx: 3c000000\n"}, BackendUnavailableError, "CALIBRATOR"),
         ({"float_layers": ("conv0",)}, BackendUnavailableError, "PRECISION_CONSTRAINTS"),
         (
@@ -159,6 +163,12 @@ def test_what_this_tensorrt_cannot_do_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         build_plan(request_of(**settings), rtx, Hooks(kept=Immortals()))
+
+
+def test_a_check_takes_the_settings_and_builds_nothing(rtx: TensorRT, request_of: Any) -> None:
+    request = request_of(compute_capabilities=("8.9",), is_check=True)
+    assert build_plan(request, rtx, Hooks(kept=Immortals())).notes == ()
+    assert not Path(request.plan).exists()
 
 
 def test_settings_reach_the_builder(rtx: TensorRT, request_of: Any) -> None:
