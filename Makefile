@@ -65,8 +65,8 @@ types: install
 	  $(MAKE) --no-print-directory types VENV=.venv-3.8 PYTHON="$$python38"; \
 	else $(BIN)/mypy; fi
 
-test: models $(VENV)/bindings ## run the suite
-	@$(BIN)/python -m pytest
+test: models $(VENV)/bindings ## run the suite, in two processes
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: models $(VENV)/bindings ## run the slow tests
 	@$(BIN)/python -m pytest -m slow

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Any, Callable, Iterator
 
 import numpy as np
 import pytest
@@ -81,7 +81,14 @@ def server(folder: Path, environ: dict[str, str]) -> Iterator[str]:
     process.stdout.close()
 
 
-@pytest.mark.parametrize("words", [w for w in commands() if w[0] != "serve"], ids=" ".join)
+def finished_commands() -> Iterator[Any]:
+    """Those that end by themselves; measuring every layer's share of the error takes half a minute."""
+    for words in commands():
+        if words[0] != "serve":
+            yield pytest.param(words, id=" ".join(words), marks=[pytest.mark.slow] * ("--explain" in words))
+
+
+@pytest.mark.parametrize("words", list(finished_commands()))
 def test_a_command_of_the_readme_runs(words: list[str], folder: Path, environ: dict[str, str], server: str) -> None:
     here = [word.replace(HTTP, server) for word in words]
     done = subprocess.run([*COMMAND, *here], cwd=folder, env=environ, capture_output=True, text=True, check=False)

@@ -204,6 +204,11 @@ def check_names(proto: onnx.ModelProto, name: str) -> None:
         ModelError: naming the tensor and the node.
     """
     _check_graph_names(proto.graph, set(), name)
+    seen: Set[str] = set()
+    for value in proto.graph.output:  # of a branch, two may be one tensor
+        if value.name in seen:
+            raise ModelError(f"{name}: two graph outputs are called {value.name!r}; export it with one of each name")
+        seen.add(value.name)
 
 
 def _check_graph_names(graph: onnx.GraphProto, visible: Set[str], name: str) -> None:
@@ -224,13 +229,9 @@ def _check_graph_names(graph: onnx.GraphProto, visible: Set[str], name: str) -> 
             _check_graph_names(inner, visible, name)
         _add_names([output for output in node.output if output], own, f"node {_title(node)}", name)
         visible.update(node.output)
-    seen: Set[str] = set()
     for value in graph.output:
         if value.name not in visible:
             raise ModelError(f"{name}: graph output {value.name!r} is made by nothing")
-        if value.name in seen:
-            raise ModelError(f"{name}: two graph outputs are called {value.name!r}; export it with one of each name")
-        seen.add(value.name)
     visible -= own.keys() - outer
 
 

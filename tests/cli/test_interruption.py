@@ -18,6 +18,8 @@ CODE = "from edge_runtime.cli.main import main; main()"
 WORK = """
 import os, signal, sys
 import edge_runtime.provisioning.doctor as doctor
+signal.signal(signal.SIGINT, signal.default_int_handler)  # these two are ignored if the tests run in the background
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 def diagnose(engines):
     try:
         os.kill(os.getpid(), signal.{name})

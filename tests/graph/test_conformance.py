@@ -70,7 +70,9 @@ def normal(*shape):
     return np.random.default_rng(shape).standard_normal(shape).astype(np.float32)
 
 
-@pytest.mark.parametrize(("name", "size"), [("cls", (3, 48, 192)), ("det", (3, 64, 96))])
+@pytest.mark.parametrize(
+    ("name", "size"), [("cls", (3, 48, 192)), pytest.param("det", (3, 64, 96), marks=pytest.mark.slow)]
+)
 def test_real_networks_build_in_float_fp16_and_int8(real_model, real_feeds, max_scales, plan, name, size):
     profile = {"x": batches(*size)}
     model = portable(with_shapes(real_model(name), profile))
@@ -90,7 +92,12 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize(("name", "profile"), OTHERS.items())
+def other_networks():
+    """Those of OTHERS with their profiles; TensorRT takes long for the biggest."""
+    return [pytest.param(*item, marks=[pytest.mark.slow] * (item[0] == "rec")) for item in OTHERS.items()]
+
+
+@pytest.mark.parametrize(("name", "profile"), other_networks())
 def test_other_real_networks_build_in_int8(real_model, real_feeds, max_scales, plan, name, profile):
     model = portable(with_shapes(real_model(name), profile))
     scales = max_scales(portable(real_model(name)), real_feeds(name))
@@ -150,7 +157,12 @@ def test_every_kind_of_product_builds_in_int8_and_fp16(build, max_scales, plan):
 
 
 @pytest.mark.parametrize(
-    ("name", "profile"), [("cls", {"x": batches(3, 48, 192)}), ("det", {"x": batches(3, 64, 96)}), *OTHERS.items()]
+    ("name", "profile"),
+    [
+        ("cls", {"x": batches(3, 48, 192)}),
+        pytest.param("det", {"x": batches(3, 64, 96)}, marks=pytest.mark.slow),
+        *other_networks(),
+    ],
 )
 def test_real_networks_build_in_fp16_with_int8(real_model, real_feeds, max_scales, plan, name, profile):
     model = portable(with_shapes(real_model(name), profile))

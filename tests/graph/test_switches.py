@@ -79,7 +79,7 @@ def test_each_group_alone_is_what_insert_qdq_makes_of_it(net, max_scales):
         assert_same(switched(made, FEEDS, [other is part for other in parts]), expected)
 
 
-@pytest.mark.parametrize("name", ["cls", "minilm"])
+@pytest.mark.parametrize("name", ["cls", pytest.param("minilm", marks=pytest.mark.slow)])
 def test_real_models_switch_like_insert_qdq(real_model, real_feeds, max_scales, name):
     model, feeds = portable(real_model(name)), real_feeds(name)
     scales, parts = max_scales(model, feeds), groups(model)

@@ -46,7 +46,15 @@ def test_without_a_gpu_rtx_builds_and_says_that_nothing_ran() -> None:
     assert [found[f"run {precision}"] for precision in ("fp32", "fp16", "int8")] == [SKIPPED] * 3
 
 
-@pytest.mark.parametrize(("surface", "device"), [("8.2", XAVIER), ("8.6", ORIN), ("10.3", ORIN), ("11.4", ORIN)])
+@pytest.mark.parametrize(
+    ("surface", "device"),
+    [
+        ("8.2", XAVIER),
+        ("10.3", ORIN),
+        pytest.param("8.6", ORIN, marks=pytest.mark.slow),
+        pytest.param("11.4", ORIN, marks=pytest.mark.slow),
+    ],
+)
 def test_a_board_runs_every_precision_in_every_mode(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, surface: str, device: Any
 ) -> None:

@@ -189,7 +189,7 @@ def test_broken_chunks_behind_a_running_request_get_400_at_once(
     with serving(gated.engine) as server, server.connection() as connection:
         connection.sendall(http_message("POST", "/v2/models/gated/infer", body, lengths))
         assert gated.begun.acquire(timeout=10)
-        connection.sendall(chunked(b"{", end=b""))
+        connection.sendall(chunked(b"{", end=b"").replace(b"identity", b"gated"))
         connection.sendall(BROKEN[0])
         gated.release()
         assert [answer.status for answer in http_replies(connection, 3)] == [200, 400]
