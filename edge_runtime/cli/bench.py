@@ -12,10 +12,9 @@ import typer
 from edge_runtime.cli.feeds import feeds_from_npz
 from edge_runtime.cli.flags import engines_option, flag, given, json_option
 from edge_runtime.cli.output import Output, configure_logging
-from edge_runtime.cli.output_file import check_output_file
+from edge_runtime.cli.output_file import check_output_file, write_output_file
 from edge_runtime.config import environment_layer, merged, validated
-from edge_runtime.errors import DataError, UsageError
-from edge_runtime.plan.files import write_atomically
+from edge_runtime.errors import UsageError
 from edge_runtime.profiler.settings import BenchSettings
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ def command(
         else:
             report = bench_engine(PlanStore(engines).open(model), settings, feeds, progress=progress)
     if trace is not None:
-        _write_trace(trace, report)
+        write_output_file(trace, json.dumps(report.trace(), allow_nan=False).encode(), "--trace")
     _print(model, report, output)
 
 
@@ -106,10 +105,3 @@ def _check_layers(settings: BenchSettings, url: Optional[str], trace: Optional[P
     if not settings.layers:
         raise UsageError(f"--trace {trace}: nothing to write without the layers; add --layers")
     check_output_file(trace, "--trace")
-
-
-def _write_trace(path: Path, report: BenchReport) -> None:
-    try:
-        write_atomically(path, json.dumps(report.trace(), allow_nan=False).encode())
-    except OSError as error:
-        raise DataError(f"{path}: can't be written ({error.strerror})") from error

@@ -12,8 +12,8 @@ import typer
 from edge_runtime.builder.recipe import BACKENDS, BackendTable
 from edge_runtime.cli.flags import engines_option, flag, given, json_option, one_of
 from edge_runtime.cli.output import Output, configure_logging
-from edge_runtime.cli.output_file import check_output_file
-from edge_runtime.errors import DataError, UsageError
+from edge_runtime.cli.output_file import check_output_file, write_output_file
+from edge_runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from edge_runtime.provisioning.doctor import Diagnosis
@@ -85,16 +85,12 @@ def _print(diagnosis: Diagnosis, output: Output) -> None:
 
 
 def _test(table: BackendTable, path: Path, output: Output) -> None:
-    from edge_runtime.plan.files import write_atomically
     from edge_runtime.provisioning.selftest import selftest
 
     check_output_file(path, "--output")
     with output.progress() as progress:
         test = selftest(table, progress)
-    try:
-        write_atomically(path.absolute(), (json.dumps(test.record(), indent=2) + "\n").encode())
-    except OSError as error:
-        raise DataError(f"{path}: can't be written ({error.strerror}); name another file with --output") from error
+    write_output_file(path, (json.dumps(test.record(), indent=2) + "\n").encode(), "--output")
     _show_test(test, path, output)
     if not test.is_sound:
         raise typer.Exit(1)

@@ -13,9 +13,7 @@ import typer
 from edge_runtime.cli.feeds import Arrays, feeds_from_npz
 from edge_runtime.cli.flags import engines_option, json_option
 from edge_runtime.cli.output import Output, configure_logging
-from edge_runtime.cli.output_file import check_output_file
-from edge_runtime.errors import DataError
-from edge_runtime.plan.files import write_atomically
+from edge_runtime.cli.output_file import check_output_file, write_output_file
 
 _MAX_PRINTED = 10_000
 
@@ -64,10 +62,7 @@ def _write(path: Path, outputs: Arrays) -> None:
         for name, value in outputs.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, value, allow_pickle=False)
-    try:
-        write_atomically(path, buffer.getvalue())
-    except OSError as error:
-        raise DataError(f"{path}: can't be written ({error.strerror})") from error
+    write_output_file(path, buffer.getvalue(), "--output")
 
 
 def _print(model: str, backend: str, outputs: Arrays, output: Output) -> None:

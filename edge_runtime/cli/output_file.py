@@ -7,7 +7,8 @@ import stat
 import tempfile
 from pathlib import Path
 
-from edge_runtime.errors import UsageError
+from edge_runtime.errors import DataError, UsageError
+from edge_runtime.plan.files import write_atomically
 
 
 def check_output_file(path: Path, flag: str) -> None:
@@ -19,6 +20,18 @@ def check_output_file(path: Path, flag: str) -> None:
     problem = _problem(path)
     if problem:
         raise UsageError(f"{flag} {str(path)[:128]}: {problem}; give another name")
+
+
+def write_output_file(path: Path, data: bytes, flag: str) -> None:
+    """Writes a result whole or not at all.
+
+    Raises:
+        DataError: it can't be written.
+    """
+    try:
+        write_atomically(path.absolute(), data)
+    except OSError as error:
+        raise DataError(f"{flag} {path}: can't be written ({error.strerror}); give another name") from error
 
 
 def _problem(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from edge_runtime.engine.weights import read_weights
 from edge_runtime.errors import BackendError
 from edge_runtime.onnxruntime_api import EXECUTED_MODEL, SessionOptions, end_profiling, load_session, translated
 from edge_runtime.plan.contents import PlanFiles
+from edge_runtime.plan.files import temporary_folder
 from edge_runtime.tensors import Feeds
 
 Event = Mapping[str, Any]
@@ -39,23 +39,16 @@ def profiled_layers(plan: PlanFiles, feeds: Feeds, options: ProfileOptions, what
         PlanCorruptError: the weights of the plan aren't what they should be.
         BackendError: ONNX Runtime failed, or there is no room for its profile in the temporary folder.
     """
-    with _folder(what) as folder:
-        settings = SessionOptions(intra_op_threads=options.threads, profile_folder=folder)
+    with temporary_folder("profile") as folder:
+        settings = SessionOptions(intra_op_threads=options.threads, profile_folder=str(folder))
         session = load_session(plan.model, settings, what, read_weights(plan, what))
         with translated(f"{what}: the run failed"):
             for _ in range(options.warm_up + options.runs):
                 session.run(None, dict(feeds))
         events = end_profiling(session, what)
-        nodes = _executed_nodes(plan.model, Path(folder) / EXECUTED_MODEL)
+        nodes = _executed_nodes(plan.model, folder / EXECUTED_MODEL)
     profile = profile_from_events(events, options, nodes, what)
     return profile if plan.weights is None else replace(profile, notes=(*profile.notes, _BY_NAME))
-
-
-def _folder(what: str) -> Any:
-    try:
-        return tempfile.TemporaryDirectory(prefix="edge-runtime-")
-    except OSError as error:
-        raise BackendError(f"{what}: no temporary folder for the profile ({error}); set TMPDIR to another") from None
 
 
 def _executed_nodes(plan: bytes, executed: Path) -> Nodes:

@@ -61,8 +61,9 @@ def test_a_build_that_is_ended_publishes_nothing(tmp_path: Path, classifier: byt
 def test_a_signal_that_the_process_was_started_to_ignore_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with interruptible():
+        with interruptible() as interruption:
             os.kill(os.getpid(), signal.SIGHUP)
+        assert interruption.error is None
     finally:
         signal.signal(signal.SIGHUP, before)
 
