@@ -44,7 +44,9 @@ def hold_auction(trial: Trial, model: FloatModel, given: CandidateInputs, rules:
         EdgeRuntimeError: a precision that was asked for by name can't be made or run.
     """
     is_optional = rules.policy == "auto"
-    tried = [trial.reference(Candidate("fp32", "fp32", lambda: model.graph))]
+    widest = Candidate("fp32", "fp32", lambda: model.graph)
+    is_whole = not (given.is_final and model.cuts)  # the reference is; what is published may be in parts
+    tried = [trial.reference(widest) if is_whole else trial.run(widest, is_optional=False)]
     has_half = rules.policy in ("auto", "fp16") or (rules.policy == "int8" and given.precision.rest == "fp16")
     maker = CandidateMaker(model, given.precision, _ranges(model, given) if has_half else None)
     if rules.policy in ("auto", "fp16"):

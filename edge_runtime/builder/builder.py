@@ -12,7 +12,7 @@ from edge_runtime.builder.calibrate import check_calib_cache
 from edge_runtime.builder.candidates import CandidateInputs
 from edge_runtime.builder.data import BuildData, ExaminedData, data_of
 from edge_runtime.builder.float_model import OUTPUT_REMEDY, FloatModel, answering, float_model
-from edge_runtime.builder.gate import GateRules, TimeAgainst, best_int8, decide
+from edge_runtime.builder.gate import Decision, GateRules, TimeAgainst, best_int8, decide
 from edge_runtime.builder.job import BuildOptions, Job, job_of
 from edge_runtime.builder.maker import OnnxRuntimeMaker, PlanMaker
 from edge_runtime.builder.progress import LoggedProgress, Progress
@@ -24,10 +24,13 @@ from edge_runtime.builder.tensorrt.maker import TensorRTMaker, device_trial
 from edge_runtime.builder.trial import Trial, Tried
 from edge_runtime.engine.engine import EngineInfo
 from edge_runtime.errors import EdgeRuntimeError, GateError, UnsupportedModelError
+from edge_runtime.evaluation.latency import LatencyRatio
 from edge_runtime.plan.manifest import SensitivityRecord
 from edge_runtime.plan.store import PlanStore, StoredPlan
 
 __all__ = ["BuildOptions", "BuiltPlan", "build"]
+
+_DEAR = 1.1  # latency of a chain over that of the plan uncut, from which on it is said what may help
 
 
 @dataclass(frozen=True)
@@ -76,19 +79,21 @@ def _built(job: Job, model: FloatModel, data: BuildData, is_rebuild: bool) -> Bu
     scorings = scorings_of(job.recipe, examined, has_plugins=part is not model)
     first_rules, rules = _rules(job, scorings.first), _rules(job, scorings.final)
     with Reference(part, scorings.first, job.progress) as reference, _device(job, model) as maker:
-        trial = Trial(reference, OnnxRuntimeMaker(reference))
+        trial = Trial(reference, OnnxRuntimeMaker(reference, model.cuts if maker is None else ()))
         given = given if maker is None else maker.inputs(given)
         auction = hold_auction(trial, part, given, first_rules)
         if maker is None:
             decision = decide(auction.tried, rules, _timed(trial, job))
+            latency = _split_latency(trial, model, decision, job)
         else:
             candidates, beaten = finalists(auction, first_rules)
             with device_trial(maker, reference, scorings.final, candidates[0]) as there:
                 tried = [there.run(one, is_optional=one.precision != rules.policy) for one in candidates]
                 decision = decide(tried, rules, _timed(there, job), beaten)
+                latency = _split_latency(there, model, decision, job)
         if job.options.explain:
             auction = _with_errors(trial, part, given, auction, best_int8(auction.tried, first_rules))
-        result = Result(model.graph, decision, auction.errors, rules.metric, examined.keys)
+        result = Result(model.graph, decision, auction.errors, rules.metric, examined.keys, model.cuts, latency)
         return _published(job, maker or trial.maker, result, is_rebuild)
 
 
@@ -142,7 +147,14 @@ def _reused(job: Job) -> tuple[BuiltPlan | None, bool]:
 
 def _float_model(job: Job) -> FloatModel:
     job.progress.stage("checking the model")
-    return float_model(job.recipe, EngineInfo(job.recipe.name, 1, "onnxruntime", "onnxruntime_onnx", "fp32", "cpu"))
+    info = EngineInfo(job.recipe.name, 1, "onnxruntime", "onnxruntime_onnx", "fp32", "cpu")
+    model = float_model(job.recipe, info)
+    for name, cut in zip(job.recipe.tables.model.split, model.cuts):
+        if cut != name:
+            job.progress.note(
+                f"[model] split {name!r} lies between QuantizeLinear and DequantizeLinear: the model is cut at {cut!r}"
+            )
+    return model
 
 
 def _inputs(job: Job, data: BuildData) -> Tuple[CandidateInputs, ExaminedData]:
@@ -172,6 +184,26 @@ def _rules(job: Job, scoring: Scoring | None) -> GateRules:
 def _timed(trial: Trial, job: Job) -> TimeAgainst:
     budget_s = job.recipe.tables.gate.latency_budget_s
     return lambda wider, narrower: trial.latency(wider, narrower, budget_s)
+
+
+def _split_latency(trial: Trial, model: FloatModel, decision: Decision, job: Job) -> LatencyRatio | None:
+    """What the parts of the chosen candidate take over its plan uncut, which is said; None if there is none of both."""
+    chosen = decision.chosen
+    if not model.cuts or chosen is None:
+        return None
+    parts = f"split into {len(model.cuts) + 1} plans at {', '.join(model.cuts)}"
+    if chosen.unrun:
+        job.progress.note(f"{parts}: latency against the plan uncut not measured: {chosen.unrun}")
+        return None
+    try:
+        latency = trial.split_latency(chosen.candidate, job.recipe.tables.gate.latency_budget_s)
+    except EdgeRuntimeError as error:
+        job.progress.note(f"{parts}: latency against the plan uncut not measured: {error}")
+        return None
+    remedy = "; cut it between blocks, or less often" if latency.low > _DEAR else ""
+    text = f"latency {latency.ratio:.2f} ({latency.low:.2f}-{latency.high:.2f}) of the plan uncut{remedy}"
+    job.progress.note(f"{parts}: {text}")
+    return latency
 
 
 def _with_errors(
@@ -219,7 +251,7 @@ def _published(job: Job, maker: PlanMaker, result: Result, is_rebuild: bool) -> 
     stored = PlanStore(job.options.engines).publish(
         job.recipe.name,
         lambda version: manifest_of(job, made, result, version),
-        made.plan.contents,
+        made.contents,
         is_new=not is_rebuild,
     )
     sensitivity = tuple(stored.manifest.sensitivity)

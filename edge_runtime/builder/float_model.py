@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Iterator, Mapping, Sequence
+from typing import Iterator, Mapping, Sequence, Tuple
 
 from edge_runtime.builder.data import Answer
 from edge_runtime.builder.profile import axes_of, profile_of, values_of
 from edge_runtime.builder.recipe import Recipe, check_names
 from edge_runtime.builder.source import model_path
 from edge_runtime.engine.engine import Engine, EngineInfo
-from edge_runtime.engine.loading import EngineOptions, engine_from_files
+from edge_runtime.engine.loading import EngineOptions, engine_from_parts
 from edge_runtime.errors import ConfigError, UnsupportedModelError
 from edge_runtime.graph.float64 import single_precision
 from edge_runtime.graph.freeze import with_values
@@ -20,7 +20,8 @@ from edge_runtime.graph.model import OnnxModel, load_model
 from edge_runtime.graph.plugins import without_plugins
 from edge_runtime.graph.portable import portable
 from edge_runtime.graph.shapes import with_shapes
-from edge_runtime.plan.contents import PlanFiles
+from edge_runtime.graph.split import split_tensors, tensors_around
+from edge_runtime.plan.contents import PlanFiles, PlanPart
 from edge_runtime.tensors import ShapeRange, Signature
 
 OUTPUT_REMEDY = "give the output a name of its own, and make it with an Identity node"
@@ -28,11 +29,12 @@ OUTPUT_REMEDY = "give the output a name of its own, and make it with an Identity
 
 @dataclass(frozen=True)
 class FloatModel:
-    """A model's graph, what it takes, and whose it is."""
+    """A model's graph, what it takes, whose it is, and the tensors that it is to be cut at, if any."""
 
     graph: OnnxModel
     profile: Mapping[str, ShapeRange]
     info: EngineInfo
+    cuts: Tuple[str, ...] = ()
 
     @property
     def signature(self) -> Signature:
@@ -70,8 +72,16 @@ class FloatModel:
         Raises:
             BackendError: the engine library refuses it.
         """
+        return self.opened_parts((PlanPart(plan, self.signature_of(graph)),), graph, precision)
+
+    def opened_parts(self, parts: Sequence[PlanPart], graph: OnnxModel, precision: str) -> Engine:
+        """An engine over a chain of plans that were made of `graph`, or over one; the caller closes it.
+
+        Raises:
+            BackendError: the engine library refuses it.
+        """
         info = replace(self.info, precision=precision)
-        return engine_from_files(plan, info, self.signature_of(graph), EngineOptions(warm_up_runs=0))
+        return engine_from_parts(parts, info, self.signature_of(graph), EngineOptions(warm_up_runs=0))
 
     @property
     def single(self) -> FloatModel:
@@ -108,12 +118,13 @@ def float_model(recipe: Recipe, info: EngineInfo) -> FloatModel:
     Raises:
         ConfigError: no such file, or a name, value or shape that doesn't fit.
         ModelError: the model is broken or can't be used.
-        UnsupportedModelError: nothing in it can be run.
+        UnsupportedModelError: nothing in it can be run, or it can't be split as `[model] split` says.
     """
     tables = recipe.tables
     model = opened_model(recipe)
     profile = profile_of(model.inputs, tables)
     given_names = model.node_names
+    around = tensors_around(model, tables.model.split)
     check_names([tables.metric.output], [spec.name for spec in model.outputs], "[metric] the model has no output")
     model = with_shapes(model, profile, axes_of(tables))  # under one name, so that earlier copies are freed
     graph = portable(model)
@@ -121,7 +132,8 @@ def float_model(recipe: Recipe, info: EngineInfo) -> FloatModel:
         raise UnsupportedModelError(f"{graph.name}: has no nodes, so that nothing can be run; {OUTPUT_REMEDY}")
     names = given_names | graph.node_names  # nodes without a name, or with one that another has, got a new one
     check_names(tables.precision.keep_float, names, "[precision] keep_float: the model has no node")
-    return FloatModel(graph, profile, info)
+    cuts = split_tensors(graph, tables.model.split, profile, around) if tables.model.split else ()
+    return FloatModel(graph, profile, info, cuts)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,8 @@ def build_key(tables: RecipeTables, digests: Mapping[str, Any], backend: Backend
     """
     settings = tables.model_dump(by_alias=True)
     settings["model"] = {"max_batch": tables.model.max_batch}
+    if tables.model.split:  # a plan that isn't split keeps the key that it had before there were any
+        settings["model"]["split"] = tables.model.split
     for section in ("calibration", "held_out"):
         for key in ("data", "arguments", "data_version"):
             settings[section].pop(key)

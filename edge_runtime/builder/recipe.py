@@ -45,6 +45,17 @@ class ModelTable(Settings):
         8, ge=1, description="Largest batch of inputs without shapes of their own whose only dynamic axis is axis 0."
     )
 
+    split: List[str] = Field(
+        [], description="Tensor to cut the model at: each part is a plan, and other requests can run in between."
+    )
+
+    @field_validator("split")
+    @classmethod
+    def _tensors(cls, values: List[str]) -> List[str]:
+        if not all(values) or len(set(values)) < len(values):
+            raise ValueError("expected names of tensors, each once")
+        return values
+
     @model_validator(mode="after")
     def _one_source(self) -> ModelTable:
         if (self.path is None) == (self.package is None) or (self.package is None) != (self.file is None):

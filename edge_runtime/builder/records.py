@@ -15,17 +15,23 @@ from edge_runtime.builder.maker import Made
 from edge_runtime.builder.mixed import GroupError
 from edge_runtime.builder.trial import Quality
 from edge_runtime.calibration.table import CalibrationTable
+from edge_runtime.evaluation.latency import LatencyRatio
 from edge_runtime.evaluation.metrics import Metric
 from edge_runtime.graph.model import OnnxModel
+from edge_runtime.plan.contents import PlanPart
 from edge_runtime.plan.manifest import (
+    CHAIN_SCHEMA,
+    SCHEMA,
     AgreementRecord,
     BackendRecord,
     CandidateRecord,
+    ChainRecord,
     DataRecord,
     LatencyRecord,
     LossRecord,
     Manifest,
     MetricRecord,
+    PartRecord,
     SensitivityRecord,
     SourceRecord,
     range_record,
@@ -35,13 +41,18 @@ from edge_runtime.plan.manifest import (
 
 @dataclass(frozen=True)
 class Result:
-    """What a build came to: the float graph, the decision, and what was measured on the way."""
+    """What a build came to: the float graph, the decision, and what was measured on the way.
+
+    `cuts` are the tensors at which the model was cut, `split_latency` is that of the parts over the whole's.
+    """
 
     source: OnnxModel
     decision: Decision
     errors: Tuple[GroupError, ...]
     metric: Metric | None
     data_keys: Mapping[str, Any]
+    cuts: Tuple[str, ...] = ()
+    split_latency: LatencyRatio | None = None
 
 
 def manifest_of(job: Job, made: Made, result: Result, version: int) -> Manifest:
@@ -49,6 +60,7 @@ def manifest_of(job: Job, made: Made, result: Result, version: int) -> Manifest:
     decision, backend = result.decision, job.backend
     candidate, signature = made.candidate, made.signature
     return Manifest(
+        schema_version=CHAIN_SCHEMA if result.cuts else SCHEMA,
         name=job.recipe.name,
         version=version,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -56,7 +68,7 @@ def manifest_of(job: Job, made: Made, result: Result, version: int) -> Manifest:
         build_key=job.key,
         precision=candidate.precision,
         forced=decision.is_forced,
-        plan=made.plan.record,
+        plan=made.parts[0].files.record,
         source=SourceRecord(source=job.onnx_path.name, digest=result.source.digest, files=dict(result.source.files)),
         data=DataRecord(**result.data_keys, table_sha256=_table_sha256(candidate.table)),
         backend=BackendRecord(
@@ -72,6 +84,29 @@ def manifest_of(job: Job, made: Made, result: Result, version: int) -> Manifest:
         reason=decision.reason,
         notes=list(job.progress.notes),
         sensitivity=sensitivity_records(result.errors),
+        chain=_chain_record(made, result) if result.cuts else None,
+    )
+
+
+def _chain_record(made: Made, result: Result) -> ChainRecord:
+    latency = result.split_latency
+    return ChainRecord(
+        split=list(result.cuts),
+        parts=[_part_record(part) for part in made.parts],
+        latency=None
+        if latency is None
+        else LatencyRecord(against="the whole", ratio=latency.ratio, low=latency.low, high=latency.high),
+    )
+
+
+def _part_record(part: PlanPart) -> PartRecord:
+    signature = part.signature
+    return PartRecord(
+        plan=part.files.record,
+        inputs=[tensor_record(spec) for spec in signature.inputs],
+        outputs=[tensor_record(spec) for spec in signature.outputs],
+        profile={name: range_record(limits) for name, limits in signature.profile.items()},
+        nodes=list(part.nodes),
     )
 
 

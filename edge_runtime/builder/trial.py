@@ -74,7 +74,7 @@ class Trial:
             score = scorer.result()
             lost = 0.0 if math.isfinite(score.value) else math.inf
             quality = Quality(score, Loss(lost, lost, lost, score.n), agreement)
-        return Tried(candidate, self.maker.make(candidate).plan.nbytes, quality=quality, is_reference=True)
+        return Tried(candidate, self.maker.make(candidate).nbytes, quality=quality, is_reference=True)
 
     def run(self, candidate: Candidate, is_optional: bool) -> Tried:
         """Tries one candidate.
@@ -84,7 +84,7 @@ class Trial:
         """
         try:
             made = self.maker.make(candidate)
-            tried = Tried(candidate, made.plan.nbytes)
+            tried = Tried(candidate, made.nbytes)
             if candidate.precision == "int8":
                 tried = self._weighed(tried, made.graph)
             return self._measured(made, tried)
@@ -104,10 +104,18 @@ class Trial:
     def latency(self, wider: Candidate, narrower: Candidate, budget_s: float) -> LatencyRatio:
         """The latency of one candidate over another's, both timed in one run on the same feeds."""
         self._reference.progress.stage(f"timing {narrower.name} against {wider.name}")
+        return self._ratio(self.maker.make(wider), self.maker.make(narrower), budget_s)
+
+    def split_latency(self, candidate: Candidate, budget_s: float) -> LatencyRatio:
+        """The latency of a candidate in parts over that of its plan uncut, both timed in one run on the same feeds."""
+        self._reference.progress.stage(f"timing {candidate.name} in parts against the whole")
+        return self._ratio(self.maker.make_whole(candidate), self.maker.make(candidate), budget_s)
+
+    def _ratio(self, first: Made, second: Made, budget_s: float) -> LatencyRatio:
         with contextlib.ExitStack() as stack:
             calls = []
-            for candidate in (wider, narrower):
-                engine = stack.enter_context(self.maker.opened(self.maker.make(candidate)))
+            for made in (first, second):
+                engine = stack.enter_context(self.maker.opened(made))
                 calls.append(call_of(engine, typed(self._reference.feeds, engine.signature)))
             return interleaved(*calls, options=TimingOptions(budget_s=budget_s)).ratios[1]
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from edge_runtime.builder.recipe import Recipe
 
 _METRIC_NAMES = "|".join(METRICS)
+_SPLIT = ModelTable.model_fields["split"].description
 _ALGORITHM_NAMES = "|".join(CALIBRATIONS)
 
 
@@ -42,6 +43,7 @@ def command(
         PrecisionTable, "policy", "--precision", metavar="|".join(PRECISIONS), callback=one_of(PRECISIONS)
     ),
     max_batch: Optional[int] = flag(ModelTable, "max_batch", "--max-batch", minimum=1),
+    split: List[str] = typer.Option([], "--split", metavar="TENSOR", help=_SPLIT),
     shape: List[str] = typer.Option(
         [],
         "--shape",
@@ -82,7 +84,7 @@ def command(
 
     configure_logging()
     tables: Dict[str, Any] = {
-        "model": given(name=name, max_batch=max_batch),
+        "model": given(name=name, max_batch=max_batch, split=split or None),
         "input": shape_tables(shape),
         "calibration": given(data=data_path(calibration), algorithm=algorithm, table=absolute(table)),
         "held_out": given(data=data_path(held_out)),
@@ -125,6 +127,6 @@ def _print(built: BuiltPlan, explain: bool, output: Output) -> None:
     for note in manifest.notes if built.is_reused and not explain else ():
         output.say(note)
     done = "unchanged, re-used" if built.is_reused else "published"
-    output.say(f"{done}: {built.folder} ({manifest.precision}, {manifest.plan.total_nbytes:,} bytes)")
+    output.say(f"{done}: {built.folder} ({manifest.precision}, {manifest.total_nbytes:,} bytes)")
     if manifest.reason:
         output.say(f"chosen {manifest.reason}")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edge_runtime.calibration.report import CalibrationReport
     from edge_runtime.calibration.table import CalibrationTable
     from edge_runtime.graph.model import OnnxModel
-    from edge_runtime.plan.manifest import TargetRecord
+    from edge_runtime.plan.manifest import ChainRecord, TargetRecord, TensorRecord
     from edge_runtime.plan.store import StoredPlan
     from edge_runtime.tensors import TensorSpec
 
@@ -110,6 +110,26 @@ def _target_rows(target: Optional[TargetRecord]) -> List[List[str]]:
     return [[name, str(value)] for name, value in facts.items() if value not in (None, "")]
 
 
+def _chain_rows(chain: Optional[ChainRecord]) -> List[List[str]]:
+    """The parts of a plan that is split, and what goes from one to another."""
+    if chain is None:
+        return []
+    latency = chain.latency
+    cost = "latency against the whole not measured"
+    if latency is not None:
+        cost = f"latency {latency.ratio:.2f} ({latency.low:.2f}-{latency.high:.2f}) of the whole's"
+    rows = [["split at", f"{', '.join(chain.split)}; {cost}"]]
+    made: Dict[str, TensorRecord] = {}
+    for number, part in enumerate(chain.parts, 1):
+        rows.append([f"part {number}", f"{part.plan.file} ({part.plan.total_nbytes:,} bytes)"])
+        for record in part.inputs:
+            if record.name in made:
+                limits = part.signature.profile[record.name]
+                rows.append([f"part {number} takes", f"{record.name} {record.dtype.value} {limits}"])
+        made.update((record.name, record) for record in part.outputs)
+    return rows
+
+
 def _show_plan(stored: StoredPlan, output: Output) -> None:
     """A plan; its bytes are checked against the manifest on the way."""
     stored.read_plan()
@@ -122,7 +142,8 @@ def _show_plan(stored: StoredPlan, output: Output) -> None:
         return
     signature = manifest.signature
     rows: List[List[str]] = [
-        ["plan", f"{stored.plan_path} ({manifest.plan.total_nbytes:,} bytes, digest ok)"],
+        ["plan", f"{stored.plan_path} ({manifest.total_nbytes:,} bytes, digest ok)"],
+        *_chain_rows(manifest.chain),
         ["precision", manifest.precision + (" (forced: it failed the gate)" if manifest.forced else "")],
         ["backend", f"{manifest.backend.name} {manifest.backend.version} on {manifest.backend.device}"],
         ["loads here", loads],

@@ -33,6 +33,17 @@ class Slot(Protocol):
         """Gives the memory back; idempotent."""
 
 
+class SegmentedSlot(Slot, Protocol):
+    """A slot of an engine of several segments, which can be run one by one, with other work in between."""
+
+    @property
+    def segment_count(self) -> int:
+        """How many segments a run has."""
+
+    def run_segment(self, index: int) -> Dict[str, Array] | None:
+        """Runs one segment, from 0 on in order; the last one gives what `run` does, those before it None."""
+
+
 @dataclass(frozen=True)
 class EngineInfo:
     """What an engine is: said in metadata, metrics, health and reports.
@@ -56,9 +67,22 @@ class EngineInfo:
 
 
 class Engine:
-    """A loaded plan. Any thread may call `infer`; as many run at once as there are slots."""
+    """A loaded plan. Any thread may call `infer`; as many run at once as there are slots.
 
-    def __init__(self, info: EngineInfo, signature: Signature, make_slot: Callable[[], Slot], slots: int) -> None:
+    `segment_count` is how many dispatch units a run is: above 1, every slot is a `SegmentedSlot`.
+    """
+
+    def __init__(
+        self,
+        info: EngineInfo,
+        signature: Signature,
+        make_slot: Callable[[], Slot],
+        slots: int,
+        make_slot_over: Callable[[Mapping[str, Array]], Slot] | None = None,
+        segment_count: int = 1,
+    ) -> None:
+        self._make_slot_over = make_slot_over
+        self.segment_count = segment_count
         self.info = info
         self.signature = signature
         self._slots: list[Slot] = []
@@ -77,6 +101,14 @@ class Engine:
     def slot_count(self) -> int:
         """How many runs can be under way at once."""
         return len(self._slots)
+
+    def slot_over(self, memory: Mapping[str, Array]) -> Slot | None:
+        """A slot beside the pool's over its user's memory, by tensor name; None where the backend can't have one.
+
+        The arrays are contiguous, of fixed shapes that pass the signature's checks, one for every input and output. The
+        caller closes the slot before the memory goes and before the engine is closed.
+        """
+        return None if self._make_slot_over is None else self._make_slot_over(memory)
 
     def infer(self, feeds: Feeds) -> Dict[str, Array]:
         """The outputs for one set of inputs, as arrays that the caller owns.
@@ -103,9 +135,8 @@ class Engine:
             self.signature.check_input(name, DType.from_numpy(value.dtype), value.shape)
         self.signature.check_shapes({name: value.shape for name, value in feeds.items()})
 
-    @contextlib.contextmanager
-    def slot(self) -> Iterator[Slot]:
-        """A slot for the length of the block; waits until one is free.
+    def acquire(self) -> Slot:
+        """A slot that is the caller's until `release`; waits until one is free.
 
         Raises:
             BackendError: the engine is closed.
@@ -116,10 +147,35 @@ class Engine:
         if slot is None or self._is_closing:
             self._idle.put(slot)
             raise self._closed()
+        return slot
+
+    def try_acquire(self) -> Slot | None:
+        """A slot that is the caller's until `release`, or None if none is free or the engine is closed."""
+        try:
+            slot = self._idle.get_nowait()
+        except queue.Empty:
+            return None
+        if self._is_closing:
+            self._idle.put(slot)
+            return None
+        return slot
+
+    def release(self, slot: Slot) -> None:
+        """Gives back a slot from `acquire`, once."""
+        self._idle.put(slot)
+
+    @contextlib.contextmanager
+    def slot(self) -> Iterator[Slot]:
+        """A slot for the length of the block; waits until one is free.
+
+        Raises:
+            BackendError: the engine is closed.
+        """
+        slot = self.acquire()
         try:
             yield slot
         finally:
-            self._idle.put(slot)
+            self.release(slot)
 
     def _closed(self) -> BackendError:
         return BackendError(f"engine {self.info.name!r} is closed; load the plan again")

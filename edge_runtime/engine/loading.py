@@ -6,9 +6,10 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Tuple
+from typing import Callable, List, Sequence, Tuple
 
 from edge_runtime.engine import onnxruntime
+from edge_runtime.engine.chain import ChainPart, PartMaker, chain_slot_maker, part_text
 from edge_runtime.engine.engine import Engine, EngineInfo, Slot
 from edge_runtime.engine.tensorrt import loading as tensorrt
 from edge_runtime.engine.tensorrt.memory_kind import AUTO
@@ -17,7 +18,7 @@ from edge_runtime.engine.tensorrt.trial_request import TrialRequest
 from edge_runtime.errors import ConfigError, PlanTargetError
 from edge_runtime.onnxruntime_api import SessionOptions
 from edge_runtime.plan.board import ONNXRUNTIME, tensorrt_version
-from edge_runtime.plan.contents import PlanFiles
+from edge_runtime.plan.contents import PlanFiles, PlanPart
 from edge_runtime.plan.manifest import Manifest, TargetRecord
 from edge_runtime.plan.plugins import plugin_libraries
 from edge_runtime.plan.store import StoredPlan, open_plan
@@ -73,13 +74,27 @@ def load(plan: str | os.PathLike[str] | StoredPlan, options: EngineOptions | Non
         logger.warning("%s", warning)
     info, signature = engine_info(manifest), manifest.signature
     if is_portable:
-        return engine_from_files(stored.open_files(), info, signature, chosen)
+        return engine_from_parts(stored.open_parts(), info, signature, chosen)
     what, root = f"model {info.name!r}", tensorrt.engines_root(stored)
     settings = tensorrt_options(info, chosen, manifest.target, root)
-    trial = TrialRequest(stored.plan_path, manifest.plan, signature, settings, what)
-    tensorrt.try_out_once(trial, root, tensorrt.board_key(settings))
-    make_slot = tensorrt.slot_maker(stored.open_files(), signature, settings, what)  # a child and this hold it in turn
+    for trial in trial_requests(stored, settings, what):
+        tensorrt.try_out_once(trial, root, tensorrt.board_key(settings))
+    parts = stored.open_parts()  # now, for a child and this hold them in turn
+    if len(parts) > 1:
+        return _chained(tensorrt.part_makers(parts, settings, what), parts, (info, signature), chosen)
+    make_slot = tensorrt.slot_maker(parts[0].files, signature, settings, what)
     return _warmed(info, signature, make_slot, chosen)
+
+
+def trial_requests(stored: StoredPlan, settings: TensorRTOptions, what: str) -> List[TrialRequest]:
+    """What has to be tried out before a stored plan is loaded: it, or each plan of its chain."""
+    manifest = stored.manifest
+    if manifest.chain is None:
+        return [TrialRequest(stored.plan_path, manifest.plan, manifest.signature, settings, what)]
+    return [
+        TrialRequest(path, part.plan, part.signature, settings, part_text(what, number, len(stored.plan_paths)))
+        for number, (path, part) in enumerate(zip(stored.plan_paths, manifest.chain.parts))
+    ]
 
 
 def engine_info(manifest: Manifest) -> EngineInfo:
@@ -132,8 +147,48 @@ def engine_from_files(
     return _warmed(info, signature, make_slot, options)
 
 
-def _warmed(info: EngineInfo, signature: Signature, make_slot: Callable[[], Slot], options: EngineOptions) -> Engine:
-    engine = Engine(info, signature, make_slot, options.slots)
+def engine_from_parts(
+    parts: Sequence[PlanPart], info: EngineInfo, signature: Signature, options: EngineOptions, root: Path | None = None
+) -> Engine:
+    """An engine over a plan, or over the plans of a chain, `signature` being the whole's; else as `engine_from_files`.
+
+    A chain has one segment a part, and no slots over its user's memory.
+
+    Raises:
+        PlanCorruptError: the weights aren't what they should be.
+        BackendError: the engine library refused a plan.
+    """
+    if len(parts) == 1:
+        return engine_from_files(parts[0].files, info, signature, options, root)
+    what = f"model {info.name!r}"
+    if info.library in LIBRARIES:
+        found: Sequence[PartMaker] = tensorrt.part_makers(parts, tensorrt_options(info, options, root=root), what)
+        return _chained(found, parts, (info, signature), options)
+    settings = SessionOptions(intra_op_threads=options.resolved_threads)
+    makers = [
+        onnxruntime.slot_maker(part.files, part.signature, settings, part_text(what, number, len(parts)))
+        for number, part in enumerate(parts)
+    ]
+    return _chained(makers, parts, (info, signature), options)
+
+
+def _chained(
+    makers: Sequence[PartMaker],
+    parts: Sequence[PlanPart],
+    whole: Tuple[EngineInfo, Signature],
+    options: EngineOptions,
+) -> Engine:
+    info, signature = whole
+    chain = [ChainPart(maker, part.signature) for maker, part in zip(makers, parts)]
+    make_slot = chain_slot_maker(chain, signature, f"model {info.name!r}")
+    return _warmed(info, signature, make_slot, options, len(parts))
+
+
+def _warmed(
+    info: EngineInfo, signature: Signature, make_slot: Callable[[], Slot], options: EngineOptions, segments: int = 1
+) -> Engine:
+    over = make_slot.over if isinstance(make_slot, onnxruntime.SlotMaker) else None
+    engine = Engine(info, signature, make_slot, options.slots, over, segments)
     try:
         engine.warm_up(options.warm_up_runs)
     except BaseException:

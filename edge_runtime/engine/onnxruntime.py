@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Callable, Dict, Tuple
+from typing import Any, Dict, List, Mapping, Tuple
 
 import numpy as np
 import numpy.typing as npt
 
+from edge_runtime.engine.chain import Links
 from edge_runtime.engine.weights import read_weights
-from edge_runtime.errors import BackendError
+from edge_runtime.errors import BackendError, InvalidRequestError
 from edge_runtime.onnxruntime_api import SessionOptions, load_session, translated
 from edge_runtime.plan.contents import PlanFiles
-from edge_runtime.tensors import Shape, Signature, TensorSpec, element_count
+from edge_runtime.tensors import DType, Shape, Signature, TensorSpec, element_count
 
 Array = npt.NDArray[Any]
 ShapeKey = Tuple[Shape, ...]
 
 _MAX_LEARNT_SHAPES = 256
+_SMALL_NBYTES = 4096
+_PLAIN_VALUES = (DType.FP16, DType.FP32, DType.FP64, DType.UINT8, DType.INT8)
 
 
-def slot_maker(
-    plan: PlanFiles, signature: Signature, options: SessionOptions, what: str
-) -> Callable[[], OnnxRuntimeSlot]:
+def slot_maker(plan: PlanFiles, signature: Signature, options: SessionOptions, what: str) -> SlotMaker:
     """A maker of slots that share one session over the plan of `what`.
 
     Raises:
@@ -34,7 +35,34 @@ def slot_maker(
     expected = [spec.name for spec in (*signature.inputs, *signature.outputs)]
     if found != expected:
         raise BackendError(f"{what}: expected inputs and outputs {expected}, got {found}; build it again")
-    return lambda: OnnxRuntimeSlot(session, signature, what)
+    return SlotMaker(session, signature, what)
+
+
+class SlotMaker:
+    """Makes slots that share a session: called for one with memory of its own, or `over` its user's memory."""
+
+    def __init__(self, session: Any, signature: Signature, what: str) -> None:
+        self._session = session
+        self._signature = signature
+        self._what = what
+
+    def __call__(self) -> OnnxRuntimeSlot:
+        """A slot with memory of its own."""
+        return OnnxRuntimeSlot(self._session, self._signature, self._what)
+
+    def can_share(self, name: str) -> bool:  # noqa: ARG002  (of a protocol)
+        """Whether a tensor can lie in memory that slots of other sessions use too: each can."""
+        return True
+
+    def linked(self, links: Links) -> OnnxRuntimeSlot:
+        """A slot of one part of a chain: what it makes for later parts lies where they read it."""
+        specs = {spec.name: spec for spec in self._signature.outputs}
+        lends = {name: _allocated(specs[name], shape, self._what) for name, shape in links.lends.items()}
+        return OnnxRuntimeSlot(self._session, self._signature, self._what, {**links.lent, **lends})
+
+    def over(self, memory: Mapping[str, Array]) -> OnnxRuntimeSlotOver:
+        """A slot over memory that the caller keeps until the slot is closed; see `Engine.slot_over`."""
+        return OnnxRuntimeSlotOver(self._session, self._signature, memory, self._what)
 
 
 class OnnxRuntimeSlot:
@@ -44,13 +72,19 @@ class OnnxRuntimeSlot:
     into the slot. A model whose output shapes depend on its data is left to allocate every time.
     """
 
-    def __init__(self, session: Any, signature: Signature, what: str) -> None:
+    def __init__(
+        self, session: Any, signature: Signature, what: str, shared: Mapping[str, Array] | None = None
+    ) -> None:
         self._session = session
         self._signature = signature
         self._what = what
         self._binding = session.io_binding()
+        self._shared = dict(shared or {})
         self._memory = {
-            spec.name: _allocated(spec, signature.profile[spec.name].maximum, what) for spec in signature.inputs
+            spec.name: self._shared[spec.name]
+            if spec.name in self._shared
+            else _allocated(spec, signature.profile[spec.name].maximum, what)
+            for spec in signature.inputs
         }
         self._computed = [spec for spec in signature.outputs if spec.name not in self._memory]
         self._shapes: Dict[str, Shape] = {}
@@ -63,6 +97,10 @@ class OnnxRuntimeSlot:
         """A writable view of this slot's memory for an input; `shape` lies inside the profile."""
         self._shapes[name] = shape
         return self._memory[name][: element_count(shape)].reshape(shape)
+
+    def memory_of(self, name: str) -> Array:
+        """The whole of the memory in which an input, or an output that is shared, lies."""
+        return self._shared[name] if name in self._shared else self._memory[name]
 
     def run(self) -> Dict[str, Array]:
         """Runs what is bound; outputs hold until the next run.
@@ -93,6 +131,7 @@ class OnnxRuntimeSlot:
         self._binding = None
         self._session = None
         self._memory.clear()
+        self._shared.clear()
         self._outputs = {}
 
     def _run_allocating(self, key: ShapeKey) -> Dict[str, Array]:
@@ -104,11 +143,29 @@ class OnnxRuntimeSlot:
         with translated(f"{self._what}: the run failed"):
             self._session.run_with_iobinding(self._binding)
             values = [value.numpy() for value in self._binding.get_outputs()]
-        outputs = {**{spec.name: value for spec, value in zip(self._computed, values)}, **self._passed_on()}
+        made = {spec.name: self._placed(spec.name, value) for spec, value in zip(self._computed, values)}
+        outputs = {**made, **self._passed_on()}
         if len(self._learnt) >= _MAX_LEARNT_SHAPES:
             self._learnt.clear()
         self._learnt[key] = {name: value.shape for name, value in outputs.items()}
         return outputs
+
+    def _placed(self, name: str, value: Array) -> Array:
+        """An output where slots of other sessions read it, if it is shared."""
+        if name not in self._shared:
+            return value
+        view = self._in_shared(name, value.shape)
+        np.copyto(view, value)
+        return view
+
+    def _in_shared(self, name: str, shape: Shape) -> Array:
+        memory = self._shared[name]
+        if memory.size < element_count(shape):
+            raise BackendError(
+                f"{self._what}: tensor {name!r} of shape {list(shape)} is larger than at the largest inputs; "
+                "build it again, cut elsewhere"
+            )
+        return memory[: element_count(shape)].reshape(shape)
 
     def _bind_inputs(self) -> None:
         self._binding.clear_binding_inputs()
@@ -132,10 +189,110 @@ class OnnxRuntimeSlot:
 
     def _fitting(self, spec: TensorSpec, shape: Shape) -> Array:
         """A view of `shape`, on the memory that the output has if that is large enough."""
+        if spec.name in self._shared:
+            return self._in_shared(spec.name, shape)
         memory = self._outputs[spec.name].base if spec.name in self._outputs else None
         if memory is None or memory.size < element_count(shape):
             memory = _allocated(spec, shape, self._what)
         return memory[: element_count(shape)].reshape(shape)
+
+
+class OnnxRuntimeSlotOver:
+    """A slot whose inputs and outputs lie in its user's memory, bound once.
+
+    Someone else may write into that memory during a run. So only large inputs of plain values are read where they lie;
+    small ones, and those that may be indices or sizes, are copied before the run, after which they don't change.
+    """
+
+    def __init__(self, session: Any, signature: Signature, memory: Mapping[str, Array], what: str) -> None:
+        self._session = session
+        self._signature = signature
+        self._what = what
+        self._memory = dict(memory)
+        self._outputs = {spec.name: memory[spec.name] for spec in signature.outputs}
+        self._copies: List[Tuple[Array, Array]] = []
+        self._binding = session.io_binding()
+        for spec in signature.inputs:
+            bound = self._bound_input(spec, memory[spec.name])
+            self._binding.bind_input(spec.name, "cpu", 0, spec.dtype.numpy.type, bound.shape, bound.ctypes.data)
+        self._bind_outputs()
+
+    def bind(self, name: str, shape: Shape) -> Array:
+        """The memory of an input, which has just the one shape.
+
+        Raises:
+            InvalidRequestError: it is another one.
+        """
+        memory = self._memory[name]
+        if memory.shape != shape:
+            raise InvalidRequestError(f"input {name!r}: expected shape {list(memory.shape)}, got {list(shape)}")
+        return memory
+
+    def run(self) -> Dict[str, Array]:
+        """Runs what lies in the memory; the outputs are the memory's own arrays.
+
+        Raises:
+            BackendError: ONNX Runtime failed; its text is in the message.
+            InvalidRequestError: the outputs' shapes depend on the data, and now aren't those of the memory.
+        """
+        for private, given in self._copies:
+            if private.dtype == np.bool_:
+                np.not_equal(given.view(np.uint8), 0, out=private)
+            else:
+                np.copyto(private, given)
+        try:
+            with translated(f"{self._what}: the run failed"):
+                self._session.run_with_iobinding(self._binding)
+        except BackendError:
+            self._check_output_shapes()
+            raise
+        return self._outputs
+
+    def close(self) -> None:
+        """Lets the memory go."""
+        self._binding = None
+        self._session = None
+        self._memory.clear()
+        self._outputs = {}
+        self._copies.clear()
+
+    def _computed(self) -> List[TensorSpec]:
+        """The outputs that aren't inputs: ONNX Runtime doesn't write those that are bound."""
+        names = {spec.name for spec in self._signature.inputs}
+        return [spec for spec in self._signature.outputs if spec.name not in names]
+
+    def _bound_input(self, spec: TensorSpec, given: Array) -> Array:
+        """What ONNX Runtime reads for an input: the memory itself where its values may change during a run."""
+        if spec.dtype in _PLAIN_VALUES and given.nbytes >= _SMALL_NBYTES:
+            return given
+        private = np.zeros(given.shape, spec.dtype.numpy)
+        self._copies.append((private, given))
+        return private
+
+    def _bind_outputs(self) -> None:
+        self._binding.clear_binding_outputs()
+        for spec in self._computed():
+            output = self._memory[spec.name]
+            self._binding.bind_output(spec.name, "cpu", 0, spec.dtype.numpy.type, output.shape, output.ctypes.data)
+
+    def _check_output_shapes(self) -> None:
+        """Raises InvalidRequestError if a run fails only for want of memory of the right shapes."""
+        self._binding.clear_binding_outputs()
+        for spec in self._computed():
+            self._binding.bind_output(spec.name, "cpu")
+        try:
+            with translated(f"{self._what}: the run failed"):
+                self._session.run_with_iobinding(self._binding)
+                found = [tuple(value.shape()) for value in self._binding.get_outputs()]
+        finally:
+            self._bind_outputs()
+        for spec, shape in zip(self._computed(), found):
+            expected = self._memory[spec.name].shape
+            if shape != expected:
+                raise InvalidRequestError(
+                    f"output {spec.name!r} has shape {list(shape)} for these inputs, not {list(expected)}: shapes that "
+                    "depend on the data don't fit shared memory; send the request over HTTP or gRPC"
+                )
 
 
 def _allocated(spec: TensorSpec, shape: Shape, what: str) -> Array:

@@ -25,7 +25,7 @@ from edge_runtime.graph.check import (
 from edge_runtime.graph.folding import forget_claims
 from edge_runtime.graph.inference import check_convolutions, contradiction, element_name, refresh_outputs
 from edge_runtime.graph.source import Files, digest_of, parsed, read_source, source_digest
-from edge_runtime.graph.weights import DTYPES, files_of, is_large, serialized
+from edge_runtime.graph.weights import DTYPES, MODEL_FILE, files_of, is_large, serialized
 from edge_runtime.tensors import DYNAMIC, DType, TensorSpec
 
 __all__ = ["OnnxModel", "load_model", "model_from_bytes", "source_digest"]
@@ -106,7 +106,7 @@ class OnnxModel:
             raise UnsupportedModelError(f"{self.name}: over 2 GiB with its weights, which one ONNX file can't hold")
         return data
 
-    def to_files(self) -> Dict[str, Union[bytes, Iterable[bytes]]]:
+    def to_files(self, file: str = MODEL_FILE) -> Dict[str, Union[bytes, Iterable[bytes]]]:
         """The model as files by name: `model.onnx` and, where that would be over 2 GiB, `model.onnx.data` beside it.
 
         The second is in chunks, which are made from this model's memory anew each time that they are iterated.
@@ -114,7 +114,7 @@ class OnnxModel:
         Raises:
             UnsupportedModelError: it is over 2 GiB without the weights of its main graph.
         """
-        return files_of(self.proto, self.name)
+        return files_of(self.proto, self.name, file)
 
     def copied_proto(self) -> onnx.ModelProto:
         """A message to change."""

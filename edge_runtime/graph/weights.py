@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, Iterator, List, Tuple, Union
 
@@ -23,6 +24,7 @@ from edge_runtime.tensors import DType, Shape, element_count
 
 MODEL_FILE = "model.onnx"
 WEIGHTS_FILE = "model.onnx.data"
+_WEIGHTS_FILES = re.compile(r"model(\.[1-9][0-9]*)?\.onnx\.data")
 
 DTYPES: Dict[int, DType] = {
     onnx.TensorProto.BOOL: DType.BOOL,
@@ -81,26 +83,26 @@ def serialized(proto: onnx.ModelProto) -> bytes | None:
     return data if len(data) <= LIMIT_NBYTES else None
 
 
-def files_of(proto: onnx.ModelProto, name: str) -> Dict[str, Union[bytes, Iterable[bytes]]]:
-    """A model as `model.onnx`, or if that is over 2 GiB as a small one and the chunks of `model.onnx.data`.
+def files_of(proto: onnx.ModelProto, name: str, file: str = MODEL_FILE) -> Dict[str, Union[bytes, Iterable[bytes]]]:
+    """A model as a `file`, or if that is over 2 GiB as a small one and the chunks of a second file, `.data` after it.
 
     Raises:
         UnsupportedModelError: it is over 2 GiB without the weights that can lie apart.
     """
     data = serialized(proto)
     if data is not None:
-        return {MODEL_FILE: data}
+        return {file: data}
     small = without_weights(proto)
     chunks = WeightChunks()
     for tensor, original in zip(small.graph.initializer, proto.graph.initializer):
         if is_large(original) and original.data_type in DTYPES:
-            refer(tensor, WEIGHTS_FILE, chunks.append(original), _nbytes(original))
+            refer(tensor, f"{file}.data", chunks.append(original), _nbytes(original))
         elif is_large(original):
             tensor.CopyFrom(original)
     data = serialized(small)
     if data is None:
         raise UnsupportedModelError(f"{name}: over 2 GiB besides its weights, which one ONNX file can't hold")
-    return {MODEL_FILE: data, WEIGHTS_FILE: chunks}
+    return {file: data, f"{file}.data": chunks}
 
 
 class WeightChunks:
@@ -137,7 +139,7 @@ class Weight:
 
 
 def weights_apart(data: bytes, name: str) -> Tuple[Weight, ...]:
-    """The tensors of the model in `data` whose values lie in `WEIGHTS_FILE`.
+    """The tensors of the model in `data` whose values lie in its file of weights.
 
     Raises:
         ModelError: it isn't a model, or refers to its weights in another way than `files_of` writes.
@@ -152,7 +154,7 @@ def weights_apart(data: bytes, name: str) -> Tuple[Weight, ...]:
 def _weight(tensor: onnx.TensorProto, name: str) -> Weight:
     location = location_of(tensor, name)
     offset, nbytes = slice_of(tensor, name)
-    if location != WEIGHTS_FILE or tensor.data_type not in DTYPES or offset % _PAGE_NBYTES:
+    if not _WEIGHTS_FILES.fullmatch(location) or tensor.data_type not in DTYPES or offset % _PAGE_NBYTES:
         raise ModelError(
             f"{name}: tensor {tensor.name!r} of data type {tensor.data_type} lies in {location!r} at byte {offset}; "
             f"expected a page of {WEIGHTS_FILE!r}; build it again"

@@ -9,11 +9,12 @@ import stat
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, Iterable, Iterator, Mapping
+from typing import Any, BinaryIO, Dict, Iterable, Iterator, Mapping, Tuple
 
 from edge_runtime.errors import PlanCorruptError
 from edge_runtime.plan.files import Content
 from edge_runtime.plan.manifest import FileRecord, PlanRecord
+from edge_runtime.tensors import Signature
 
 _CHUNK_NBYTES = 1 << 20
 
@@ -49,6 +50,24 @@ class PlanFiles:
         """Names, sizes and digests of the files: equal records mean equal plans."""
         model, *weights = [_record(file, content) for file, content in self.contents.items()]
         return PlanRecord(**model, weights=FileRecord(**weights[0]) if weights else None)
+
+
+@dataclass(frozen=True)
+class PlanPart:
+    """One plan of a chain: its files, and what it takes and gives; a model that isn't split has one.
+
+    `nodes` are the names of the ONNX nodes that a TensorRT plan was built of.
+    """
+
+    files: PlanFiles
+    signature: Signature
+    nodes: Tuple[str, ...] = ()
+
+
+def part_file(file: str, number: int) -> str:
+    """What the file of a part is called, counted from 0, where that of the first is `file`: `model.1.onnx`."""
+    name, _, kind = file.partition(".")
+    return f"{name}.{number}.{kind}" if number else file
 
 
 def _nbytes(content: Content) -> int:

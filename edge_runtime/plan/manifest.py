@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
@@ -11,6 +11,7 @@ from edge_runtime.errors import ConfigError, PlanCorruptError, PlanTargetError
 from edge_runtime.tensors import DType, ShapeRange, Signature, TensorSpec
 
 SCHEMA = 1
+CHAIN_SCHEMA = 2  # of plans in parts, of which a program that knows only the first schema would run but the first
 
 
 class Record(BaseModel):
@@ -178,8 +179,37 @@ class SensitivityRecord(Record):
     macs: float
 
 
+class PartRecord(Record):
+    """One plan of a chain: its files, what it takes and gives, and the names of the ONNX nodes that it was built of.
+
+    The nodes are those of TensorRT's plans, in their order.
+    """
+
+    plan: PlanRecord
+    inputs: List[TensorRecord]
+    outputs: List[TensorRecord]
+    profile: Dict[str, RangeRecord]
+    nodes: List[str] = []
+
+    @property
+    def signature(self) -> Signature:
+        """Inputs, outputs and profile as the rest of the program uses them."""
+        return _signature(self.inputs, self.outputs, self.profile)
+
+
+class ChainRecord(Record):
+    """The plans that run one after the other in place of one, and the tensors at which the model was cut.
+
+    `latency` is the chain's over that of the plan uncut; None: not measured.
+    """
+
+    split: List[str]
+    parts: List[PartRecord] = Field(min_length=2)
+    latency: Optional[LatencyRecord] = None
+
+
 class Manifest(Record):
-    """All of `manifest.json`."""
+    """All of `manifest.json`. `plan` is the first one of a `chain`, where there is one."""
 
     schema_version: StrictInt = Field(SCHEMA, alias="schema")
     name: str
@@ -203,15 +233,32 @@ class Manifest(Record):
     reason: str = ""
     notes: List[str] = []
     sensitivity: List[SensitivityRecord] = []
+    chain: Optional[ChainRecord] = None
 
     @property
     def signature(self) -> Signature:
         """Inputs, outputs and profile as the rest of the program uses them."""
-        return Signature(
-            tuple(_spec(record) for record in self.inputs),
-            tuple(_spec(record) for record in self.outputs),
-            {name: ShapeRange(row.minimum, row.optimum, row.maximum) for name, row in self.profile.items()},
-        )
+        return _signature(self.inputs, self.outputs, self.profile)
+
+    @property
+    def plans(self) -> Tuple[PlanRecord, ...]:
+        """The plan, or those of the chain in their order."""
+        return (self.plan,) if self.chain is None else tuple(part.plan for part in self.chain.parts)
+
+    @property
+    def total_nbytes(self) -> int:
+        """The size of all plans in all their files."""
+        return sum(plan.total_nbytes for plan in self.plans)
+
+
+def _signature(
+    inputs: Sequence[TensorRecord], outputs: Sequence[TensorRecord], profile: Dict[str, RangeRecord]
+) -> Signature:
+    return Signature(
+        tuple(_spec(record) for record in inputs),
+        tuple(_spec(record) for record in outputs),
+        {name: ShapeRange(row.minimum, row.optimum, row.maximum) for name, row in profile.items()},
+    )
 
 
 def _spec(record: TensorRecord) -> TensorSpec:
@@ -247,13 +294,16 @@ def manifest_from_text(text: str, source: str) -> Manifest:
     if not isinstance(content, dict):
         raise PlanCorruptError(f"{source}: expected a JSON object; build the plan again")
     schema = content.get("schema")
-    if isinstance(schema, (int, float)) and schema > SCHEMA:
+    if isinstance(schema, (int, float)) and schema > CHAIN_SCHEMA:
         raise PlanTargetError(
-            f"{source}: expected schema {SCHEMA} or older, got {schema}; upgrade edge_runtime or build the plan again"
+            f"{source}: expected schema {CHAIN_SCHEMA} or older, got {schema}; "
+            "upgrade edge_runtime or build the plan again"
         )
     try:
         manifest = Manifest.model_validate(content)
-        _check_signature(manifest)
+        _check_signature(manifest.signature)
+        if manifest.chain is not None:
+            _check_chain(manifest, manifest.chain)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
@@ -263,8 +313,7 @@ def manifest_from_text(text: str, source: str) -> Manifest:
     return manifest
 
 
-def _check_signature(manifest: Manifest) -> None:
-    signature = manifest.signature
+def _check_signature(signature: Signature) -> None:
     names = {spec.name for spec in signature.inputs}
     if not names or not signature.outputs or names != set(signature.profile):
         raise ConfigError(
@@ -273,3 +322,29 @@ def _check_signature(manifest: Manifest) -> None:
     for spec in signature.inputs:
         if signature.profile[spec.name].spec_shape != spec.shape:
             raise ConfigError(f"input {spec.name!r} of shape {list(spec.shape)} has {signature.profile[spec.name]}")
+
+
+def _check_chain(manifest: Manifest, chain: ChainRecord) -> None:
+    """Raises ConfigError unless each part takes what the model takes or an earlier part gives."""
+    files = [file.file for plan in manifest.plans for file in (plan, plan.weights) if file is not None]
+    if chain.parts[0].plan != manifest.plan or len(files) != len(set(files)):
+        raise ConfigError(f"chain of {files}: expected a file of its own for each part, the plan's first")
+    known = {spec.name: spec for spec in manifest.signature.inputs}
+    made: Dict[str, TensorSpec] = {}
+    for number, part in enumerate(chain.parts, 1):
+        signature = part.signature
+        _check_signature(signature)
+        for spec in signature.inputs:
+            _check_same(spec, known.get(spec.name), f"chain: input {spec.name!r} of part {number}")
+        made.update((spec.name, spec) for spec in signature.outputs)
+        known = {**made, **known}
+    for spec in manifest.signature.outputs:
+        _check_same(spec, made.get(spec.name), f"chain: output {spec.name!r}")
+
+
+def _check_same(spec: TensorSpec, source: TensorSpec | None, what: str) -> None:
+    if source is None:
+        raise ConfigError(f"{what}: is made by no part before")
+    if (spec.dtype, len(spec.shape)) != (source.dtype, len(source.shape)):
+        expected, got = (f"{one.dtype.value} {list(one.shape)}" for one in (source, spec))
+        raise ConfigError(f"{what}: expected {expected}, got {got}")

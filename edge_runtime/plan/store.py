@@ -15,12 +15,12 @@ import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Mapping
+from typing import Callable, Dict, Iterator, List, Mapping, Tuple
 
 from edge_runtime.errors import PlanCorruptError, PlanError, PlanNotFoundError, nearest
-from edge_runtime.plan.contents import PlanFiles, StoredFile, opened
+from edge_runtime.plan.contents import PlanFiles, PlanPart, StoredFile, opened
 from edge_runtime.plan.files import Content, make_folder, obstacle, sync_folder, write_atomically, write_synced
-from edge_runtime.plan.manifest import Manifest, manifest_from_text, manifest_text
+from edge_runtime.plan.manifest import Manifest, PlanRecord, manifest_from_text, manifest_text
 from edge_runtime.plan.names import MODEL_NAME, check_model_name
 
 logger = logging.getLogger(__name__)
@@ -40,8 +40,13 @@ class StoredPlan:
 
     @property
     def plan_path(self) -> Path:
-        """The plan file."""
+        """The plan file, the first one's of a chain."""
         return self.folder / self.manifest.plan.file
+
+    @property
+    def plan_paths(self) -> Tuple[Path, ...]:
+        """The plan file, or those of all plans of a chain in their order."""
+        return tuple(self.folder / plan.file for plan in self.manifest.plans)
 
     def open_files(self) -> PlanFiles:
         """The plan's files: its ONNX read and verified, its weights verified each time that they are read through.
@@ -49,22 +54,47 @@ class StoredPlan:
         Raises:
             PlanCorruptError: a file is missing, or its size or digest differs; for the weights, while they are read.
         """
-        record = self.manifest.plan
-        contents: Dict[str, Content] = {record.file: StoredFile(self.plan_path, record).read()}
+        return self._opened(self.manifest.plan)
+
+    def _opened(self, record: PlanRecord) -> PlanFiles:
+        contents: Dict[str, Content] = {record.file: StoredFile(self.folder / record.file, record).read()}
         if record.weights is not None:
             contents[record.weights.file] = StoredFile(self.folder / record.weights.file, record.weights)
         return PlanFiles(contents)
 
+    def open_parts(self) -> Tuple[PlanPart, ...]:
+        """The plan, or those of a chain, every file of which was read and verified before this returns.
+
+        Raises:
+            PlanCorruptError: a file is missing, or its size or digest differs; for the weights of a plan that is no
+                chain, while they are read.
+        """
+        manifest = self.manifest
+        if manifest.chain is None:
+            return (PlanPart(self.open_files(), manifest.signature),)
+        parts = tuple(
+            PlanPart(self._opened(part.plan), part.signature, tuple(part.nodes)) for part in manifest.chain.parts
+        )
+        for part in parts:
+            _read_through(part.files)
+        return parts
+
     def read_plan(self) -> bytes:
-        """The plan's ONNX, after all its files were read once and are what the manifest names.
+        """The plan's ONNX, or the first one's of a chain, after all files were read once and are what they should be.
 
         Raises:
             PlanCorruptError: a file is missing, or its size or digest differs.
         """
-        files = self.open_files()
-        for _ in files.weights or ():
-            pass
-        return files.model
+        parts = self.open_parts()
+        if self.manifest.chain is None:
+            _read_through(parts[0].files)
+        return parts[0].files.model
+
+
+def _read_through(files: PlanFiles) -> None:
+    """Reads the weights that lie apart, which verifies them."""
+    for _ in files.weights or ():
+        pass
 
 
 def open_plan(folder: Path) -> StoredPlan:

@@ -23,7 +23,7 @@ _COMPATIBLE_MAJORS = {(8, 8), (8, 10), (10, 10), (10, 11), (11, 11)}
 
 
 def preflight(stored: StoredPlan, board: Board | None = None, plugins: Sequence[str] = ()) -> Tuple[str, ...]:
-    """Holds a stored plan's manifest against the board and its file's header against the manifest.
+    """Holds a stored plan's manifest against the board and the header of each of its plans against the manifest.
 
     Nothing is deserialised. `plugins` are libraries that aren't where the manifest says. Gives warnings: what differs,
     and the plan runs all the same.
@@ -37,15 +37,16 @@ def preflight(stored: StoredPlan, board: Board | None = None, plugins: Sequence[
     manifest = stored.manifest
     if manifest.backend.name not in tensorrt_api.LIBRARIES:
         return check_target(manifest, board, rebuild_command(stored))
-    header = _checked_header(stored)
+    headers = [_checked_header(stored, path) for path in stored.plan_paths]
     found = board or local_board(_ordinal(manifest))
     warnings = check_target(manifest, found, rebuild_command(stored))
-    if header.capabilities is not None and found.gpu.compute_capability not in (None, *header.capabilities):
-        raise PlanTargetError(
-            f"plan {manifest.name!r} version {manifest.version}: compute capability of the GPU: expected one of "
-            f"{', '.join(map(_dotted, header.capabilities))}, as its header says, got "
-            f"{_dotted(found.gpu.compute_capability)}; build it here: {rebuild_command(stored)}"
-        )
+    for header in headers:
+        if header.capabilities is not None and found.gpu.compute_capability not in (None, *header.capabilities):
+            raise PlanTargetError(
+                f"plan {manifest.name!r} version {manifest.version}: compute capability of the GPU: expected one of "
+                f"{', '.join(map(_dotted, header.capabilities))}, as its header says, got "
+                f"{_dotted(found.gpu.compute_capability)}; build it here: {rebuild_command(stored)}"
+            )
     if manifest.target is not None:
         plugin_libraries(manifest.name, manifest.target.plugins, plugins)
     return warnings
@@ -196,15 +197,15 @@ class _Check:
             )
 
 
-def _checked_header(stored: StoredPlan) -> PlanHeader:
+def _checked_header(stored: StoredPlan, path: Path) -> PlanHeader:
     manifest = stored.manifest
-    header = read_header(stored.plan_path)
+    header = read_header(path)
     expected, version = manifest.backend.name, version_numbers(manifest.backend.version) or ()
     made_by = tensorrt_api.FULL if expected == tensorrt_api.LEAN else expected
     shown = min(3, len(version), len(header.version))
     if header.library != made_by or header.version[:shown] != version[:shown]:
         raise PlanCorruptError(
-            f"{stored.plan_path}: expected a plan of {expected} {manifest.backend.version}, as its manifest says, "
+            f"{path}: expected a plan of {expected} {manifest.backend.version}, as its manifest says, "
             f"got one of {header.text}; build it again: {rebuild_command(stored)}"
         )
     return header

@@ -114,6 +114,15 @@ def test_values_outside_of_raw_data_get_into_the_file_too(low_limit):
     np.testing.assert_array_equal(np.frombuffer(b"".join(files[WEIGHTS_FILE]), np.float32), range(3000))
 
 
+def test_a_part_has_files_of_its_own(low_limit):
+    model = onnx.ModelProto(ir_version=8, graph=onnx.GraphProto(name="net"))
+    model.graph.initializer.append(numpy_helper.from_array(np.arange(3000, dtype=np.float32), "w"))
+    files = weights.files_of(model, "net.onnx", "model.2.onnx")
+    assert list(files) == ["model.2.onnx", "model.2.onnx.data"]
+    (place,) = weights_apart(files["model.2.onnx"], "net.onnx")
+    assert (place.name, place.shape) == ("w", (3000,))
+
+
 def test_tensors_of_types_without_arrays_stay_inside(products, low_limit):
     odd = products.graph.initializer.add(name="odd", dims=[1100], data_type=TensorProto.BFLOAT16, raw_data=bytes(2200))
     files = weights.files_of(products, "net.onnx")

@@ -164,7 +164,7 @@ def test_a_newer_schema_is_refused_and_unknown_keys_are_kept() -> None:
     content = json.loads(manifest_text(manifest(1)))
     content["later"] = {"a": 1}
     assert json.loads(manifest_text(manifest_from_text(json.dumps(content), "m")))["later"] == {"a": 1}
-    content["schema"] = 2
+    content["schema"] = 3
     with pytest.raises(PlanTargetError) as raised:
         manifest_from_text(json.dumps(content), "m")
     assert raised.value.exit_code == 78

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Tuple
+from dataclasses import dataclass, replace
+from typing import Mapping, Sequence, Tuple
 
 from edge_runtime.builder.candidates import Candidate, in_half
 from edge_runtime.builder.recipe import PrecisionTable
@@ -12,6 +12,8 @@ from edge_runtime.errors import CalibrationError
 from edge_runtime.graph.fp16 import float32_nodes, to_fp16
 from edge_runtime.graph.model import OnnxModel
 from edge_runtime.graph.quantize import insert_qdq
+from edge_runtime.graph.split import split
+from edge_runtime.tensors import ShapeRange
 
 
 @dataclass(frozen=True)
@@ -51,3 +53,32 @@ def network_inputs(candidate: Candidate, form: Form, single: OnnxModel, precisio
     kept = tuple(name for name in sorted(candidate.excluded) if name in single.node_names)
     cache = candidate.table.to_cache_text()
     return NetworkInputs(single, () if is_half else kept, kept if is_half else (), cache)
+
+
+Profile = Mapping[str, ShapeRange]
+
+
+def network_parts(
+    given: NetworkInputs, cuts: Sequence[str], profile: Profile
+) -> Tuple[Tuple[NetworkInputs, Profile], ...]:
+    """What TensorRT parses for each part of a candidate, with the shapes that the part takes; one part without cuts.
+
+    Scales are found by tensor name, so every part gets those of all.
+
+    Raises:
+        EdgeRuntimeError: it can't be cut there.
+    """
+    if not cuts:
+        return ((given, profile),)
+    return tuple(
+        (
+            replace(
+                given,
+                graph=part.model,
+                float_layers=tuple(name for name in given.float_layers if name in part.model.node_names),
+                half_layers=tuple(name for name in given.half_layers if name in part.model.node_names),
+            ),
+            part.profile,
+        )
+        for part in split(given.graph, cuts, profile)
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, Dict, Mapping, Sequence, Tuple
 
 from edge_runtime.tensors import DType, ShapeRange, TensorSpec
 
@@ -107,7 +107,7 @@ def built_from_record(content: Mapping[str, Any]) -> Built:
     return Built(inputs, outputs, tuple(content["notes"]), content["calibration_cache"])
 
 
-def with_types(specs: Tuple[TensorSpec, ...], found: Tuple[TensorSpec, ...]) -> Tuple[TensorSpec, ...]:
+def with_types(specs: Tuple[TensorSpec, ...], found: Sequence[TensorSpec]) -> Tuple[TensorSpec, ...]:
     """`specs` with the data types that TensorRT has for tensors of those names."""
     types = {spec.name: spec.dtype for spec in found}
     return tuple(replace(spec, dtype=types.get(spec.name, spec.dtype)) for spec in specs)

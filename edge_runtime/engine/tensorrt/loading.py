@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable
+from typing import Callable, List, Sequence
 
 from edge_runtime.device.cuda.loading import open_cuda
 from edge_runtime.device.cuda.port import Cuda
 from edge_runtime.device.identity import identify
+from edge_runtime.engine.chain import Links, part_text
 from edge_runtime.engine.tensorrt.memory_kind import FILE, device_key, read_measured
 from edge_runtime.engine.tensorrt.options import TensorRTOptions
 from edge_runtime.engine.tensorrt.plan_engine import PlanEngine
@@ -17,7 +19,7 @@ from edge_runtime.engine.tensorrt.slot import TensorRTSlot
 from edge_runtime.engine.tensorrt.trial_child import trial_run_in_child
 from edge_runtime.engine.tensorrt.trial_request import TrialRequest
 from edge_runtime.engine.tensorrt.verified import is_verified, mark_verified, verified_key
-from edge_runtime.plan.contents import PlanFiles
+from edge_runtime.plan.contents import PlanFiles, PlanPart
 from edge_runtime.plan.store import StoredPlan
 from edge_runtime.tensorrt_api import TensorRT, load
 from edge_runtime.tensors import Signature
@@ -44,6 +46,52 @@ def slot_maker(
     cuda = cuda or open_cuda(options.device)
     shared = PlanEngine(plan.model, signature, library or load(options.library), cuda, options, what)
     return lambda: TensorRTSlot(shared, lambda: plan.model)
+
+
+class PartMaker:
+    """Makes slots of one part of a chain, which share the engine of its plan."""
+
+    def __init__(self, shared: PlanEngine, plan: PlanFiles) -> None:
+        self._shared = shared
+        self._plan = plan
+        specs = (*shared.signature.inputs, *shared.signature.outputs)
+        dtypes = {spec.name: spec.dtype for spec in specs}
+        self._on_device = {
+            tensor.name for tensor in shared.tensors if not tensor.is_host and tensor.dtype is dtypes[tensor.name]
+        }
+
+    def can_share(self, name: str) -> bool:
+        """Whether a tensor lies on the device, in the data type that callers see."""
+        return name in self._on_device
+
+    def linked(self, links: Links) -> TensorRTSlot:
+        """A slot that hangs together with those of other parts."""
+        return TensorRTSlot(self._shared, lambda: self._plan.model, links)
+
+
+def part_makers(parts: Sequence[PlanPart], options: TensorRTOptions, what: str) -> List[PartMaker]:
+    """Makers of the slots of all parts of a chain, each part with an engine of its own.
+
+    Raises:
+        BackendUnavailableError: this machine lacks a GPU, a plugin library, or something that the options ask for.
+        BackendError: TensorRT can't load a plan, or it has other inputs or outputs than it should.
+    """
+    cuda, library = open_cuda(options.device), load(options.library)
+    makers: List[PartMaker] = []
+    with contextlib.ExitStack() as undo:
+        for number, part in enumerate(parts):
+            text = part_text(what, number, len(parts))
+            shared = PlanEngine(part.files.model, part.signature, library, cuda, options, text)
+            undo.callback(_give_back, shared)
+            makers.append(PartMaker(shared, part.files))
+        undo.pop_all()
+    return makers
+
+
+def _give_back(shared: PlanEngine) -> None:
+    """Closes an engine that no slot used."""
+    shared.acquire()
+    shared.release()
 
 
 def board_key(options: TensorRTOptions) -> str:

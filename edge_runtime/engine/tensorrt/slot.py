@@ -10,12 +10,14 @@ import numpy.typing as npt
 
 from edge_runtime.device.cuda.memory import DeviceBuffer
 from edge_runtime.device.cuda.streams import Event, Stream
+from edge_runtime.engine.chain import UNLINKED, Links
 from edge_runtime.engine.tensorrt.execution import Execution
 from edge_runtime.engine.tensorrt.gpu_use import give_back
 from edge_runtime.engine.tensorrt.graphs import ShapeGraphs
 from edge_runtime.engine.tensorrt.memory_kind import AUTO
 from edge_runtime.engine.tensorrt.plan_engine import PlanEngine
 from edge_runtime.engine.tensorrt.slot_tensors import Shaped, SlotTensors
+from edge_runtime.engine.tensorrt.tensor_memory import TensorMemory
 from edge_runtime.errors import BackendError, DeviceLostError
 from edge_runtime.tensors import Shape
 
@@ -31,8 +33,9 @@ class TensorRTSlot:
     given back or written to while the GPU uses it.
     """
 
-    def __init__(self, shared: PlanEngine, read_plan: Callable[[], bytes]) -> None:
+    def __init__(self, shared: PlanEngine, read_plan: Callable[[], bytes], links: Links = UNLINKED) -> None:
         self._shared = shared
+        self._links = links
         self._gpu = shared.gpu
         self._cuda = shared.gpu.cuda
         self._shapes: Dict[str, Shape] = {}
@@ -51,7 +54,7 @@ class TensorRTSlot:
         owned.callback(give_back, self._stream)
         self._done = Event(self._cuda, blocking=True)
         owned.callback(give_back, self._done)
-        self._tensors = SlotTensors(self._shared, owned)
+        self._tensors = SlotTensors(self._shared, owned, self._links)
         self._main, self._graphs = self._contexts(owned, read_plan)
         owned.callback(self._drain)
         self._tensors.reserve(self._main)
@@ -101,6 +104,10 @@ class TensorRTSlot:
         """A writable view of this slot's memory for an input; `shape` lies inside the profile."""
         self._shapes[name] = shape
         return self._tensors.view(name, shape)
+
+    def memory_of(self, name: str) -> TensorMemory:
+        """The memory of a tensor, for a slot of a later part of a chain, which is closed before this one."""
+        return self._tensors.memory[name]
 
     def run(self) -> Dict[str, Array]:
         """Runs what is bound; outputs hold until the next run.

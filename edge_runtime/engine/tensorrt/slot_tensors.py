@@ -9,12 +9,14 @@ from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
 import numpy.typing as npt
 
+from edge_runtime.engine.chain import UNLINKED, Links
+from edge_runtime.engine.tensorrt.chain_memory import CrossingMemory, LentMemory
 from edge_runtime.engine.tensorrt.execution import Execution
 from edge_runtime.engine.tensorrt.memory_kind import memory_kind
 from edge_runtime.engine.tensorrt.output_allocator import OutputRequest, make_output_allocator
 from edge_runtime.engine.tensorrt.plan_engine import PlanEngine
 from edge_runtime.engine.tensorrt.signature_check import engine_outputs
-from edge_runtime.engine.tensorrt.tensor_io import UnfitInputsError
+from edge_runtime.engine.tensorrt.tensor_io import EngineTensor, UnfitInputsError
 from edge_runtime.engine.tensorrt.tensor_memory import Copy, TensorMemory
 from edge_runtime.errors import BackendError, DeviceLostError
 from edge_runtime.tensorrt_api import Capability, failure_text
@@ -43,14 +45,14 @@ class Shaped:
 
 
 class SlotTensors:
-    """Memory by tensor name, and what is known of the input shapes that were seen."""
+    """The `memory` by tensor name, and what is known of the input shapes that were seen."""
 
-    def __init__(self, shared: PlanEngine, owned: contextlib.ExitStack) -> None:
+    def __init__(self, shared: PlanEngine, owned: contextlib.ExitStack, links: Links = UNLINKED) -> None:
         self.generation = 0
         self._is_outgrown = False
         self._shared = shared
         self._signature = shared.signature
-        self._memory: Dict[str, TensorMemory] = {}
+        self.memory: Dict[str, TensorMemory] = {}
         self._addresses: Dict[str, int] = {}
         self._shaped: Dict[ShapeKey, Shaped] = {}
         self._requests: Dict[str, OutputRequest] = {}
@@ -58,12 +60,17 @@ class SlotTensors:
         specs = (*self._signature.inputs, *engine_outputs(self._signature))
         dtypes = {spec.name: spec.dtype for spec in specs}
         for tensor in shared.tensors:
-            memory = TensorMemory(shared.gpu.cuda, tensor, dtypes[tensor.name], self._kind_of, shared.what)
+            memory = _linked(tensor, links, shared) or TensorMemory(
+                shared.gpu.cuda, tensor, dtypes[tensor.name], self._kind_of, shared.what
+            )
             owned.callback(memory.close)
-            self._memory[tensor.name] = memory
+            self.memory[tensor.name] = memory
             if tensor.is_input:
                 self._fit(memory, self._signature.profile[tensor.name].maximum)
-        memories = self._memory.values()
+            elif tensor.name in links.lends:
+                self._fit(memory, links.lends[tensor.name])
+                memory.is_lent = True
+        memories = self.memory.values()
         self._host_inputs = [m.tensor.name for m in memories if m.tensor.is_host and m.tensor.is_input]
         self._converted_inputs = [m for m in memories if m.is_converted and m.tensor.is_input]
         self._converted_outputs = [m for m in memories if m.is_converted and not m.tensor.is_input]
@@ -102,7 +109,7 @@ class SlotTensors:
             if shape is not None and DYNAMIC in shape:
                 self._follow(execution, name)
             elif shape is not None:
-                self._fit(self._memory[name], shape)
+                self._fit(self.memory[name], shape)
 
     @property
     def follows_data(self) -> bool:
@@ -111,7 +118,7 @@ class SlotTensors:
 
     def view(self, name: str, shape: Shape) -> Array:
         """The memory of a tensor as callers see it."""
-        return self._memory[name].view(shape)
+        return self.memory[name].view(shape)
 
     def narrow(self, shapes: Mapping[str, Shape]) -> None:
         """Gives TensorRT what callers wrote in a data type that it hasn't.
@@ -135,7 +142,7 @@ class SlotTensors:
         """
         execution.set_shapes(shapes, self._shared.what)
         for name in self._host_inputs:
-            execution.io.set_values(name, self._memory[name].values(shapes[name]))
+            execution.io.set_values(name, self.memory[name].values(shapes[name]))
         key = tuple(shapes[spec.name] for spec in self._signature.inputs)
         found = self._shaped.get(key)
         if found is None:
@@ -157,10 +164,10 @@ class SlotTensors:
             if DYNAMIC in shape:
                 self._follow(execution, name)
             else:
-                self._fit(self._memory[name], shape)
+                self._fit(self.memory[name], shape)
                 decided[name] = shape
-        inputs = [self._memory[name].copy(self._memory[name].nbytes(shape)) for name, shape in shapes.items()]
-        outputs = [self._memory[name].copy(self._memory[name].nbytes(shape)) for name, shape in decided.items()]
+        inputs = [self.memory[name].copy(self.memory[name].nbytes(shape)) for name, shape in shapes.items()]
+        outputs = [self.memory[name].copy(self.memory[name].nbytes(shape)) for name, shape in decided.items()]
         is_fixed = not self._host_inputs and len(decided) == len(self._output_names)
         everything = {**shapes, **decided}
         return Shaped(
@@ -179,7 +186,7 @@ class SlotTensors:
         """Lets the context find memory for an output while it runs."""
         self._shared.library.require(Capability.OUTPUT_ALLOCATOR, f"{self._shared.what}: data decides output {name!r}")
         if name not in self._requests:
-            memory = self._memory[name]
+            memory = self.memory[name]
             self._requests[name] = OutputRequest(lambda nbytes: _grown(memory, nbytes))
         execution.follow(name, lambda: make_output_allocator(self._shared.library, self._requests[name]))
 
@@ -203,7 +210,7 @@ class SlotTensors:
         for name, request in self._requests.items():
             if request.shape is None:
                 raise BackendError(f"{self._shared.what}: TensorRT didn't say what shape output {name!r} has")
-            memory = self._memory[name]
+            memory = self.memory[name]
             decided[name] = request.shape
             copy = memory.copy(memory.nbytes(request.shape))
             copies.extend([copy] if copy else [])
@@ -221,8 +228,15 @@ class SlotTensors:
         """Gives back what was outgrown; the stream has finished."""
         if self._is_outgrown or self._requests:
             self._is_outgrown = False
-            for memory in self._memory.values():
+            for memory in self.memory.values():
                 memory.settle()
+
+
+def _linked(tensor: EngineTensor, links: Links, shared: PlanEngine) -> TensorMemory | None:
+    """The memory of a tensor that goes from one part of a chain to another; None for any other."""
+    if tensor.name in links.lent:
+        return LentMemory(shared.gpu.cuda, tensor, links.lent[tensor.name], shared.what)
+    return CrossingMemory(shared.gpu.cuda, tensor, shared.what) if tensor.name in links.hidden else None
 
 
 def _grown(memory: TensorMemory, nbytes: int) -> int:

@@ -35,10 +35,18 @@ class Copy:
         stream.copy(self.destination, self.source, self.nbytes, self.kind)
 
 
+def outgrown(what: str, nbytes: int) -> BackendError:
+    """What is wrong if a tensor that goes from one part of a chain to another has no room."""
+    return BackendError(
+        f"{what}: {nbytes:,} bytes are more than it takes at the largest inputs; build it again, cut elsewhere"
+    )
+
+
 class TensorMemory:
     """Memory that grows to the largest shape seen. Callers see `dtype`, TensorRT computes with that of the tensor.
 
-    Growing gives other addresses; what was there before is kept until `settle`, for a run may still use it.
+    Growing gives other addresses; what was there before is kept until `settle`, for a run may still use it. Memory
+    that `is_lent` to a slot of another part of a chain, which knows its address, can't grow.
     """
 
     def __init__(
@@ -47,6 +55,7 @@ class TensorMemory:
         self.tensor = tensor
         self.dtype = dtype
         self.address = 0
+        self.is_lent = False
         self._cuda = cuda
         self._kind_of = kind_of
         self._what = f"{what}: tensor {tensor.name!r}"
@@ -79,6 +88,8 @@ class TensorMemory:
         """
         if self._host is not None and nbytes <= self._pinned.nbytes:
             return False
+        if self.is_lent:
+            raise outgrown(self._what, nbytes)
         itemsize = self.tensor.dtype.itemsize
         nbytes = max(itemsize, -(-nbytes // itemsize) * itemsize)  # TensorRT takes no null pointer, even for nothing
         with contextlib.ExitStack() as owned:
