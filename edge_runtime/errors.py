@@ -21,7 +21,9 @@ EdgeRuntimeError                 exit 1
 │   ├── UnknownNameError         no such model, version or route
 │   └── TooLargeError            over a limit of the server
 ├── ServerUnavailableError       draining or not ready: try again later
-│   └── QueueFullError           too much waits already
+│   ├── QueueFullError           too much waits already
+│   ├── DeadlineRefusedError     the deadline can't be kept: refused before it waits
+│   └── DeadlineExpiredError     the deadline passed, or can't be kept any more
 └── RemoteError                  what a server answered to our client
 """
 
@@ -130,11 +132,23 @@ class TooLargeError(RequestError):
 
 
 class ServerUnavailableError(EdgeRuntimeError):
-    """The queue is full, or the server drains or isn't ready: try again later."""
+    """The queue is full, or the server drains or isn't ready: try again, `retry_after_s` seconds later at best."""
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class QueueFullError(ServerUnavailableError):
     """As many requests wait as the server lets wait."""
+
+
+class DeadlineRefusedError(ServerUnavailableError):
+    """A deadline that can't be kept, by what is known when the request arrives; nothing was queued."""
+
+
+class DeadlineExpiredError(ServerUnavailableError):
+    """A request that was taken in, and whose deadline passed, or can't be kept any more; it wasn't run."""
 
 
 class RemoteError(EdgeRuntimeError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Hashable, Mapping
 
 import numpy as np
 
@@ -12,17 +12,72 @@ from edge_runtime.tensors import Feeds
 Outputs = Mapping[str, "np.ndarray[Any, Any]"]
 
 
-@dataclass(frozen=True, eq=False)
-class Request:
-    """Checked inputs, and what becomes of the outcome.
+@dataclass(frozen=True)
+class Period:
+    """A declared periodic stream: its requests arrive at least `period_ns` apart, each with `deadline_ns` from then on.
 
-    `encode` is called on the thread that ran the request, with outputs that are views on the slot's memory and hold
-    until it returns. `emit` is then called once, on any thread, with what `encode` made or with an `EdgeRuntimeError`;
-    never for a request that was withdrawn.
+    `key` names it among all streams of the server.
     """
 
-    inputs: Feeds
-    encode: Callable[[Outputs], Any]
-    emit: Callable[[Any], None]
-    arrival_ns: int
-    rows: int = 1
+    key: Hashable
+    period_ns: int
+    deadline_ns: int
+
+
+class Request:
+    """Checked inputs of one inference, when it must be done, and what becomes of the outcome.
+
+    `encode` is called on the thread that ran the request, with outputs that are views on the slot's memory and hold
+    until it returns. `emit` is then called once, on the thread of the scheduler's owner, with what `encode` made or with
+    an `EdgeRuntimeError`; never for a request that was withdrawn.
+
+    Attributes:
+        model: whose service times count.
+        inputs: arrays by name, views on the transport's own buffer, which holds until `emit` is called.
+        rows: how many samples, at least 1.
+        group: requests of one model and one group (not None) may share a run, along axis 0.
+        arrival_ns: when its first byte came, by the scheduler's clock.
+        deadline_ns: when its answer must be there, by the same clock; None if there is no hurry.
+        priority: 1 is served first; 0 is the default, which is served last.
+        stream: the periodic stream that it belongs to.
+        is_light: whether `encode` takes some microseconds only.
+        slot: memory of its own that holds its inputs already and takes its outputs (an engine's slot, beside those of
+            the pool); None: a slot of the pool, into which the inputs are copied.
+    """
+
+    __slots__ = (
+        "arrival_ns",
+        "deadline_ns",
+        "emit",
+        "encode",
+        "group",
+        "inputs",
+        "is_light",
+        "model",
+        "priority",
+        "rows",
+        "slot",
+        "stream",
+    )
+
+    def __init__(
+        self,
+        model: str,
+        inputs: Feeds,
+        encode: Callable[[Outputs], Any],
+        emit: Callable[[Any], None],
+        arrival_ns: int,
+        rows: int = 1,
+    ) -> None:
+        self.model = model
+        self.inputs = inputs
+        self.encode = encode
+        self.emit = emit
+        self.arrival_ns = arrival_ns
+        self.rows = rows
+        self.group: Hashable | None = None
+        self.deadline_ns: int | None = None
+        self.priority = 0
+        self.stream: Period | None = None
+        self.slot: Any = None
+        self.is_light = True
