@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, List, Optional
+from typing import TYPE_CHECKING, List, Optional, Sequence
 
 import typer
 
@@ -15,8 +15,11 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.server.settings import ServerSettings
 
 if TYPE_CHECKING:
+    from edge_runtime.cli.startup import Startup
     from edge_runtime.engine.engine import Engine
-    from edge_runtime.server.lifecycle import Bound
+    from edge_runtime.server.accelerators import Prepared
+    from edge_runtime.server.listeners import Bound
+    from edge_runtime.server.warm_up import Measured
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -26,52 +29,58 @@ def command(
     engines: Path = engines_option(),
     http: Optional[str] = flag(ServerSettings, "http", "--http", metavar="HOST:PORT"),
     grpc: Optional[str] = flag(ServerSettings, "grpc", "--grpc", metavar="HOST:PORT"),
+    unix: Optional[str] = flag(ServerSettings, "unix", "--unix", metavar="PATH"),
     slots: Optional[int] = flag(ServerSettings, "slots", "--slots", minimum=1),
+    deadline_ms: Optional[float] = flag(ServerSettings, "deadline_ms", "--deadline-ms"),
+    batching: Optional[str] = flag(ServerSettings, "batching", "--batching", metavar="auto|on|off"),
     log_level: Optional[str] = typer.Option(
         "WARNING", "--log-level", help="What goes to stderr.", metavar="|".join(_LEVELS), callback=one_of(_LEVELS)
     ),
     is_json: bool = json_option(),
 ) -> None:
-    """Serve plans over the Open Inference Protocol (HTTP and gRPC) until SIGTERM.
+    """Serve plans over the Open Inference Protocol (HTTP, gRPC, a Unix socket) until SIGTERM.
 
     Prints the bound addresses when every model is loaded and warmed; on SIGTERM, running requests are answered.
     """
-    from edge_runtime.engine.loading import EngineOptions, default_slots, load
+    from edge_runtime.cli.startup import Startup, loaded
     from edge_runtime.plan.store import PlanStore
     from edge_runtime.server.lifecycle import run
 
     configure_logging(log_level or "WARNING")
-    layers = merged(
-        environment_layer(os.environ, ("server",)).get("server", {}), given(http=http, grpc=grpc, slots=slots)
-    )
+    flags = given(http=http, grpc=grpc, unix=unix, slots=slots, deadline_ms=deadline_ms, batching=batching)
+    layers = merged(environment_layer(os.environ, ("server",)).get("server", {}), flags)
     settings = validated(ServerSettings, layers, "[server]")
     output = Output(is_json)
     store = PlanStore(engines)
     names = models or store.models()
     if not names:
         raise ConfigError(f"{engines}: no plan to serve; build one: edge-runtime build")
-    loaded: List[Engine] = []
-    try:
-        for name in dict.fromkeys(names):
-            stored = store.open(name)
-            options = EngineOptions(
-                slots=settings.slots or default_slots(stored.manifest),
-                memory=settings.memory,
-                graphs=settings.graphs,
-                plugins=settings.plugins,
-            )
-            loaded.append(load(stored, options))
-        run(loaded, settings, lambda bound: _ready(bound, loaded, output))
-    finally:
-        for engine in loaded:
-            engine.close()
+    startup = Startup()
+    with loaded([store.open(name) for name in dict.fromkeys(names)], settings, startup) as prepared:
+        run(prepared, settings, lambda bound: _ready(bound, prepared, startup, output))
 
 
-def _ready(bound: Bound, engines: List[Engine], output: Output) -> None:
+def _ready(bound: Bound, prepared: Sequence[Prepared], startup: Startup, output: Output) -> None:
+    startup.ready()
     if output.is_json:
-        output.document({"event": "ready", "http": bound.http, "grpc": bound.grpc})
+        addresses = {"http": bound.http, "grpc": bound.grpc, "unix": bound.unix}
+        output.document({"event": "ready", **addresses, "startup_s": startup.seconds})
         return
-    for engine in engines:
+    for engine, measured in prepared:
         info = engine.info
-        output.say(f"{info.name} version {info.version}: {info.precision} on {info.backend} ({info.device})")
-    output.say(f"ready: http {bound.http}, grpc {bound.grpc}")
+        output.say(
+            f"{info.name} version {info.version}: {info.precision} on {info.backend} ({info.device}), "
+            f"{_threads(engine)}{_batches(measured)}"
+        )
+    output.say("ready after " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in startup.seconds.items()))
+    unix = "" if bound.unix is None else f", unix {bound.unix}"
+    output.say(f"ready: http {bound.http}, grpc {bound.grpc}{unix}")
+
+
+def _threads(engine: Engine) -> str:
+    slots = engine.slot_count
+    return f"{slots} run{'s' if slots > 1 else ''} at once"
+
+
+def _batches(measured: Measured) -> str:
+    return ", requests share runs" if measured.has_independent_rows else ""

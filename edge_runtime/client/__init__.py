@@ -1,5 +1,6 @@
-"""A client for a running server."""
+"""Clients for a running server: blocking, and on asyncio."""
 
+from edge_runtime.client.async_client import AsyncClient as AsyncClient
 from edge_runtime.client.client import Client as Client
 
-__all__ = ["Client"]
+__all__ = ["AsyncClient", "Client"]

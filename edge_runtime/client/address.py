@@ -8,48 +8,73 @@ from urllib.parse import urlsplit
 from edge_runtime.errors import ConfigError
 
 PROTOCOLS = ("http", "grpc")
+_MAX_PATH_NBYTES = 107
+_EXPECTED = "expected http://HOST:PORT or grpc://HOST:PORT or unix:///PATH"
 
 
 @dataclass(frozen=True)
 class Address:
-    """Protocol, host and port of a server; `path` goes before every HTTP route."""
+    """Protocol, host and port of a server; `path` goes before every HTTP route.
+
+    With a `socket_path` the server is on this machine, and host and port say nothing.
+    """
 
     protocol: str
     host: str
     port: int
     path: str = ""
+    socket_path: str = ""
 
     @property
     def authority(self) -> str:
-        """`HOST:PORT`, an IPv6 host in brackets."""
+        """`HOST:PORT`, an IPv6 host in brackets; `localhost` on a Unix socket."""
+        if self.socket_path:
+            return "localhost"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def __str__(self) -> str:
+        if self.socket_path:
+            return f"unix://{self.socket_path}"
         return f"{self.protocol}://{self.authority}{self.path}"
 
 
 def address_from_url(url: str, protocol: str | None = None) -> Address:
-    """The address in `http://HOST:PORT`, `grpc://HOST:PORT` or `HOST:PORT` (by `protocol`, else HTTP).
+    """The address in `http://HOST:PORT`, `grpc://HOST:PORT`, `unix:///PATH` or `HOST:PORT`.
+
+    Where the URL doesn't say it, `protocol` does; without one it is HTTP.
 
     Raises:
         ConfigError: another form or protocol, or one that isn't `protocol`.
     """
     if protocol not in (None, *PROTOCOLS):
         raise ConfigError(f"protocol {protocol!r}: expected one of {', '.join(PROTOCOLS)}")
-    expected = "expected http://HOST:PORT or grpc://HOST:PORT"
+    if url.startswith("unix:"):
+        return Address(protocol or "http", "", 0, socket_path=_socket_path(url))
     try:
         parts = urlsplit(url if "://" in url else f"{protocol or 'http'}://{url}")
         host, port = parts.hostname, parts.port
         (host or "").encode("idna")
     except ValueError as error:
-        raise ConfigError(f"server address {url!r}: {error}; {expected}") from None
+        raise ConfigError(f"server address {url!r}: {error}; {_EXPECTED}") from None
     path = parts.path.rstrip("/")
     is_plain = not (parts.query or parts.fragment or "@" in parts.netloc) and (not path or parts.scheme == "http")
     if parts.scheme not in PROTOCOLS or not host or not port or not is_plain or not _is_printable(url):
-        raise ConfigError(f"server address {url!r}: {expected}")
+        raise ConfigError(f"server address {url!r}: {_EXPECTED}")
     if protocol not in (None, parts.scheme):
         raise ConfigError(f"server address {url!r}: expected protocol {protocol}, got {parts.scheme}; leave one out")
     return Address(parts.scheme, host, port, path)
+
+
+def _socket_path(url: str) -> str:
+    path = url[len("unix://") :]
+    if not url.startswith("unix:///") or not _is_printable(url) or path.endswith("/"):
+        raise ConfigError(f"server address {url!r}: {_EXPECTED}")
+    if len(path) > _MAX_PATH_NBYTES:
+        raise ConfigError(
+            f"server address {url!r}: expected a path of at most {_MAX_PATH_NBYTES} bytes, got {len(path)}; "
+            "let the server listen on a shorter one"
+        )
+    return path
 
 
 def _is_printable(url: str) -> bool:

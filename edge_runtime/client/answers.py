@@ -89,14 +89,25 @@ def input_specs(metadata: Mapping[str, Any], server: str) -> Tuple[TensorSpec, .
 def array_from_bytes(data: Bytes, spec: TensorSpec, origin: Origin) -> Array:
     """A tensor that the caller owns, from its little-endian bytes.
 
+    It lies where they do, if nobody else holds them and they are most of the memory that it would keep.
+
     Raises:
         RemoteError: their number isn't that of the shape.
     """
     expected = element_count(spec.shape) * spec.dtype.itemsize
     if data.size != expected:
         raise origin.broken(f"output {spec.name!r} of shape {list(spec.shape)} has {data.size} bytes, not {expected}")
-    values = data != 0 if spec.dtype is DType.BOOL else data.copy().view(spec.dtype.numpy)
+    values: Array = data != 0 if spec.dtype is DType.BOOL else data.view(spec.dtype.numpy)
+    if spec.dtype is not DType.BOOL and not (
+        values.flags.writeable and values.flags.aligned and 2 * data.size >= _memory_nbytes(data)
+    ):
+        values = data.copy().view(spec.dtype.numpy)
     return values.reshape(spec.shape)
+
+
+def _memory_nbytes(data: Bytes) -> int:
+    """Size of what an array keeps alive."""
+    return data.base.nbytes if isinstance(data.base, np.ndarray) else data.nbytes
 
 
 def array_from_list(data: object, spec: TensorSpec, origin: Origin) -> Array:

@@ -1,47 +1,32 @@
-"""HTTP/1.1 exchanges over kept connections, each used by one thread at a time."""
+"""HTTP/1.1 exchanges over kept connections of blocking sockets, each used by one thread at a time."""
 
 from __future__ import annotations
 
 import contextlib
-import http.client
 import socket
+import struct
+import time
 from collections import deque
-from dataclasses import dataclass, field
-from typing import Any, Deque, Iterator, Mapping, Sequence
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any, Deque, Sequence
 
 from edge_runtime.client.address import Address
-from edge_runtime.errors import RemoteError, ServerUnavailableError
+from edge_runtime.client.http_answer import AnswerReader, HttpAnswer, NoAnswerError, UnsoundError
+from edge_runtime.client.http_request import (
+    HttpRequest,
+    closed_error,
+    head_bytes,
+    late_error,
+    lost_error,
+    unanswered_error,
+    unsound_error,
+)
+from edge_runtime.wire.http_infer import HEAD_LENGTH
 
 MAX_ANSWER_NBYTES = 2**31 - 1
-_PIECE_NBYTES = 2**20
-_JOINED_NBYTES = 2**16
-_START_IT = "is the server running? edge-runtime serve"
-
-
-@dataclass(frozen=True)
-class HttpRequest:
-    """A request; `body` is sent piece by piece, uncopied."""
-
-    method: str
-    path: str
-    body: Sequence[Any] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class HttpAnswer:
-    """A whole answer; header names are looked up without regard to case. The body is bytes that nobody else holds."""
-
-    status: int
-    headers: http.client.HTTPMessage
-    body: npt.NDArray[np.uint8]
-
-
-class _NoAnswerError(Exception):
-    """The server ended the connection before any byte of an answer."""
+_BUFFER_NBYTES = 2**16
+_UNIX_BUFFER_NBYTES = 2**20
+_MAX_PIECES = 512
+_PART_HEADER = HEAD_LENGTH.lower()
 
 
 class HttpConnections:
@@ -50,7 +35,7 @@ class HttpConnections:
     def __init__(self, address: Address, timeout_s: float) -> None:
         self._address = address
         self._timeout_s = timeout_s
-        self._idle: Deque[socket.socket] = deque()
+        self._idle: Deque[_Connection] = deque()
         self._is_closed = False
 
     def exchange(self, request: HttpRequest) -> HttpAnswer:
@@ -60,14 +45,21 @@ class HttpConnections:
             ServerUnavailableError: no connection, no answer, or none in time.
             RemoteError: what came isn't an HTTP answer, is cut short or is too large.
         """
+        expiry = None if request.limit_s is None else time.monotonic() + request.limit_s
         kept = self._take()
-        if kept is not None:
-            with contextlib.suppress(_NoAnswerError):
-                return self._exchange_on(kept, request)
         try:
-            return self._exchange_on(self._connected(), request)
-        except _NoAnswerError as error:
-            raise ServerUnavailableError(f"{self._address}: the server closed the connection unanswered") from error
+            if kept is not None:
+                with contextlib.suppress(NoAnswerError):
+                    return self._exchange_on(kept, request, expiry)
+            return self._exchange_on(self._connected(expiry), request, expiry)
+        except NoAnswerError as error:
+            raise unanswered_error(self._address) from error
+        except UnsoundError as error:
+            raise unsound_error(self._address, error) from error
+        except (socket.timeout, BlockingIOError) as error:
+            raise late_error(self._address, self._timeout_s, request.limit_s) from error
+        except OSError as error:
+            raise lost_error(self._address, error) from error
 
     def close(self) -> None:
         """Closes what is idle now, and what is in use when it is given back; idempotent."""
@@ -76,116 +68,134 @@ class HttpConnections:
             while True:
                 self._idle.pop().close()
 
-    def _take(self) -> socket.socket | None:
+    def _take(self) -> _Connection | None:
         if self._is_closed:
-            raise ServerUnavailableError(f"{self._address}: this client is closed; make a new one")
+            raise closed_error(self._address)
         try:
             return self._idle.pop()
         except IndexError:
             return None
 
-    def _give_back(self, connection: socket.socket) -> None:
+    def _give_back(self, connection: _Connection) -> None:
         self._idle.append(connection)
         if self._is_closed:
             self.close()
 
-    def _connected(self) -> socket.socket:
-        with self._translated():
-            connection = socket.create_connection((self._address.host, self._address.port), self._timeout_s)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return connection
+    def _connected(self, expiry: float | None) -> _Connection:
+        limit_s = self._timeout_s if expiry is None else min(self._timeout_s, _left_s(expiry))
+        return _Connection(connected_socket(self._address, limit_s), self._timeout_s)
 
-    def _exchange_on(self, connection: socket.socket, request: HttpRequest) -> HttpAnswer:
+    def _exchange_on(self, connection: _Connection, request: HttpRequest, expiry: float | None) -> HttpAnswer:
+        reader = AnswerReader(str(self._address), MAX_ANSWER_NBYTES, _PART_HEADER)
         try:
-            with self._translated():
-                is_sent = _send(connection, _head(request, self._address), request.body)
-                with contextlib.closing(http.client.HTTPResponse(connection, method=request.method)) as response:
-                    try:
-                        response.begin()
-                    except ConnectionError as error:  # http.client's RemoteDisconnected is one too
-                        raise _NoAnswerError from error
-                    answer = self._read(response)
+            is_sent = connection.send([request.head or head_bytes(request, self._address), *request.body], expiry)
+            answer = connection.receive(reader, expiry)
         except BaseException:
             connection.close()
             raise
-        if is_sent and not response.will_close:
+        if is_sent and reader.is_reusable:
             self._give_back(connection)
         else:
             connection.close()
         return answer
 
-    def _read(self, response: http.client.HTTPResponse) -> HttpAnswer:
-        body = self._sized_body(response) if response.length is not None else self._unsized_body(response)
-        return HttpAnswer(response.status, response.headers, body)
 
-    def _sized_body(self, response: http.client.HTTPResponse) -> npt.NDArray[np.uint8]:
-        size = response.length or 0
-        self._check_size(size, response.status)
-        body = np.empty(size, np.uint8)
-        view, got = body.data, 0
-        while got < size:
-            count = response.readinto(view[got:])
-            if not count:
-                raise RemoteError(
-                    f"{self._address}: the answer ended after {got} of {size} bytes; did the server die?",
-                    response.status,
-                )
-            got += count
-        return body
+class _Connection:
+    """A blocking socket, whose waits the kernel limits, and a buffer for what it gives."""
 
-    def _unsized_body(self, response: http.client.HTTPResponse) -> npt.NDArray[np.uint8]:
-        body = bytearray()
-        while True:
-            piece = response.read(_PIECE_NBYTES)
-            if not piece:
-                return np.frombuffer(body, np.uint8)
-            body += piece
-            self._check_size(len(body), response.status)
+    def __init__(self, connected: socket.socket, timeout_s: float) -> None:
+        self._socket = connected
+        self._timeout_s = timeout_s
+        self._limit_s = 0.0
+        self._buffer = bytearray(_BUFFER_NBYTES)
+        self._view = memoryview(self._buffer)
 
-    def _check_size(self, nbytes: int, status: int) -> None:
-        if nbytes > MAX_ANSWER_NBYTES:
-            raise RemoteError(
-                f"{self._address}: an answer of {nbytes} bytes is over this client's limit of {MAX_ANSWER_NBYTES}; "
-                "ask for fewer outputs",
-                status,
-            )
+    def close(self) -> None:
+        self._socket.close()
 
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Turns failures of sockets and of `http.client` into ours."""
+    def send(self, pieces: Sequence[Any], expiry: float | None) -> bool:
+        """Sends a request; False if the server stopped reading, in which case its answer may be there already."""
+        self._limit(expiry)
         try:
-            yield
-        except socket.timeout as error:
-            raise ServerUnavailableError(
-                f"{self._address}: no answer within {self._timeout_s:g} s; try again later, or raise the time limit"
-            ) from error
-        except http.client.HTTPException as error:
-            text = " ".join(str(error).split())[:200]
-            raise RemoteError(
-                f"{self._address}: the answer isn't sound HTTP ({type(error).__name__}: {text}); "
-                "is this the server's HTTP port?",
-                0,
-            ) from error
-        except OSError as error:
-            raise ServerUnavailableError(f"{self._address}: {error.strerror or error}; {_START_IT}") from error
+            if sum(map(len, pieces)) <= _BUFFER_NBYTES:
+                self._socket.sendall(b"".join(pieces))
+            else:
+                self._send_gathered([memoryview(piece) for piece in pieces])
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        return True
+
+    def receive(self, reader: AnswerReader, expiry: float | None) -> HttpAnswer:
+        """The answer to what was sent."""
+        is_first = True
+        while reader.answer is None:
+            if not is_first:
+                self._limit(expiry)
+            room = reader.room()
+            try:
+                size = self._socket.recv_into(self._buffer if room is None else room)
+            except ConnectionError as error:
+                if is_first:
+                    raise NoAnswerError from error
+                raise
+            is_first = False
+            if not size:
+                reader.ended()
+            elif room is None:
+                reader.feed(bytes(self._view[:size]))
+            else:
+                reader.filled(size)
+        return reader.answer
+
+    def _send_gathered(self, pieces: Sequence[memoryview]) -> None:
+        left = deque(pieces)
+        while left:
+            sent = self._socket.sendmsg([left[index] for index in range(min(len(left), _MAX_PIECES))])
+            while left and sent >= len(left[0]):
+                sent -= len(left.popleft())
+            if sent:
+                left[0] = left[0][sent:]
+
+    def _limit(self, expiry: float | None) -> None:
+        """Sets how long the next wait may be."""
+        limit_s = self._timeout_s if expiry is None else min(self._timeout_s, _left_s(expiry))
+        if limit_s != self._limit_s:
+            set_limits(self._socket, limit_s)
+            self._limit_s = limit_s
 
 
-def _head(request: HttpRequest, address: Address) -> bytes:
-    headers = {"Host": address.authority, "Accept-Encoding": "identity", **request.headers}
-    if request.method == "POST":
-        headers["Content-Length"] = str(sum(map(len, request.body)))
-    lines = [f"{request.method} {address.path}{request.path} HTTP/1.1", *map(": ".join, headers.items())]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
+def connected_socket(address: Address, limit_s: float) -> socket.socket:
+    """A blocking socket that is connected to a server, within `limit_s`.
 
-
-def _send(connection: socket.socket, head: bytes, body: Sequence[Any]) -> bool:
-    """Sends a request; False if the server stopped reading, in which case its answer may be there already."""
-    pieces = [head, *body]
-    if sum(map(len, pieces)) <= _JOINED_NBYTES:
-        pieces = [b"".join(pieces)]
+    Raises:
+        OSError: it can't be had.
+    """
+    if not address.socket_path:
+        connection = socket.create_connection((address.host, address.port), limit_s)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.settimeout(None)
+        return connection
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        for piece in pieces:
-            connection.sendall(piece)
-    except (BrokenPipeError, ConnectionResetError):
-        return False
-    return True
+        set_limits(connection, limit_s)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNIX_BUFFER_NBYTES)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _UNIX_BUFFER_NBYTES)
+        connection.connect(address.socket_path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def set_limits(connection: socket.socket, seconds: float) -> None:
+    """Lets the kernel limit the waits of a blocking socket: one system call a wait, where Python's limits take two."""
+    value = struct.pack("ll", int(seconds), max(1, int(seconds % 1 * 1e6)))
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
+
+
+def _left_s(expiry: float) -> float:
+    left_s = expiry - time.monotonic()
+    if left_s <= 0:
+        raise BlockingIOError
+    return left_s

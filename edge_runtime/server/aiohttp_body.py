@@ -1,40 +1,27 @@
-"""Reading a request's body within limits of size and time, and undoing its compression."""
+"""Reading a request's body through aiohttp, within limits of size and time."""
 
 from __future__ import annotations
 
 import asyncio
-import zlib
-from typing import Mapping
 
 from aiohttp import StreamReader, web
 
 from edge_runtime.errors import InvalidRequestError, TooLargeError
+from edge_runtime.server.compression import check_encoding
+from edge_runtime.server.routes import HttpRefusedError
 from edge_runtime.server.settings import ServerSettings
 
-_WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
-
-class HttpRefusedError(InvalidRequestError):
-    """A refusal for which only HTTP has a status."""
-
-    def __init__(self, message: str, status: int, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.headers = headers or {}
-
-
-async def read_body(request: web.BaseRequest, settings: ServerSettings) -> memoryview:
-    """The whole body, decompressed.
+async def read_body(request: web.BaseRequest, settings: ServerSettings) -> bytearray:
+    """The whole body, as it was sent.
 
     Raises:
         TooLargeError: it is, or says that it will be, over the limit.
-        InvalidRequestError: its framing or compression is broken.
+        InvalidRequestError: its framing is broken.
         HttpRefusedError: its compression is unknown, or it took too long.
     """
     limit = settings.max_request_bytes
-    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding != "identity" and encoding not in _WINDOW_BITS:
-        raise HttpRefusedError("Content-Encoding: expected gzip, deflate or none", 415)
+    check_encoding(content_encoding(request))
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
     if request.headers.get("Expect", "").lower() == "100-continue":
@@ -43,16 +30,19 @@ async def read_body(request: web.BaseRequest, settings: ServerSettings) -> memor
     loop = asyncio.get_running_loop()
     timer = loop.call_later(settings.body_timeout_s, request.content.set_exception, asyncio.TimeoutError())
     try:
-        body = await _received(request.content, limit)
+        return await _received(request.content, limit)
     except web.RequestPayloadError:
         raise InvalidRequestError("the body isn't framed as HTTP says") from None
     except asyncio.TimeoutError:
         raise HttpRefusedError(f"the body didn't arrive within {settings.body_timeout_s:g} s", 408) from None
     finally:
         timer.cancel()
-    if encoding == "identity":
-        return memoryview(body)
-    return memoryview(await loop.run_in_executor(None, _decompressed, body, encoding, limit))
+
+
+def content_encoding(request: web.BaseRequest) -> str:
+    """How the body is compressed, "" if it isn't."""
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    return "" if encoding == "identity" else encoding
 
 
 async def _received(content: StreamReader, limit: int) -> bytearray:
@@ -62,19 +52,6 @@ async def _received(content: StreamReader, limit: int) -> bytearray:
         if len(body) > limit:
             raise _too_large(limit)
     return body
-
-
-def _decompressed(body: bytearray, encoding: str, limit: int) -> bytes:
-    stream = zlib.decompressobj(_WINDOW_BITS[encoding])
-    try:
-        data = stream.decompress(body, limit + 1)
-    except zlib.error:
-        raise InvalidRequestError(f"the body isn't {encoding} data") from None
-    if len(data) > limit:
-        raise _too_large(limit)
-    if not stream.eof or stream.unused_data:
-        raise InvalidRequestError(f"the body isn't one whole {encoding} stream")
-    return data
 
 
 def _too_large(limit: int) -> TooLargeError:

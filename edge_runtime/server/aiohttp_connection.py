@@ -1,4 +1,4 @@
-"""Connections of the HTTP server: time limits, and errors of the framework in the protocol's form."""
+"""Connections of the HTTP server on aiohttp: time limits, and errors of the framework in the protocol's form."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 from aiohttp.http import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
-from edge_runtime.server.http import HttpRoutes, error_response
+from edge_runtime.server.aiohttp_server import AiohttpRoutes, response
 from edge_runtime.server.models import ModelTable
+from edge_runtime.server.routes import json_answer
 from edge_runtime.server.settings import ServerSettings
 from edge_runtime.wire.inference import clipped
 
@@ -21,11 +22,11 @@ _LINGER_S = 2.0  # so long the rest of a refused body is read, for the client to
 _MAX_PIPELINED = 1000  # newer versions of aiohttp stop reading much earlier
 
 
-class HttpServer(web.Server):
+class AiohttpServer(web.Server):
     """A protocol factory for `loop.create_server`."""
 
     def __init__(self, models: ModelTable, settings: ServerSettings) -> None:
-        self._routes = HttpRoutes(models, settings)
+        self._routes = AiohttpRoutes(models, settings)
         self._idle_timeout_s = settings.idle_timeout_s
         super().__init__(self._answer, handler_cancellation=True)
 
@@ -39,6 +40,11 @@ class HttpServer(web.Server):
             keepalive_timeout=self._idle_timeout_s,
             lingering_time=_LINGER_S,
         )
+
+    async def close(self, timeout_s: float) -> None:
+        """Closes every connection, at the latest after `timeout_s`."""
+        self.pre_shutdown()
+        await self.shutdown(timeout_s)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         cast(_Connection, request.protocol).begin(request.content)
@@ -92,6 +98,7 @@ class _Connection(RequestHandler):
         """The answer to a broken head, or to a failure of ours, which is logged."""
         if status >= 500:
             logger.error("%s %s failed", request.method, clipped(request.path), exc_info=exc)
-        response = error_response("internal error" if status >= 500 else "not a valid HTTP request", status)
-        response.force_close()
-        return response
+        text = "internal error" if status >= 500 else "not a valid HTTP request"
+        answer = response(json_answer({"error": text}, status))
+        answer.force_close()
+        return answer

@@ -7,27 +7,22 @@ import logging
 import os
 import signal
 from dataclasses import dataclass
-from typing import Callable, Sequence
+from functools import partial
+from typing import Callable, List, Sequence
 
 from edge_runtime.engine.engine import Engine
-from edge_runtime.errors import ConfigError
-from edge_runtime.server.grpc import bind_grpc, grpc_server
-from edge_runtime.server.http_connection import HttpServer
+from edge_runtime.server.accelerators import Prepared, dispatch, is_batching
+from edge_runtime.server.conditions import watch_conditions
+from edge_runtime.server.dispatcher import Dispatcher
+from edge_runtime.server.listeners import Bound, Listeners
 from edge_runtime.server.models import ModelTable
-from edge_runtime.server.settings import ServerSettings, address_text, loopback_address
+from edge_runtime.server.settings import ServerSettings
+from edge_runtime.server.warm_up import measure
 
 logger = logging.getLogger(__name__)
 
 _CLOSE_S = 1.0
 EXIT_HUNG = 70
-
-
-@dataclass(frozen=True)
-class Bound:
-    """The addresses that a server answers on, as HOST:PORT."""
-
-    http: str
-    grpc: str
 
 
 @dataclass(frozen=True)
@@ -42,7 +37,12 @@ class Stop:
         (self.hurried if self.requested.is_set() else self.requested).set()
 
 
-def run(engines: Sequence[Engine], settings: ServerSettings, on_ready: Callable[[Bound], None]) -> None:
+def prepared(engine: Engine, settings: ServerSettings) -> Prepared:
+    """An engine and what is measured of it before it is served; any thread may call it."""
+    return engine, measure(engine, is_batching(engine, settings))
+
+
+def run(engines: Sequence[Prepared], settings: ServerSettings, on_ready: Callable[[Bound], None]) -> None:
     """Serves warmed engines until SIGTERM or SIGINT; what was taken in is answered, for `drain_s` at most.
 
     The process ends with status 70 if a run doesn't return even then: nothing else gets rid of it.
@@ -63,48 +63,43 @@ def run(engines: Sequence[Engine], settings: ServerSettings, on_ready: Callable[
 
 
 async def serve(
-    engines: Sequence[Engine], settings: ServerSettings, on_ready: Callable[[Bound], None], stop: Stop
+    engines: Sequence[Prepared], settings: ServerSettings, on_ready: Callable[[Bound], None], stop: Stop
 ) -> bool:
     """Serves until told to stop; False if a run was still under way at the end.
 
     Raises:
         ConfigError: an address can't be served.
     """
-    http_address = loopback_address(settings.http, "HTTP")
-    grpc_address = loopback_address(settings.grpc, "gRPC")
-    models = ModelTable(engines, settings.queue_size)
-    http_factory = HttpServer(models, settings)
-    grpc = grpc_server(models, settings)
-    listener: asyncio.AbstractServer | None = None
+    dispatchers: List[Dispatcher] = []
+    listeners: Listeners | None = None
+    watch: asyncio.Future[None] | None = None
+    models = ModelTable([])
     try:
-        listener = await _listen(http_factory, *http_address)
-        grpc_port = bind_grpc(grpc, *grpc_address)
-        await grpc.start()
+        served, dispatchers = dispatch(engines, settings)
+        models = ModelTable(served)
+        listeners = Listeners(models, settings)
+        bound = await listeners.open()
         models.is_ready = True
-        http_port = listener.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
-        on_ready(Bound(address_text(http_address[0], http_port), address_text(grpc_address[0], grpc_port)))
+        on_ready(bound)
+        watch = asyncio.ensure_future(watch_conditions(partial(_relearn, dispatchers)))
         await stop.requested.wait()
         models.is_ready = False
         await _drained(models, settings.drain_s, stop.hurried)
     finally:
         models.is_ready = False
-        if listener is not None:
-            listener.close()
-        loop = asyncio.get_running_loop()
-        closed = await asyncio.gather(*(loop.run_in_executor(None, model.executor.close, _CLOSE_S) for model in models))
-        http_factory.pre_shutdown()
-        await asyncio.gather(http_factory.shutdown(_CLOSE_S), grpc.stop(_CLOSE_S))
+        if watch is not None:
+            watch.cancel()
+        if listeners is not None:
+            listeners.stop_listening()
+        closed = await asyncio.gather(*(dispatcher.close(_CLOSE_S) for dispatcher in dispatchers))
+        if listeners is not None:
+            await listeners.close(_CLOSE_S)
     return all(closed)
 
 
-async def _listen(factory: HttpServer, host: str, port: int) -> asyncio.AbstractServer:
-    try:
-        return await asyncio.get_running_loop().create_server(factory, host, port, reuse_port=False)
-    except OSError as error:
-        address = address_text(host, port)
-        raise ConfigError(
-            f"HTTP address {address}: can't be bound ({error.strerror}); choose another: --http HOST:PORT"
-        ) from error
+def _relearn(dispatchers: Sequence[Dispatcher]) -> None:
+    for dispatcher in dispatchers:
+        dispatcher.relearn()
 
 
 async def _drained(models: ModelTable, drain_s: float, hurried: asyncio.Event) -> None:

@@ -15,17 +15,17 @@ def metrics_page(models: Iterable[ServedModel], is_ready: bool) -> str:
     """All counters of all models; durations in microseconds."""
     page = _Page()
     for model in models:
-        totals = model.statistics.totals()
+        totals = model.statistics.totals
         labels = _labels(model=model.name, version=model.version)
         page.add("nv_inference_request_success", "counter", labels, totals.success)
         for reason in FAILURE_REASONS:
             page.add("nv_inference_request_failure", "counter", f'{labels},reason="{reason}"', totals.failures[reason])
         page.add("nv_inference_count", "counter", labels, totals.rows)
-        page.add("nv_inference_exec_count", "counter", labels, totals.success)
-        page.add("nv_inference_pending_request_count", "gauge", labels, model.executor.pending)
+        page.add("nv_inference_exec_count", "counter", labels, totals.runs)
+        page.add("nv_inference_pending_request_count", "gauge", labels, model.pending)
         page.add("nv_inference_request_duration_us", "counter", labels, totals.success_ns // 1000)
-        for part in PARTS:
-            page.add(f"nv_inference_{part}_duration_us", "counter", labels, totals.parts_ns[part] // 1000)
+        for part, duration_ns in zip(PARTS, totals.parts_ns):
+            page.add(f"nv_inference_{part}_duration_us", "counter", labels, duration_ns // 1000)
         info = model.engine.info
         described = _labels(backend=info.backend, device=info.device, precision=info.precision)
         page.add("edge_runtime_model_info", "gauge", f"{labels},{described}", 1)

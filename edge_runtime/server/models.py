@@ -4,40 +4,51 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Callable, Dict, Iterator, List, Sequence, TypeVar
 
 from edge_runtime import __version__
 from edge_runtime.engine.engine import Engine
 from edge_runtime.errors import EdgeRuntimeError, RequestError, ServerUnavailableError, UnknownNameError
-from edge_runtime.scheduling.request import Outputs, Request
-from edge_runtime.server.executor import Executor
+from edge_runtime.scheduling.request import Outputs, Period, Request
+from edge_runtime.server.dispatcher import Dispatcher
 from edge_runtime.server.statistics import ModelStatistics, statistics_record
-from edge_runtime.tensors import TensorSpec
-from edge_runtime.wire.inference import InferAnswer, InferRequest, clipped
+from edge_runtime.server.work import Work
+from edge_runtime.tensors import Feeds, TensorSpec
+from edge_runtime.wire.inference import InferAnswer, InferRequest, Schedule, clipped
 
-EXTENSIONS = ("binary_tensor_data", "model_configuration", "statistics", "parameters")
+EXTENSIONS = ("binary_tensor_data", "model_configuration", "statistics", "parameters", "schedule_policy")
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
 class ServedModel:
-    """An engine, the threads that run it, and its counters."""
+    """An engine, the dispatcher that runs it, and its counters; used on the loop's thread.
 
-    engine: Engine
-    executor: Executor
-    statistics: ModelStatistics
+    Args:
+        work: the engine as the dispatcher knows it.
+        dispatcher: of the accelerator that the engine runs on.
+        default_budget_ns: how long after its first byte an answer is of use, if a request doesn't say; None: for ever.
+    """
+
+    def __init__(self, work: Work, dispatcher: Dispatcher, default_budget_ns: int | None = None) -> None:
+        self.engine: Engine = work.engine
+        self.statistics: ModelStatistics = work.statistics
+        self.name = work.name
+        self.version = str(work.engine.info.version)
+        self.submit = dispatcher.submit
+        self.cancel = dispatcher.cancel
+        self.now_ns = dispatcher.now_ns
+        self._work = work
+        self._dispatcher = dispatcher
+        self._default_budget_ns = default_budget_ns
+        self._has_batches = bool(work.engine.signature.max_batch_size)
+        self._first_input = work.engine.signature.inputs[0].name if work.engine.signature.inputs else ""
 
     @property
-    def name(self) -> str:
-        """The model's name."""
-        return self.engine.info.name
-
-    @property
-    def version(self) -> str:
-        """The version that is loaded."""
-        return str(self.engine.info.version)
+    def pending(self) -> int:
+        """Requests that wait and don't run yet."""
+        return self._dispatcher.pending(self.name)
 
     def metadata(self) -> Dict[str, Any]:
         """The protocol's model metadata; the batch axis is in the shapes."""
@@ -67,44 +78,77 @@ class ServedModel:
 
     def statistics_record(self) -> Dict[str, Any]:
         """The protocol's statistics of this model."""
-        return statistics_record(self.name, self.version, self.statistics.totals())
+        return statistics_record(self.name, self.version, self.statistics.totals)
 
     @contextlib.contextmanager
     def counting_refusals(self) -> Iterator[None]:
         """A block in which a client's mistake is counted as a failed request."""
-        start_ns = self.executor.now_ns()
+        start_ns = self.now_ns()
         try:
             yield
         except RequestError:
-            self.statistics.add_failure("OTHER", self.executor.now_ns() - start_ns)
+            self.statistics.add_failure("OTHER", self.now_ns() - start_ns)
             raise
 
-    async def infer(self, received: InferRequest, arrival_ns: int, encode: Callable[[InferAnswer], T]) -> T:
+    def request(
+        self,
+        inputs: Feeds,
+        schedule: Schedule,
+        encode: Callable[[Outputs], Any],
+        emit: Callable[[Any], None],
+        arrival_ns: int,
+        timeout_ns: int | None = None,
+    ) -> Request:
+        """A request for `submit`; `timeout_ns` is what the transport itself says of its deadline."""
+        rows = len(inputs[self._first_input]) if self._has_batches else 1
+        request = Request(self.name, inputs, encode, emit, arrival_ns, rows)
+        request.priority = schedule.priority
+        request.deadline_ns = self.deadline_ns(schedule.budget_ns, timeout_ns, arrival_ns)
+        if schedule.period_ns is not None:
+            request.stream = self._stream(schedule)
+        if self._work.policy.max_batch > 1:
+            request.group = tuple((name, value.shape[1:]) for name, value in inputs.items())
+        return request
+
+    def deadline_ns(self, budget_ns: int | None, timeout_ns: int | None, arrival_ns: int) -> int | None:
+        """The earliest deadline of a request's own, its transport's and the model's default."""
+        shortest = self._default_budget_ns
+        for each in (budget_ns, timeout_ns):
+            if each is not None and (shortest is None or each < shortest):
+                shortest = each
+        return None if shortest is None else arrival_ns + shortest
+
+    def _stream(self, schedule: Schedule) -> Period:
+        return Period((self.name, schedule.stream), schedule.period_ns or 0, schedule.budget_ns or 0)
+
+    async def infer(
+        self,
+        received: InferRequest,
+        arrival_ns: int,
+        encode: Callable[[InferAnswer], T],
+        timeout_ns: int | None = None,
+    ) -> T:
         """Runs a checked request and gives back what `encode` made of the answer.
 
         `encode` is called on the thread that ran it, on views that hold only until it returns.
 
         Raises:
-            ServerUnavailableError: the queue is full.
+            ServerUnavailableError: the queue is full, or the deadline can't be kept.
             EdgeRuntimeError: the run failed, or `encode` did.
         """
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[T] = loop.create_future()
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
         def encoded(outputs: Outputs) -> T:
             return encode(InferAnswer(self.name, self.version, received.id, outputs))
 
-        def emit(outcome: Any) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-                loop.call_soon_threadsafe(_settle, done, outcome)
-
-        rows = next((len(v) for v in received.inputs.values()), 1) if self.engine.signature.max_batch_size else 1
-        request = Request(received.inputs, encoded, emit, arrival_ns, rows)
-        self.executor.submit(request)
+        emit = partial(_settle, done)
+        request = self.request(received.inputs, received.schedule, encoded, emit, arrival_ns, timeout_ns)
+        request.is_light = False
+        self.submit(request)
         try:
             return await done
         except asyncio.CancelledError:
-            self.executor.cancel(request)
+            self.cancel(request)
             raise
 
 
@@ -120,15 +164,11 @@ def _settle(done: asyncio.Future[Any], outcome: Any) -> None:
 class ModelTable:
     """All served models, whether the server is ready, and how many inferences are under way."""
 
-    def __init__(self, engines: Sequence[Engine], queue_size: int) -> None:
+    def __init__(self, models: Sequence[ServedModel]) -> None:
         self.is_ready = False
-        self._in_flight = 0
+        self.in_flight = 0
         self._idle = asyncio.Event()
-        self._idle.set()
-        self._models: Dict[str, ServedModel] = {}
-        for engine in engines:
-            statistics = ModelStatistics()
-            self._models[engine.info.name] = ServedModel(engine, Executor(engine, statistics, queue_size), statistics)
+        self._models = {model.name: model for model in models}
 
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._models.values())
@@ -167,6 +207,16 @@ class ModelTable:
             model.statistics.add_failure("REJECTED", 0)
             raise
 
+    def begun(self) -> None:
+        """Says that an inference is under way, for whose `ended` a drain waits."""
+        self.in_flight += 1
+
+    def ended(self) -> None:
+        """Says that an inference that had `begun` has its answer, or needs none any more."""
+        self.in_flight -= 1
+        if not self.in_flight:
+            self._idle.set()
+
     @contextlib.contextmanager
     def admission(self, model: ServedModel) -> Iterator[None]:
         """A block in which an inference of `model` is under way: a drain waits for its end.
@@ -175,18 +225,17 @@ class ModelTable:
             ServerUnavailableError: the server drains or isn't ready.
         """
         self.check_admission(model)
-        self._in_flight += 1
-        self._idle.clear()
+        self.begun()
         try:
             yield
         finally:
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._idle.set()
+            self.ended()
 
     async def idle(self) -> None:
         """Returns when no inference is under way."""
-        await self._idle.wait()
+        while self.in_flight:
+            self._idle.clear()
+            await self._idle.wait()
 
     def index(self, is_ready_only: bool) -> List[Dict[str, str]]:
         """The repository index."""

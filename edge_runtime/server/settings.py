@@ -16,6 +16,17 @@ class ServerSettings(Settings):
 
     http: str = Field("127.0.0.1:8000", description="Address for HTTP, loopback only; port 0 picks a free one.")
     grpc: str = Field("127.0.0.1:8001", description="Address for gRPC, loopback only; port 0 picks a free one.")
+    unix: Optional[str] = Field(
+        None, min_length=1, description="Path of a Unix socket for HTTP, gRPC and shared memory (default: none)."
+    )
+    http_transport: Literal["own", "aiohttp"] = Field("own", description="What speaks HTTP.")
+    grpc_transport: Literal["own", "grpcio"] = Field("own", description="What speaks gRPC.")
+    deadline_ms: Optional[float] = Field(
+        None, gt=0, le=86_400_000, description="Deadline of requests that bring none, from their first byte, ms."
+    )
+    batching: Literal["auto", "on", "off"] = Field(
+        "auto", description="Whether requests that wait may share a run (auto: on a GPU)."
+    )
     slots: Optional[int] = Field(
         None, ge=1, le=256, description="Runs at once, each model (without it: the cores, on a GPU 2)."
     )

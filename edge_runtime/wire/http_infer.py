@@ -15,18 +15,90 @@ from edge_runtime.wire.inference import (
     InferAnswer,
     InferRequest,
     WantedOutput,
-    add_input,
     array_from_bytes,
     array_from_values,
+    check_nbytes,
     check_parameters,
     check_wanted,
     clipped,
     dtype_of,
+    schedule_of,
     shape_of,
 )
 from edge_runtime.wire.json_text import parsed_object
 
 HEAD_LENGTH = "Inference-Header-Content-Length"
+
+
+class PlacedInput:
+    """An input of a head: its tensor, and where its bytes begin after the head; or its values, if they came as JSON."""
+
+    __slots__ = ("array", "count", "dtype", "nbytes", "offset", "shape", "spec")
+
+    def __init__(self, spec: TensorSpec, shape: Tuple[int, ...], offset: int, array: Array | None) -> None:
+        self.spec = spec
+        self.shape = shape
+        self.offset = offset
+        self.array = array
+        self.count = element_count(shape)
+        self.dtype = np.dtype(np.uint8) if spec.dtype is DType.BOOL else spec.dtype.numpy
+        self.nbytes = 0 if array is not None else self.count * spec.dtype.itemsize
+
+    def array_in(self, body: Any, start: int) -> Array:
+        """The tensor: a view of `body`, whose binary part begins at `start`; truth values are copied."""
+        if self.array is not None:
+            return self.array
+        array = np.frombuffer(body, self.dtype, self.count, start + self.offset).reshape(self.shape)
+        return array != 0 if self.spec.dtype is DType.BOOL else array
+
+
+class InferHead:
+    """What the JSON head of a request says; it holds for every request that has the same head.
+
+    Attributes:
+        id: the request's own, "" if it has none.
+        outputs: what was asked for.
+        schedule: how urgent it is.
+        nbytes: how many bytes of tensors follow the head.
+        is_binary: whether all tensors, in and out, are binary, so that it is worth keeping for the next request.
+    """
+
+    __slots__ = ("_inputs", "id", "is_binary", "nbytes", "outputs", "schedule")
+
+    def __init__(self, text: bytes | memoryview, signature: Signature) -> None:
+        head = parsed_object(text)
+        parameters = _parameters(head, "request")
+        self.schedule = schedule_of(parameters)
+        self._inputs = _inputs(_objects(head, "inputs"), signature)
+        signature.check_shapes({name: placed.shape for name, placed in self._inputs.items()})
+        default = _flag(parameters, "binary_data_output", "request")
+        outputs = [_wanted(item, default) for item in _objects(head, "outputs", is_optional=True)]
+        if not outputs:
+            outputs = [WantedOutput(spec.name, default) for spec in signature.outputs]
+        self.outputs = check_wanted(outputs, signature)
+        self.id = head.get("id", "")
+        if not isinstance(self.id, str):
+            raise InvalidRequestError(f"id: expected a string, got {clipped(self.id)}")
+        self.nbytes = sum(placed.nbytes for placed in self._inputs.values())
+        is_read = all(placed.array is None for placed in self._inputs.values())
+        self.is_binary = is_read and all(output.is_binary for output in self.outputs)
+
+    def arrays(self, body: Any, start: int) -> Dict[str, Array]:
+        """The inputs in a body whose binary part begins at `start` and is of the right length."""
+        return {name: placed.array_in(body, start) for name, placed in self._inputs.items()}
+
+    def check_length(self, nbytes: int) -> None:
+        """Raises InvalidRequestError unless as many bytes follow the head as it says."""
+        if nbytes == self.nbytes:
+            return
+        if nbytes > self.nbytes:
+            raise InvalidRequestError(f"{nbytes - self.nbytes} bytes are left behind the last binary tensor")
+        for placed in self._inputs.values():
+            if placed.offset + placed.nbytes > nbytes:
+                raise InvalidRequestError(
+                    f"input {clipped(placed.spec.name)}: binary_data_size {placed.nbytes}, "
+                    f"but {max(0, nbytes - placed.offset)} bytes are left"
+                )
 
 
 def request_from_body(
@@ -40,26 +112,30 @@ def request_from_body(
         InvalidRequestError: anything in it doesn't fit the protocol or the model.
     """
     if head_nbytes == 0:
-        return _raw_request(body, model, version, signature)
-    if head_nbytes is not None and not 0 < head_nbytes <= len(body):
-        raise InvalidRequestError(f"{HEAD_LENGTH} is {head_nbytes}, but the body has {len(body)} bytes")
-    length = len(body) if head_nbytes is None else head_nbytes
-    head = parsed_object(body[:length])
-    parameters = _parameters(head, "request")
-    inputs = _inputs(_objects(head, "inputs"), body[length:], signature)
-    signature.check_shapes({name: array.shape for name, array in inputs.items()})
-    default = _flag(parameters, "binary_data_output", "request")
-    outputs = [_wanted(item, default) for item in _objects(head, "outputs", is_optional=True)]
-    if not outputs:
-        outputs = [WantedOutput(spec.name, default) for spec in signature.outputs]
-    identity = head.get("id", "")
-    if not isinstance(identity, str):
-        raise InvalidRequestError(f"id: expected a string, got {clipped(identity)}")
-    return InferRequest(model, version, identity, inputs, check_wanted(outputs, signature))
+        return raw_request(body, model, version, signature)
+    length = head_length(head_nbytes, len(body))
+    head = InferHead(body[:length], signature)
+    head.check_length(len(body) - length)
+    return InferRequest(model, version, head.id, head.arrays(body, length), head.outputs, head.schedule)
 
 
-def _raw_request(body: memoryview, model: str, version: str, signature: Signature) -> InferRequest:
-    """The whole body is the model's only input, whose one dynamic axis follows from the number of bytes."""
+def head_length(head_nbytes: int | None, body_nbytes: int) -> int:
+    """The length of the JSON head in a body, by what the header says (None: all of it).
+
+    Raises:
+        InvalidRequestError: the body is shorter than that.
+    """
+    if head_nbytes is not None and not 0 < head_nbytes <= body_nbytes:
+        raise InvalidRequestError(f"{HEAD_LENGTH} is {head_nbytes}, but the body has {body_nbytes} bytes")
+    return body_nbytes if head_nbytes is None else head_nbytes
+
+
+def raw_request(body: memoryview, model: str, version: str, signature: Signature) -> InferRequest:
+    """The whole body is the model's only input, whose one dynamic axis follows from the number of bytes.
+
+    Raises:
+        InvalidRequestError: the model has other inputs, or another number of bytes.
+    """
     if len(signature.inputs) != 1 or signature.inputs[0].shape.count(DYNAMIC) > 1:
         raise InvalidRequestError("a raw request needs a model with one input of at most one dynamic axis")
     spec = signature.inputs[0]
@@ -70,28 +146,30 @@ def _raw_request(body: memoryview, model: str, version: str, signature: Signatur
     return InferRequest(model, version, "", {spec.name: array_from_bytes(body, spec, shape)}, outputs)
 
 
-def _inputs(items: List[Dict[str, Any]], binary: memoryview, signature: Signature) -> Dict[str, Array]:
-    inputs: Dict[str, Array] = {}
+def _inputs(items: List[Dict[str, Any]], signature: Signature) -> Dict[str, PlacedInput]:
+    inputs: Dict[str, PlacedInput] = {}
     offset = 0
     for item in items:
         name = _name(item, "input")
         what = f"input {clipped(name)}"
         shape = shape_of(item.get("shape"), what)
         spec = signature.check_input(name, dtype_of(item.get("datatype"), what), shape)
-        parameters = _parameters(item, what)
-        nbytes = parameters.get("binary_data_size")
+        if name in inputs:
+            raise InvalidRequestError(f"input {spec.name!r} is given twice")
+        nbytes = _parameters(item, what).get("binary_data_size")
         if nbytes is None:
-            add_input(inputs, spec, _array_from_json(item, spec, shape))
+            inputs[name] = PlacedInput(spec, shape, offset, _array_from_json(item, spec, shape))
             continue
-        if type(nbytes) is not int or not 0 <= nbytes <= len(binary) - offset:
-            left = len(binary) - offset
-            raise InvalidRequestError(f"{what}: binary_data_size {clipped(nbytes)}, but {left} bytes are left")
+        if type(nbytes) is not int or nbytes < 0:
+            raise InvalidRequestError(
+                f"{what}: expected binary_data_size to be a number of bytes, got {clipped(nbytes)}"
+            )
         if "data" in item:
             raise InvalidRequestError(f"{what}: both data and binary_data_size; send one of them")
-        add_input(inputs, spec, array_from_bytes(binary[offset : offset + nbytes], spec, shape))
+        placed = PlacedInput(spec, shape, offset, None)
+        check_nbytes(nbytes, spec, shape)
+        inputs[name] = placed
         offset += nbytes
-    if offset != len(binary):
-        raise InvalidRequestError(f"{len(binary) - offset} bytes are left behind the last binary tensor")
     return inputs
 
 
@@ -164,7 +242,8 @@ def body_from_answer(answer: InferAnswer, wanted: Sequence[WantedOutput]) -> Tup
     binary: List[Any] = []
     for output in wanted:
         array = answer.outputs[output.name]
-        item: Dict[str, Any] = _described(output.name, array)
+        item: Dict[str, Any] = {"name": output.name, "datatype": DType.from_numpy(array.dtype).value}
+        item["shape"] = list(array.shape)
         if output.is_binary:
             binary.append(np.ascontiguousarray(array))
             item["parameters"] = {"binary_data_size": array.nbytes}
@@ -183,7 +262,3 @@ def _json_values(name: str, array: Array) -> List[Any]:
         raise NotJsonError(f"output {name!r}: FP16, NaN and infinity aren't JSON; ask for binary_data")
     values: List[Any] = array.ravel().tolist()
     return values
-
-
-def _described(name: str, array: Array) -> Dict[str, Any]:
-    return {"name": name, "datatype": DType.from_numpy(array.dtype).value, "shape": list(array.shape)}

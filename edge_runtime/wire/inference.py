@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Collection, Dict, Mapping, Sequence, Tuple
 
@@ -14,7 +15,10 @@ from edge_runtime.tensors import DType, Signature, TensorSpec, element_count
 Array = npt.NDArray[Any]
 
 _REFUSED_PREFIXES = ("sequence_", "triton_", "shared_memory_")
-_REFUSED = frozenset({"priority", "timeout", "classification"})
+_REFUSED = frozenset({"classification"})
+_GRANTED = "triton_enable_empty_final_response"  # one answer is always the final one, and never empty
+_MOST_MS = 86_400_000
+_MAX_STREAM_LENGTH = 128
 _DIM_LIMIT = 2**63
 _MAX_RANK = 32
 
@@ -28,6 +32,26 @@ class WantedOutput:
 
 
 @dataclass(frozen=True)
+class Schedule:
+    """How urgent a request is, by its parameters.
+
+    Attributes:
+        priority: 1 is served first; 0 (no parameter) last.
+        budget_ns: how long after the request's first byte its answer is of use; None: for ever.
+        stream: name of the periodic stream that it belongs to, if it names one.
+        period_ns: least time between that stream's requests; None without a stream.
+    """
+
+    priority: int = 0
+    budget_ns: int | None = None
+    stream: str = ""
+    period_ns: int | None = None
+
+
+NO_HURRY = Schedule()
+
+
+@dataclass(frozen=True)
 class InferRequest:
     """A request that fits its model. `inputs` are views on the transport's own buffer wherever they can be."""
 
@@ -36,6 +60,7 @@ class InferRequest:
     id: str
     inputs: Dict[str, Array]
     outputs: Tuple[WantedOutput, ...]
+    schedule: Schedule = NO_HURRY
 
 
 @dataclass(frozen=True)
@@ -79,15 +104,19 @@ def array_from_bytes(data: Any, spec: TensorSpec, shape: Tuple[int, ...]) -> Arr
     Raises:
         InvalidRequestError: the number of bytes isn't the tensor's.
     """
+    check_nbytes(len(data), spec, shape)
+    if spec.dtype is DType.BOOL:
+        return np.not_equal(np.frombuffer(data, np.uint8), 0).reshape(shape)
+    return np.frombuffer(data, spec.dtype.numpy).reshape(shape)
+
+
+def check_nbytes(nbytes: int, spec: TensorSpec, shape: Tuple[int, ...]) -> None:
+    """Raises InvalidRequestError unless `nbytes` is the size of that tensor, whose shape was checked before."""
     expected = element_count(shape) * spec.dtype.itemsize
-    nbytes = len(data)
     if nbytes != expected:
         raise InvalidRequestError(
             f"input {spec.name!r}: expected {expected} bytes for {spec.dtype.value} {list(shape)}, got {nbytes}"
         )
-    if spec.dtype is DType.BOOL:
-        return np.not_equal(np.frombuffer(data, np.uint8), 0).reshape(shape)
-    return np.frombuffer(data, spec.dtype.numpy).reshape(shape)
 
 
 def array_from_values(values: Sequence[Any], spec: TensorSpec, shape: Tuple[int, ...]) -> Array:
@@ -123,17 +152,6 @@ def array_from_values(values: Sequence[Any], spec: TensorSpec, shape: Tuple[int,
 _JSON_NAMES = {type(None): "null", str: "string", dict: "object", list: "array", bool: "boolean", float: "fraction"}
 
 
-def add_input(inputs: Dict[str, Array], spec: TensorSpec, array: Array) -> None:
-    """Adds an input to those of a request.
-
-    Raises:
-        InvalidRequestError: it is there already.
-    """
-    if spec.name in inputs:
-        raise InvalidRequestError(f"input {spec.name!r} is given twice")
-    inputs[spec.name] = array
-
-
 def check_wanted(outputs: Sequence[WantedOutput], signature: Signature) -> Tuple[WantedOutput, ...]:
     """The outputs asked for.
 
@@ -156,8 +174,49 @@ def check_parameters(names: Collection[object], what: str) -> None:
         InvalidRequestError: naming the first such parameter.
     """
     for name in names:
-        if name in _REFUSED or str(name).startswith(_REFUSED_PREFIXES):
+        if name in _REFUSED or (str(name).startswith(_REFUSED_PREFIXES) and name != _GRANTED):
             raise InvalidRequestError(f"{what}: parameter {clipped(name)} belongs to an extension that isn't supported")
+
+
+def schedule_of(parameters: Mapping[str, Any]) -> Schedule:
+    """What a request's parameters say of its urgency: `priority`, `timeout` (µs), `deadline_ms`, `stream`, `period_ms`.
+
+    The smaller of `timeout` and `deadline_ms` counts; a `timeout` of 0 is none.
+
+    Raises:
+        InvalidRequestError: one has another type or is out of range, or a stream lacks its period or deadline.
+    """
+    if not parameters:
+        return NO_HURRY
+    priority = _whole(parameters, "priority")
+    timeout_us = _whole(parameters, "timeout")
+    budgets = [timeout_us * 1000] if timeout_us else []
+    if "deadline_ms" in parameters:
+        budgets.append(_milliseconds(parameters, "deadline_ms"))
+    stream, period_ns = parameters.get("stream", ""), None
+    if "stream" in parameters or "period_ms" in parameters:
+        if not isinstance(stream, str) or not 0 < len(stream) <= _MAX_STREAM_LENGTH:
+            raise InvalidRequestError(f"stream: expected a name of 1 to {_MAX_STREAM_LENGTH} characters for period_ms")
+        if "period_ms" not in parameters or "deadline_ms" not in parameters:
+            raise InvalidRequestError(f"stream {clipped(stream)}: give it period_ms and deadline_ms too")
+        period_ns = _milliseconds(parameters, "period_ms")
+    return Schedule(priority, min(budgets, default=None), stream, period_ns)
+
+
+def _whole(parameters: Mapping[str, Any], name: str) -> int:
+    value = parameters.get(name, 0)
+    if type(value) is int and 0 <= value < _DIM_LIMIT:
+        return value
+    raise InvalidRequestError(f"{name}: expected a whole number from 0 on, got {clipped(value)}")
+
+
+def _milliseconds(parameters: Mapping[str, Any], name: str) -> int:
+    value = parameters[name]
+    if type(value) not in (int, float) or not math.isfinite(value) or not 0 < value <= _MOST_MS:
+        raise InvalidRequestError(
+            f"{name}: expected milliseconds, more than 0 and up to {_MOST_MS}, got {clipped(value)}"
+        )
+    return max(1, round(float(value) * 1e6))
 
 
 def clipped(value: object) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from edge_runtime.errors import (
+    DeadlineExpiredError,
+    DeadlineRefusedError,
     EdgeRuntimeError,
     InvalidRequestError,
     NotJsonError,
@@ -18,6 +20,8 @@ _STATUS: dict[type[EdgeRuntimeError], tuple[int, str]] = {
     UnknownNameError: (404, "NOT_FOUND"),
     TooLargeError: (413, "RESOURCE_EXHAUSTED"),
     QueueFullError: (503, "RESOURCE_EXHAUSTED"),
+    DeadlineRefusedError: (503, "RESOURCE_EXHAUSTED"),
+    DeadlineExpiredError: (503, "DEADLINE_EXCEEDED"),
     ServerUnavailableError: (503, "UNAVAILABLE"),
 }
 INTERNAL = (500, "INTERNAL")

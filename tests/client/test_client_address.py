@@ -15,6 +15,8 @@ from edge_runtime.errors import ConfigError
         ("grpc://[::1]:8001", None, Address("grpc", "::1", 8001)),
         ("localhost:8000", None, Address("http", "localhost", 8000)),
         ("localhost:8001", "grpc", Address("grpc", "localhost", 8001)),
+        ("unix:///run/x.sock", None, Address("http", "", 0, socket_path="/run/x.sock")),
+        ("unix:///run/x.sock", "grpc", Address("grpc", "", 0, socket_path="/run/x.sock")),
     ],
 )
 def test_an_address_is_read_from_a_url(url, protocol, expected):
@@ -41,6 +43,12 @@ def test_an_address_is_read_from_a_url(url, protocol, expected):
         "http://h\u00f6st:80",
         "http://[::1:80",
         "http://" + "a" * 70 + ":80",
+        "unix://",
+        "unix:///",
+        "unix://host/x",
+        "unix:/run/x",
+        "unix:///run/x y",
+        "unix:///run/\0",
     ],
 )
 def test_any_other_form_is_refused(url):
@@ -55,6 +63,12 @@ def test_a_protocol_that_contradicts_the_url_is_refused():
         address_from_url("host:80", "ftp")
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:8000", "grpc://[::1]:8001", "http://host:80/edge"])
+def test_a_socket_path_longer_than_the_kernels_is_refused():
+    assert address_from_url("unix:///" + "a" * 106).socket_path
+    with pytest.raises(ConfigError, match="at most 107 bytes, got 108"):
+        address_from_url("unix:///" + "a" * 107)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8000", "grpc://[::1]:8001", "http://host:80/edge", "unix:///run/x"])
 def test_an_address_is_printed_as_it_is_read(url):
     assert str(address_from_url(url)) == url

@@ -7,7 +7,8 @@ import pytest
 
 from edge_runtime.client import connections
 from edge_runtime.client.address import Address, address_from_url
-from edge_runtime.client.connections import HttpConnections, HttpRequest
+from edge_runtime.client.connections import HttpConnections
+from edge_runtime.client.http_request import HttpRequest
 from edge_runtime.errors import RemoteError, ServerUnavailableError
 
 GET = HttpRequest("GET", "/v2")

@@ -6,6 +6,7 @@ from concurrent import futures
 import grpc
 import numpy as np
 import pytest
+from fakes.blocking_client import BlockingAsyncClient
 
 from edge_runtime.client import Client
 from edge_runtime.errors import InvalidRequestError, RemoteError, ServerUnavailableError
@@ -13,6 +14,12 @@ from edge_runtime.tensors import DType
 from edge_runtime.wire.messages import SERVICE, message, methods
 
 FEEDS = {"x": np.array([[1, 2]], np.float32)}
+
+
+@pytest.fixture(params=[Client, BlockingAsyncClient], ids=["blocking", "asyncio"], autouse=True)
+def client_class(request, monkeypatch):
+    """Runs every test of this file with both clients."""
+    monkeypatch.setitem(globals(), "Client", request.param)
 
 
 @pytest.fixture
@@ -204,7 +211,7 @@ def test_a_closed_client_says_so(unused_port):
 
 
 def test_what_cannot_be_sent_is_refused_without_a_server(unused_port, monkeypatch):
-    monkeypatch.setattr("edge_runtime.client.grpc._MAX_MESSAGE_NBYTES", 2**20 + 4)
+    monkeypatch.setattr("edge_runtime.client.grpc_calls._MAX_MESSAGE_NBYTES", 2**20 + 4)
     with Client(f"grpc://127.0.0.1:{unused_port}") as client:
         with pytest.raises(InvalidRequestError, match="don't fit into one gRPC message"):
             client.infer("m", FEEDS)

@@ -4,11 +4,18 @@ import json
 
 import numpy as np
 import pytest
+from fakes.blocking_client import BlockingAsyncClient
 
 from edge_runtime.client import Client
 from edge_runtime.errors import InvalidRequestError, RemoteError, ServerUnavailableError
 
 FEEDS = {"x": np.array([[1, 2]], np.float32)}
+
+
+@pytest.fixture(params=[Client, BlockingAsyncClient], ids=["blocking", "asyncio"], autouse=True)
+def client_class(request, monkeypatch):
+    """Runs every test of this file with both clients."""
+    monkeypatch.setitem(globals(), "Client", request.param)
 
 
 def binary_row(name="y", datatype="FP32", shape=(1,), size=4):

@@ -1,4 +1,4 @@
-"""The client against the real server, over both protocols."""
+"""Both clients against the real server, over every protocol."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import onnx
 import pytest
+from fakes.blocking_client import BlockingAsyncClient
 from onnx import helper
 
 from edge_runtime.client import Client
 from edge_runtime.engine.engine import EngineInfo
 from edge_runtime.engine.loading import EngineOptions, engine_from_bytes
-from edge_runtime.errors import ConfigError, RemoteError
+from edge_runtime.errors import ConfigError, RemoteError, ServerUnavailableError
 from edge_runtime.profiler.bench import bench_server
 from edge_runtime.profiler.settings import BenchSettings
-from edge_runtime.server.lifecycle import Stop, serve
+from edge_runtime.server.lifecycle import Stop, prepared, serve
 from edge_runtime.server.settings import ServerSettings
 from edge_runtime.tensors import DType, ShapeRange, Signature, TensorSpec
 
@@ -44,7 +45,7 @@ def identity_engine(name, dtypes, limits):
 
 
 @pytest.fixture(scope="module")
-def server():
+def server(tmp_path_factory):
     """The URLs of a real server with an identity model of every type, one of scalars and one with a batch axis."""
     engines = [
         identity_engine("types", list(DType), ShapeRange.fixed((2, 3))),
@@ -52,7 +53,8 @@ def server():
         identity_engine("batched", [DType.FP32], ShapeRange((1, 2), (2, 2), (8, 2))),
         identity_engine("large", [DType.FP32], ShapeRange.fixed((3, 1024, 1024))),
     ]
-    settings = ServerSettings(http="127.0.0.1:0", grpc="127.0.0.1:0", drain_s=1)
+    path = str(tmp_path_factory.mktemp("unix") / "s")
+    settings = ServerSettings(http="127.0.0.1:0", grpc="127.0.0.1:0", unix=path, drain_s=1)
     ready, found = threading.Event(), {}
 
     async def run():
@@ -62,21 +64,30 @@ def server():
             found.update(bound=bound, loop=asyncio.get_running_loop(), stop=stop)
             ready.set()
 
-        await serve(engines, settings, on_ready, stop)
+        await serve([prepared(engine, settings) for engine in engines], settings, on_ready, stop)
 
     thread = threading.Thread(target=lambda: asyncio.run(run()))
     thread.start()
     assert ready.wait(20)
-    yield {"http": f"http://{found['bound'].http}", "grpc": f"grpc://{found['bound'].grpc}"}
+    yield {"http": f"http://{found['bound'].http}", "grpc": f"grpc://{found['bound'].grpc}", "unix": f"unix://{path}"}
     found["loop"].call_soon_threadsafe(found["stop"].requested.set)
     thread.join()
     for engine in engines:
         engine.close()
 
 
-@pytest.fixture(params=["http", "grpc"])
-def client(request, server):
-    with Client(server[request.param], timeout_s=20) as made:
+WAYS = [("http", None), ("grpc", None), ("unix", None), ("unix", "grpc")]
+
+
+@pytest.fixture(params=[Client, BlockingAsyncClient], ids=["blocking", "asyncio"])
+def client_class(request):
+    return request.param
+
+
+@pytest.fixture(params=WAYS, ids=lambda way: "-".join(filter(None, way)))
+def client(request, server, client_class):
+    place, protocol = request.param
+    with client_class(server[place], protocol=protocol, timeout_s=20) as made:
         yield made
 
 
@@ -157,3 +168,34 @@ def test_a_server_is_benchmarked_over_both_protocols(server, protocol):
     assert report.target["platform"] == "onnxruntime_onnx"
     with pytest.raises(ConfigError, match="no batch axis"):
         bench_server(server[protocol], "types", BenchSettings(batch=2))
+
+
+def test_a_deadline_that_can_be_kept_is_kept_and_one_that_cannot_is_refused(client):
+    value = np.zeros((3, 1024, 1024), np.float32)
+    assert set(client.infer("large", {"in_FP32": value}, deadline_ms=20_000, priority=1)) == {"out_FP32"}
+    with pytest.raises(ServerUnavailableError) as caught:
+        client.infer("large", {"in_FP32": value}, deadline_ms=0.01)
+    assert "Deadline" in type(caught.value).__name__
+    assert client.is_live()
+
+
+def test_frames_are_shared_with_the_real_server(server):
+    with Client(server["unix"], timeout_s=20) as client, client.frames("batched", {"in_FP32": (4, 2)}, 3) as frames:
+        for number, frame in enumerate(frames):
+            frame.inputs["in_FP32"].fill(number)
+            frame.start(deadline_ms=20_000)
+        for number, frame in enumerate(frames):
+            assert (frame.wait()["out_FP32"] == number).all()
+        with pytest.raises(RemoteError, match="INVALID_ARGUMENT"):
+            client.frames("batched", {"in_FP32": (9, 2)})
+
+
+def test_a_stream_goes_through_the_real_server(server):
+    with Client(server["unix"], timeout_s=20) as client, client.stream("batched", in_flight=3) as stream:
+        seen = []
+        for number in range(50):
+            stream.put({"in_FP32": np.full((1, 2), number, np.float32)})
+            seen += stream.ready()
+        stream.end()
+        seen += stream
+    assert [(result.sequence, result.outputs["out_FP32"][0, 0]) for result in seen] == [(i, i) for i in range(50)]

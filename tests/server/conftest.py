@@ -18,8 +18,10 @@ from onnx import helper
 
 from edge_runtime.engine.engine import Engine, EngineInfo
 from edge_runtime.engine.loading import EngineOptions, engine_from_bytes
-from edge_runtime.server.lifecycle import Bound, Stop, serve
+from edge_runtime.server.lifecycle import Stop, prepared, serve
+from edge_runtime.server.listeners import Bound
 from edge_runtime.server.settings import ServerSettings
+from edge_runtime.server.warm_up import Measured
 from edge_runtime.tensors import DType, ShapeRange, Signature, TensorSpec
 
 Tensors = "dict[str, tuple[DType, tuple]]"
@@ -91,6 +93,11 @@ MODELS: dict[str, tuple] = {
     "picky": (
         [node("Gather", "x at", "y")],
         {"x": (DType.FP32, (4,)), "at": (DType.INT64, (1,))},
+        {"y": (DType.FP32, (1,))},
+    ),
+    "sum": (
+        [node("ReduceSum", "x", "y")],
+        {"x": (DType.FP32, (1 << 18,))},
         {"y": (DType.FP32, (1,))},
     ),
     "large": ([node("Identity", "x", "y")], {"x": (DType.FP32, (1 << 17,))}, {"y": (DType.FP32, (1 << 17,))}),
@@ -216,7 +223,10 @@ def running(engines: list[Engine], **settings: Any) -> Iterator[Server]:
             ready.set()
 
         chosen = ServerSettings(**{"http": "127.0.0.1:0", "grpc": "127.0.0.1:0", **settings})
-        outcome.append(await serve(engines, chosen, on_ready, stop))
+        ready_made = [
+            (each, Measured((), False)) if each.info.name == "gated" else prepared(each, chosen) for each in engines
+        ]
+        outcome.append(await serve(ready_made, chosen, on_ready, stop))
 
     thread = threading.Thread(target=lambda: asyncio.run(main()), name="server")
     thread.start()
@@ -233,10 +243,16 @@ def running(engines: list[Engine], **settings: Any) -> Iterator[Server]:
             engine.close()
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
-    """One server with all the tiny models, for tests that leave it as it was."""
-    with running([onnx_engine(name, *parts) for name, parts in MODELS.items()]) as started:
+LIBRARIES = {"http_transport": "aiohttp", "grpc_transport": "grpcio"}
+
+
+@pytest.fixture(
+    scope="session",
+    params=[pytest.param({}, id="own"), pytest.param(LIBRARIES, id="libraries", marks=pytest.mark.slow)],
+)
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """One server with all the tiny models, for tests that leave it as it was; on our transports and on others'."""
+    with running([onnx_engine(name, *parts) for name, parts in MODELS.items()], **request.param) as started:
         yield started
 
 
@@ -249,6 +265,12 @@ def serving() -> Callable[..., ContextManager[Server]]:
         return running(made, **settings)
 
     return start
+
+
+@pytest.fixture(scope="session")
+def tiny_engine() -> Callable[[str], Engine]:
+    """`tiny_engine(name)`: the engine of one of the tiny models, for its user to close."""
+    return lambda name: onnx_engine(name, *MODELS[name])
 
 
 @pytest.fixture

@@ -131,11 +131,11 @@ def test_a_log_line_about_a_hostile_request_is_one_short_line(serving, monkeypat
 
 
 @pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
-def test_a_grpc_message_over_the_limit_is_refused(hasty, compression) -> None:
+def test_a_grpc_message_over_the_limit_is_refused(server, compression) -> None:
     message = good_message()
     message.raw_input_contents[0] = bytes(65 << 20)
     payload = message.SerializeToString()
-    with grpc.insecure_channel(hasty.bound.grpc, options=[("grpc.max_send_message_length", -1)]) as channel:
+    with grpc.insecure_channel(server.bound.grpc, options=[("grpc.max_send_message_length", -1)]) as channel:
         with pytest.raises(grpc.RpcError) as caught:
             channel.unary_unary(METHOD)(payload, timeout=10, compression=compression)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -60,8 +60,12 @@ BAD: dict[str, tuple[dict[str, Any], int, str]] = {
     "unknown output": ({"outputs": ["nope"]}, 400, "INVALID_ARGUMENT"),
     "output asked for twice": ({"outputs": ["y", "y"]}, 400, "INVALID_ARGUMENT"),
     "sequence": ({"parameters": {"sequence_id": 1}}, 400, "INVALID_ARGUMENT"),
-    "priority": ({"parameters": {"priority": 1}}, 400, "INVALID_ARGUMENT"),
-    "timeout": ({"parameters": {"timeout": 1}}, 400, "INVALID_ARGUMENT"),
+    "priority below 0": ({"parameters": {"priority": -1}}, 400, "INVALID_ARGUMENT"),
+    "timeout that isn't a number": ({"parameters": {"timeout": "soon"}}, 400, "INVALID_ARGUMENT"),
+    "deadline of 0 ms": ({"parameters": {"deadline_ms": 0}}, 400, "INVALID_ARGUMENT"),
+    "deadline that isn't a number": ({"parameters": {"deadline_ms": True}}, 400, "INVALID_ARGUMENT"),
+    "stream without a period": ({"parameters": {"stream": "a", "deadline_ms": 5}}, 400, "INVALID_ARGUMENT"),
+    "period without a stream": ({"parameters": {"period_ms": 5, "deadline_ms": 5}}, 400, "INVALID_ARGUMENT"),
 }  # fmt: skip
 
 
@@ -97,7 +101,8 @@ def grpc_status(channel, request: dict[str, Any]) -> tuple[str, str]:
     for name in request["outputs"]:
         message.outputs.add(name=name)
     for name, value in request["parameters"].items():
-        message.parameters[name].int64_param = value
+        kind = {bool: "bool_param", int: "int64_param", str: "string_param"}[type(value)]
+        setattr(message.parameters[name], kind, value)
     return ask(channel, message)
 
 

@@ -97,7 +97,7 @@ def test_a_signal_under_load_loses_no_answer(engines, http_message, http_replies
                     return
 
     with started(engines) as (process, ready):
-        assert sorted(ready) == ["event", "grpc", "http"]
+        assert sorted(ready) == ["event", "grpc", "http", "startup_s", "unix"]
         assert ready["event"] == "ready"
         host, port = ready["http"].rsplit(":", 1)
         threads = [threading.Thread(target=send_until_refused, args=((host, int(port)),)) for _ in range(4)]

@@ -14,6 +14,7 @@ from tritonclient.grpc import service_pb2
 from edge_runtime.errors import ConfigError
 from edge_runtime.server.lifecycle import Stop, serve
 from edge_runtime.server.settings import ServerSettings
+from edge_runtime.server.warm_up import Measured
 
 ROW = np.arange(4, dtype=np.float32).tobytes()
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
@@ -128,7 +129,8 @@ def attempt(engines: list, **settings: Any) -> bool:
     async def main() -> bool:
         stop = Stop(asyncio.Event(), asyncio.Event())
         stop.signalled()
-        return await serve(engines, ServerSettings(**settings), lambda bound: None, stop)
+        made = [(engine, Measured((), False)) for engine in engines]
+        return await serve(made, ServerSettings(**settings), lambda bound: None, stop)
 
     return asyncio.run(main())
 

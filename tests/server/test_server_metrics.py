@@ -18,7 +18,7 @@ def model(name: str, pending: int = 0) -> Any:
         name=name,
         version="3",
         statistics=ModelStatistics(),
-        executor=SimpleNamespace(pending=pending),
+        pending=pending,
         engine=SimpleNamespace(info=info),
     )
 
@@ -48,7 +48,7 @@ def parsed(page: str) -> dict[str, dict[str, int]]:
 
 def test_the_page_is_prometheus_text_with_tritons_names() -> None:
     first, second = model("a", pending=2), model("b")
-    first.statistics.add_success(RunTimes(0, 1_000, 3_000, 7_000, 15_999), rows=4, wall_ms=0)
+    first.statistics.add_run(RunTimes(1_000, 3_000, 7_000, 15_999), [0], rows=4, wall_ms=0)
     first.statistics.add_failure("CANCELED", 1)
     page = parsed(metrics_page([first, second], is_ready=True))
     of_a = 'model="a",version="3"'

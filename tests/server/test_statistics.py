@@ -1,17 +1,13 @@
 from __future__ import annotations
 
-import threading
-
-import pytest
-
-from edge_runtime.server.statistics import FAILURE_REASONS, ModelStatistics, RunTimes, statistics_record
+from edge_runtime.server.statistics import ModelStatistics, RunTimes, statistics_record
 
 
 def counted() -> ModelStatistics:
     statistics = ModelStatistics()
-    statistics.add_success(RunTimes(100, 110, 130, 170, 250), rows=2, wall_ms=7)
-    statistics.add_success(RunTimes(0, 1, 2, 3, 4), rows=2, wall_ms=8)
-    statistics.add_success(RunTimes(0, 10, 20, 30, 40), rows=5, wall_ms=9)
+    statistics.add_run(RunTimes(110, 130, 170, 250), [100], rows=2, wall_ms=7)
+    statistics.add_run(RunTimes(1, 2, 3, 4), [0], rows=2, wall_ms=8)
+    statistics.add_run(RunTimes(10, 20, 30, 40), [0], rows=5, wall_ms=9)
     statistics.add_failure("REJECTED", 5)
     statistics.add_failure("OTHER", 6)
     return statistics
@@ -19,7 +15,7 @@ def counted() -> ModelStatistics:
 
 def test_the_record_is_the_protocols() -> None:
     duration = lambda count, ns: {"count": count, "ns": ns}  # noqa: E731
-    assert statistics_record("m", "3", counted().totals()) == {
+    assert statistics_record("m", "3", counted().totals) == {
         "name": "m",
         "version": "3",
         "last_inference": 9,
@@ -52,27 +48,13 @@ def test_the_record_is_the_protocols() -> None:
     }
 
 
-def test_totals_are_a_copy() -> None:
-    statistics = counted()
-    before = statistics.totals()
-    statistics.add_failure("OTHER", 1)
-    statistics.add_success(RunTimes(0, 1, 2, 3, 4), rows=2, wall_ms=8)
-    assert (before.success, before.failures["OTHER"], before.parts_ns["queue"], before.batches[2][0]) == (3, 1, 21, 2)
-
-
-@pytest.mark.parametrize("reason", FAILURE_REASONS)
-def test_counts_of_many_threads_are_exact(reason: str) -> None:
+def test_a_run_of_several_requests_counts_once_and_each_of_them() -> None:
     statistics = ModelStatistics()
-
-    def work() -> None:
-        for _ in range(500):
-            statistics.add_failure(reason, 1)
-            statistics.add_success(RunTimes(0, 1, 2, 3, 4), rows=1, wall_ms=0)
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    totals = statistics.totals()
-    assert (totals.success, totals.success_ns, totals.failures[reason], totals.failure_ns) == (2000, 8000, 2000, 2000)
+    statistics.add_run(RunTimes(100, 110, 140, 145), [0, 50, 90], rows=6, wall_ms=7)
+    record = statistics_record("m", "3", statistics.totals)
+    assert (record["inference_count"], record["execution_count"]) == (6, 1)
+    assert record["inference_stats"]["success"] == {"count": 3, "ns": 145 + 95 + 55}
+    assert record["inference_stats"]["queue"] == {"count": 3, "ns": 100 + 50 + 10}
+    assert record["inference_stats"]["compute_infer"] == {"count": 3, "ns": 3 * 30}
+    (batch,) = record["batch_stats"]
+    assert (batch["batch_size"], batch["compute_infer"]) == (6, {"count": 1, "ns": 30})

@@ -147,7 +147,7 @@ def test_a_head_length_outside_the_body_is_refused(head_nbytes: int) -> None:
         request_from_body(memoryview(json.dumps(x()).encode()), head_nbytes, "m", "1", signature())
 
 
-@pytest.mark.parametrize("name", ["sequence_id", "sequence_start", "priority", "timeout", "triton_x"])
+@pytest.mark.parametrize("name", ["sequence_id", "sequence_start", "classification", "triton_x"])
 def test_parameters_of_absent_extensions_are_refused_by_name(name: str) -> None:
     with pytest.raises(InvalidRequestError, match=name):
         decoded({**x(), "parameters": {name: 1}})

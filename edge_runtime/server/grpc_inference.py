@@ -1,0 +1,169 @@
+"""gRPC calls that come over our own HTTP/2: inferences by a short way, the other methods at once."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
+
+from edge_runtime.errors import EdgeRuntimeError, RequestError
+from edge_runtime.scheduling.request import Outputs, Request
+from edge_runtime.server.grpc_methods import INFER, GrpcMethods, grpc_refusal, parsed
+from edge_runtime.server.http2.call import UnaryCall
+from edge_runtime.server.models import ModelTable, ServedModel
+from edge_runtime.wire.grpc_infer import MessageHead, request_from_message, response_head
+from edge_runtime.wire.inference import InferAnswer, InferRequest, WantedOutput
+from edge_runtime.wire.messages import message
+from edge_runtime.wire.raw_message import joined_response, split_message
+from edge_runtime.wire.status import INTERNAL
+
+logger = logging.getLogger(__name__)
+
+_KEPT_HEADS = 512
+_KEPT_NBYTES = 1 << 11
+_KEPT_ANSWERS = 64
+
+
+class GrpcCalls:
+    """Answers calls: the handler of a `Http2Server`."""
+
+    def __init__(self, models: ModelTable) -> None:
+        self.models = models
+        self._methods = GrpcMethods(models).by_path
+        self._known: Dict[bytes, KnownCall] = {}
+        self._request_class = message("inference.ModelInferRequest")
+
+    def __call__(self, call: UnaryCall) -> None:
+        """Answers a call now, or sees to it that it will be."""
+        try:
+            if call.path == INFER:
+                self._infer(call)
+                return
+            method = self._methods.get(call.path)
+            if method is None:
+                call.fail("UNIMPLEMENTED", "no such method")
+            else:
+                call.reply(method(call.message))
+        except EdgeRuntimeError as error:
+            call.fail(*grpc_refusal(error))
+        except Exception:  # the top frame of a call
+            logger.exception("a gRPC call failed")
+            call.fail(INTERNAL[1], "internal error")
+
+    def forget(self) -> None:
+        """Forgets what is known of requests, as when models come or go."""
+        self._known.clear()
+
+    def _infer(self, call: UnaryCall) -> None:
+        found = split_message(memoryview(call.message))
+        if found is None:
+            self._infer_typed(call)
+            return
+        text, raw = bytes(found[0]), found[1]
+        known = self._known.get(text)
+        if known is None:
+            received = parsed(text, self._request_class)
+            model = self.models.find(received.model_name, received.model_version)
+            if any(tensor.HasField("contents") for tensor in received.inputs):
+                self._infer_typed(call)
+                return
+            known = KnownCall(model, self._checked_head(call, model, received))
+            if len(text) <= _KEPT_NBYTES:
+                if len(self._known) >= _KEPT_HEADS:
+                    self._known.clear()
+                self._known[text] = known
+        self.models.check_admission(known.model)
+        try:
+            inputs = known.head.arrays(raw)
+        except RequestError:
+            _count(known.model, call)
+            raise
+        _Exchange(self.models, known, call).begin(inputs)
+
+    def _checked_head(self, call: UnaryCall, model: ServedModel, received: Any) -> MessageHead:
+        self.models.check_admission(model)
+        try:
+            return MessageHead(received, model.engine.signature)
+        except RequestError:
+            _count(model, call)
+            raise
+
+    def _infer_typed(self, call: UnaryCall) -> None:
+        """Runs a request whose tensors aren't raw bytes."""
+        received = parsed(call.message, self._request_class)
+        model = self.models.find(received.model_name, received.model_version)
+        self.models.check_admission(model)
+        try:
+            asked = request_from_message(received, model.engine.signature)
+        except RequestError:
+            _count(model, call)
+            raise
+        _Exchange(self.models, KnownCall(model, asked), call).begin(asked.inputs)
+
+
+def _count(model: ServedModel, call: UnaryCall) -> None:
+    model.statistics.add_failure("OTHER", time.perf_counter_ns() - call.arrival_ns)
+
+
+class KnownCall:
+    """Requests to one model that say the same but for the tensors' bytes."""
+
+    __slots__ = ("_answers", "_identity", "head", "model")
+
+    def __init__(self, model: ServedModel, head: MessageHead | InferRequest) -> None:
+        self.model = model
+        self.head: Any = head
+        self._answers: Dict[Tuple[Any, ...], bytes] = {}
+
+    def encode(self, outputs: Outputs) -> bytes:
+        """The response message: what it says, made once for every set of shapes, and a copy of the outputs."""
+        wanted: Tuple[WantedOutput, ...] = self.head.outputs
+        arrays: List[Any] = [outputs[output.name] for output in wanted]
+        shapes = tuple([array.shape for array in arrays])
+        head = self._answers.get(shapes)
+        if head is None:
+            answer = InferAnswer(self.model.name, self.model.version, self.head.id, outputs)
+            head = response_head(answer, wanted).SerializeToString()
+            if len(self._answers) >= _KEPT_ANSWERS:
+                self._answers.clear()
+            self._answers[shapes] = head
+        return joined_response(
+            head, [array if array.flags.c_contiguous else np.ascontiguousarray(array) for array in arrays]
+        )
+
+
+class _Exchange:
+    """An inference that is under way for a call."""
+
+    __slots__ = ("_call", "_known", "_models", "_request")
+
+    def __init__(self, models: ModelTable, known: KnownCall, call: UnaryCall) -> None:
+        self._models = models
+        self._known = known
+        self._call = call
+        self._request: Request | None = None
+
+    def begin(self, inputs: Any) -> None:
+        known, call = self._known, self._call
+        schedule = known.head.schedule
+        request = known.model.request(inputs, schedule, known.encode, self._emit, call.arrival_ns, call.timeout_ns)
+        known.model.submit(request)
+        self._request = request
+        self._models.begun()
+        call.on_cancel = self._cancel
+
+    def _emit(self, outcome: Any) -> None:
+        self._models.ended()
+        self._request = None
+        if isinstance(outcome, bytes):
+            self._call.reply(outcome)
+            return
+        if isinstance(outcome, RequestError):
+            _count(self._known.model, self._call)
+        self._call.fail(*grpc_refusal(outcome))
+
+    def _cancel(self) -> None:
+        if self._request is not None and self._known.model.cancel(self._request):
+            self._models.ended()

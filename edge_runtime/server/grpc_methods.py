@@ -1,0 +1,120 @@
+"""The methods of the Open Inference Protocol over gRPC, whatever carries them; inference is the transport's own."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any, Callable, Dict, List, Tuple
+
+from google.protobuf.json_format import ParseDict
+from google.protobuf.message import DecodeError
+
+from edge_runtime.errors import EdgeRuntimeError, InvalidRequestError, ServerUnavailableError, UnknownNameError
+from edge_runtime.server.models import ModelTable, server_metadata
+from edge_runtime.wire.inference import clipped
+from edge_runtime.wire.messages import HEALTH_SERVICE, SERVICE, message, methods
+from edge_runtime.wire.status import INTERNAL, public_text, status_of
+
+logger = logging.getLogger(__name__)
+
+INFER = f"/{SERVICE}/ModelInfer"
+
+Method = Callable[[Any], Any]
+Refusal = Tuple[str, str, List[Tuple[str, str]]]
+
+
+class GrpcMethods:
+    """What each method answers, from message to message; all but `ModelInfer`."""
+
+    def __init__(self, models: ModelTable) -> None:
+        self._models = models
+        own: Dict[str, Dict[str, Method]] = {
+            SERVICE: {
+                "ServerLive": self._server_live,
+                "ServerReady": self._server_ready,
+                "ModelReady": self._model_ready,
+                "ServerMetadata": self._server_metadata,
+                "ModelMetadata": self._model_metadata,
+                "ModelConfig": self._model_config,
+                "ModelStatistics": self._model_statistics,
+                "RepositoryIndex": self._repository_index,
+            },
+            HEALTH_SERVICE: {"Check": self._health_check},
+        }
+        self.by_path: Dict[str, Callable[[Any], bytes]] = {
+            f"/{service}/{name}": _from_bytes(own[service][name], request_class)
+            for service in own
+            for name, request_class, _ in methods(service)
+            if name in own[service]
+        }
+
+    def _server_live(self, _: Any) -> Any:
+        return message("inference.ServerLiveResponse")(live=True)
+
+    def _server_ready(self, _: Any) -> Any:
+        return message("inference.ServerReadyResponse")(ready=self._models.is_ready)
+
+    def _model_ready(self, request: Any) -> Any:
+        is_ready = self._models.is_ready and self._models.has(request.name, request.version)
+        return message("inference.ModelReadyResponse")(ready=is_ready)
+
+    def _server_metadata(self, _: Any) -> Any:
+        return ParseDict(server_metadata(), message("inference.ServerMetadataResponse")())
+
+    def _model_metadata(self, request: Any) -> Any:
+        model = self._models.find(request.name, request.version)
+        return ParseDict(model.metadata(), message("inference.ModelMetadataResponse")())
+
+    def _model_config(self, request: Any) -> Any:
+        model = self._models.find(request.name, request.version)
+        return ParseDict({"config": model.config()}, message("inference.ModelConfigResponse")())
+
+    def _model_statistics(self, request: Any) -> Any:
+        found = [self._models.find(request.name, request.version)] if request.name else self._models
+        records = [model.statistics_record() for model in found]
+        return ParseDict({"model_stats": records}, message("inference.ModelStatisticsResponse")())
+
+    def _repository_index(self, request: Any) -> Any:
+        index = {"models": self._models.index(request.ready)}
+        return ParseDict(index, message("inference.RepositoryIndexResponse")())
+
+    def _health_check(self, request: Any) -> Any:
+        if request.service not in ("", SERVICE):
+            raise UnknownNameError(f"unknown service {clipped(request.service)}; valid: {SERVICE}")
+        status = "SERVING" if self._models.is_ready else "NOT_SERVING"
+        return ParseDict({"status": status}, message("grpc.health.v1.HealthCheckResponse")())
+
+
+def _from_bytes(method: Method, request_class: Any) -> Callable[[Any], bytes]:
+    def answer(received: Any) -> bytes:
+        return method(parsed(received, request_class)).SerializeToString()  # type: ignore[no-any-return]
+
+    return answer
+
+
+def parsed(received: Any, request_class: Any) -> Any:
+    """The message in `received`.
+
+    Raises:
+        InvalidRequestError: it is none of that class.
+    """
+    try:
+        return request_class.FromString(bytes(received))
+    except DecodeError:
+        raise InvalidRequestError(f"the message isn't a {request_class.DESCRIPTOR.name}") from None
+
+
+def grpc_refusal(error: EdgeRuntimeError) -> Refusal:
+    """Status name, text and trailing metadata; what isn't the client's doing is logged, and not told."""
+    _, code = status_of(error)
+    if code == INTERNAL[1]:
+        logger.error("%s: %s", type(error).__name__, error)
+    metadata: List[Tuple[str, str]] = []
+    if isinstance(error, ServerUnavailableError):
+        milliseconds = str(math.ceil(error.retry_after_s * 1000))
+        metadata = [
+            ("edge-runtime-error", type(error).__name__),
+            ("retry-after-ms", milliseconds),
+            ("grpc-retry-pushback-ms", milliseconds),
+        ]
+    return code, public_text(error), metadata

@@ -1,0 +1,178 @@
+"""One HTTP request and its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any, Callable, Protocol
+
+from edge_runtime.errors import EdgeRuntimeError, RequestError
+from edge_runtime.scheduling.request import Request
+from edge_runtime.server.compression import check_encoding, decompressed
+from edge_runtime.server.http1.head import RequestHead
+from edge_runtime.server.http1.known import KnownInference
+from edge_runtime.server.http1.reader import RequestReader
+from edge_runtime.server.http1.writer import AnswerWriter
+from edge_runtime.server.http_inference import InferBody, infer_answer
+from edge_runtime.server.models import ModelTable
+from edge_runtime.server.routes import HttpAnswer, InferRoute, json_answer, refusal
+from edge_runtime.wire.http_infer import InferHead
+from edge_runtime.wire.inference import clipped
+
+logger = logging.getLogger(__name__)
+
+_SHORT_HEAD_NBYTES = 1 << 14
+_KNOWN_NBYTES = 1 << 11
+_KNOWN_HEADS = 16
+_PLAIN_BODY_NBYTES = 1 << 20
+
+
+class Serving(Protocol):
+    """The server, as a request sees it."""
+
+    models: ModelTable
+    max_body_nbytes: int
+
+    def route(self, head: RequestHead) -> InferRoute | Callable[[bytes], HttpAnswer]:
+        """What answers a request; raises RequestError."""
+
+
+class Exchange:
+    """A whole request that is answered at once, or by the time that `answered` is called."""
+
+    __slots__ = (
+        "_answered",
+        "_arrival_ns",
+        "_end",
+        "_head",
+        "_model",
+        "_request",
+        "_server",
+        "_start",
+        "_task",
+        "_writer",
+        "data",
+    )
+
+    def __init__(
+        self,
+        writer: AnswerWriter,
+        answered: Callable[[], None],
+        server: Serving,
+        reader: RequestReader,
+        arrival_ns: int,
+    ) -> None:
+        assert reader.head is not None
+        self._writer = writer
+        self._answered = answered
+        self._server = server
+        self._head: RequestHead = reader.head
+        self._arrival_ns = arrival_ns
+        self.data = reader.body
+        self._start, self._end = reader.body_start, reader.body_end
+        self._model: Any = None
+        self._request: Request | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> bool:
+        """Answers the request, or begins to: True if it is under way now."""
+        head = self._head
+        try:
+            route = self._server.route(head)
+            if isinstance(route, InferRoute):
+                self._model = route.model
+                return self._infer(route)
+            answer = route(self._plain_body())
+        except EdgeRuntimeError as error:
+            answer = self._refused(error)
+        except Exception as error:  # noqa: BLE001  (the top frame of a request)
+            answer = self._failed(error)
+        self._writer.answer(answer, not head.keeps_alive, head.method != "HEAD")
+        return False
+
+    def cancel(self) -> None:
+        """The client is gone: unless its request runs already, it won't."""
+        if self._task is not None:
+            self._task.cancel()
+        elif self._request is not None and self._model.cancel(self._request):
+            self._server.models.ended()
+
+    def emit(self, outcome: Any) -> None:
+        """Writes the answer that `KnownInference.encode` made, or the refusal of an error."""
+        self._server.models.ended()
+        self._request = None
+        if isinstance(outcome, bytes):
+            self._writer.write(outcome)
+        else:
+            self._writer.answer(self._refused(outcome), is_last=False)
+        self._answered()
+
+    def _plain_body(self) -> bytes:
+        """The body of what isn't an inference."""
+        body, encoding = memoryview(self.data)[self._start : self._end], self._head.encoding
+        check_encoding(encoding)
+        return decompressed(body, encoding, _PLAIN_BODY_NBYTES) if encoding else bytes(body)
+
+    def _infer(self, route: InferRoute) -> bool:
+        head, models = self._head, self._server.models
+        models.check_admission(route.model)
+        if head.head_error is not None:
+            raise head.head_error
+        known = self._known(route) if head.keeps_alive and not head.encoding and not head.accepted else None
+        if known is None:
+            check_encoding(head.encoding)
+            self._task = asyncio.get_running_loop().create_task(self._answer(route))
+            return True
+        start = self._start + (head.head_nbytes or 0)
+        known.head.check_length(self._end - start)
+        inputs = known.head.arrays(self.data, start)
+        request = route.model.request(inputs, known.head.schedule, known.encode, self.emit, self._arrival_ns)
+        route.model.submit(request)
+        self._request = request
+        models.begun()
+        return True
+
+    def _known(self, route: InferRoute) -> KnownInference | None:
+        """What is known of a request whose tensors are all binary; None for another one."""
+        head_nbytes = self._head.head_nbytes or 0
+        if not 0 < head_nbytes <= min(_SHORT_HEAD_NBYTES, self._end - self._start):
+            return None
+        text = bytes(memoryview(self.data)[self._start : self._start + head_nbytes])
+        found: KnownInference | None = self._head.known.get(text)
+        if found is None:
+            head = InferHead(text, route.model.engine.signature)
+            if not head.is_binary:
+                return None
+            found = KnownInference(route.model, head)
+            if head_nbytes <= _KNOWN_NBYTES:
+                if len(self._head.known) >= _KNOWN_HEADS:
+                    self._head.known.clear()
+                self._head.known[text] = found
+        return found
+
+    async def _answer(self, route: InferRoute) -> None:
+        """Answers a request that isn't binary throughout, or is compressed, or is the last of its connection."""
+        head, models = self._head, self._server.models
+        data = memoryview(self.data)[self._start : self._end]
+        body = InferBody(data, head.encoding, head.head_nbytes, self._arrival_ns, self._server.max_body_nbytes)
+        try:
+            with models.admission(route.model):
+                answer = await infer_answer(route.model, route.version, body, head.accepted)
+        except EdgeRuntimeError as error:
+            answer = self._refused(error)
+        except Exception as error:  # noqa: BLE001  (the top frame of a request)
+            answer = self._failed(error)
+        self._writer.answer(answer, not head.keeps_alive)
+        self._answered()
+
+    def _failed(self, error: Exception) -> HttpAnswer:
+        """The answer to a request that failed in a way which nobody foresaw."""
+        logger.error("%s %s failed", clipped(self._head.method), clipped(self._head.target), exc_info=error)
+        return json_answer({"error": "internal error"}, 500)
+
+    def _refused(self, error: EdgeRuntimeError) -> HttpAnswer:
+        """The refusal; a client's mistake in an inference is counted."""
+        if self._model is not None and isinstance(error, RequestError):
+            self._model.statistics.add_failure("OTHER", time.perf_counter_ns() - self._arrival_ns)
+        return refusal(error)

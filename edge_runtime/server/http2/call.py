@@ -1,0 +1,110 @@
+"""One call: a request message and the way to its answer."""
+
+from __future__ import annotations
+
+import logging
+from typing import Callable, List, Optional, Protocol, Sequence, Tuple, Union
+
+from edge_runtime.server.http2.head import Fields, Head
+from edge_runtime.server.http2.intake import Intake
+
+logger = logging.getLogger(__name__)
+
+Buffer = Union[bytes, bytearray, memoryview]
+
+
+class Answering(Protocol):
+    """What a call needs of its connection."""
+
+    peer: str
+
+    def answer(self, call: UnaryCall, pieces: Sequence[Buffer]) -> None:
+        """Sends one message and status OK."""
+
+    def refuse(self, call: UnaryCall, code: str, text: str, metadata: Sequence[Tuple[str, str]] = ()) -> None:
+        """Sends a status alone."""
+
+
+class UnaryCall:
+    """One stream, used on the loop's thread only. `message` and `metadata` are the call's own and never change.
+
+    Exactly one of `reply` and `fail` answers it; after a cancellation both do nothing. `on_cancel` is called once, if
+    the client goes away or takes the call back before it was answered.
+    """
+
+    __slots__ = (
+        "_connection",
+        "allowed",
+        "arrival_ns",
+        "content_length",
+        "encoding",
+        "held",
+        "intake",
+        "is_answered",
+        "is_blocked",
+        "is_ended",
+        "left",
+        "message",
+        "metadata",
+        "on_cancel",
+        "padding",
+        "parts",
+        "path",
+        "queued",
+        "received",
+        "reserved",
+        "stream_id",
+        "timeout_ns",
+        "window",
+    )
+
+    def __init__(self, connection: Answering, stream_id: int, head: Head, arrival_ns: int, window: int) -> None:
+        self._connection = connection
+        self.stream_id = stream_id
+        self.path = head.path
+        self.metadata: Fields = head.metadata
+        self.timeout_ns = head.timeout_ns
+        self.encoding = head.encoding
+        self.content_length = head.content_length
+        self.arrival_ns = arrival_ns
+        self.message: Union[bytes, memoryview] = b""
+        self.on_cancel: Optional[Callable[[], None]] = None
+        self.intake: Optional[Intake] = None
+        self.is_ended = False  # the client has said all
+        self.is_answered = False  # or cancelled
+        self.received = 0  # bytes of DATA frames
+        self.padding = 0  # bytes among them
+        self.allowed = 0  # so many may come beyond the first window
+        self.reserved = 0  # bytes of a message that was too long for the first window
+        self.held = 0  # bytes of a large message that waits
+        self.window = window  # how much of the answer the client takes
+        self.is_blocked = False
+        self.left = 0  # bytes of `parts`
+        self.queued = 0  # bytes of the buffer under them
+        self.parts: List[memoryview] = []  # of the answer, not sent yet
+
+    @property
+    def peer(self) -> str:
+        """The client's address."""
+        return self._connection.peer
+
+    def reply(self, *pieces: Buffer) -> None:
+        """Answers with one message, made of the pieces, which may be reused as soon as this returns."""
+        if not self.is_answered:
+            self._connection.answer(self, pieces)
+
+    def fail(self, code: str, text: str, metadata: Sequence[Tuple[str, str]] = ()) -> None:
+        """Answers with a gRPC status, such as NOT_FOUND, and no message."""
+        if not self.is_answered:
+            self._connection.refuse(self, code, text, metadata)
+
+    def cancel(self) -> None:
+        """Tells the owner that nobody waits for the answer any more."""
+        if not self.is_answered:
+            self.is_answered = True
+            on_cancel, self.on_cancel = self.on_cancel, None
+            try:
+                if on_cancel is not None:
+                    on_cancel()
+            except Exception:  # the top frame of a call
+                logger.exception("a gRPC call's cancellation failed")

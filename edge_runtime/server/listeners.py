@@ -1,0 +1,185 @@
+"""Where a server listens, and what speaks there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Set
+
+from edge_runtime.errors import ConfigError
+from edge_runtime.scheduling.request import Request
+from edge_runtime.server.grpc_inference import GrpcCalls
+from edge_runtime.server.http1.server import HttpServer
+from edge_runtime.server.http2.limits import Http2Limits
+from edge_runtime.server.http2.server import Http2Server
+from edge_runtime.server.lane import LaneProtocol
+from edge_runtime.server.lane_holdings import LaneLimits
+from edge_runtime.server.lane_region import MemoryBudget
+from edge_runtime.server.models import ModelTable, ServedModel
+from edge_runtime.server.settings import ServerSettings, address_text, loopback_address
+from edge_runtime.server.unix_socket import UnixProtocol, bound_unix_socket
+from edge_runtime.wire.lane import PREFIX
+
+_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_LANE_NBYTES = 512 << 20
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The addresses that a server answers on: HOST:PORT, and the path of the Unix socket, if it has one."""
+
+    http: str
+    grpc: str
+    unix: str | None = None
+
+
+class Listeners:
+    """All that a server listens with."""
+
+    def __init__(self, models: ModelTable, settings: ServerSettings) -> None:
+        self._settings = settings
+        self._addresses = {
+            "http": loopback_address(settings.http, "HTTP"),
+            "grpc": loopback_address(settings.grpc, "gRPC"),
+        }
+        self._http1: Any = HttpServer(models, settings)
+        self._http2 = Http2Server(
+            GrpcCalls(models),
+            Http2Limits(
+                max_message_bytes=settings.max_request_bytes,
+                idle_timeout_s=settings.idle_timeout_s,
+                body_timeout_s=settings.body_timeout_s,
+            ),
+        )
+        self._aiohttp: Any = None
+        self._grpcio: Any = None
+        if settings.http_transport == "aiohttp":
+            from edge_runtime.server.aiohttp_connection import AiohttpServer  # noqa: PLC0415  (loading it takes 0.2 s)
+
+            self._aiohttp = AiohttpServer(models, settings)
+        if settings.grpc_transport == "grpcio":
+            from edge_runtime.server.grpcio_server import GrpcioServer  # noqa: PLC0415
+
+            self._grpcio = GrpcioServer(models, settings)
+        self._lanes = _Lanes(models)
+        self._undecided: Set[UnixProtocol] = set()
+        self._servers: List[asyncio.AbstractServer] = []
+
+    async def open(self) -> Bound:
+        """Listens, and says where.
+
+        Raises:
+            ConfigError: an address can't be bound.
+        """
+        http = await self._listen("http", self._aiohttp or self._http1)
+        if self._grpcio is None:
+            grpc = await self._listen("grpc", self._http2)
+        else:
+            host, port = self._addresses["grpc"]
+            grpc = address_text(host, await self._grpcio.start(host, port))
+        return Bound(http, grpc, await self._listen_unix())
+
+    async def _listen(self, name: str, factory: Any) -> str:
+        host, port = self._addresses[name]
+        label = "HTTP" if name == "http" else "gRPC"
+        try:
+            server = await asyncio.get_running_loop().create_server(factory, host, port, reuse_port=False)
+        except OSError as error:
+            address = address_text(host, port)
+            raise ConfigError(
+                f"{label} address {address}: can't be bound ({error.strerror}); choose another: --{name} HOST:PORT"
+            ) from error
+        self._servers.append(server)
+        return address_text(host, server.sockets[0].getsockname()[1])
+
+    async def _listen_unix(self) -> str | None:
+        path = self._settings.unix
+        if path is None:
+            return None
+        by_prefix: Dict[bytes, Any] = {_HTTP2_PREFACE: self._http2, PREFIX: self._lanes}
+        listener = bound_unix_socket(path)
+        server = await asyncio.get_running_loop().create_unix_server(
+            lambda: UnixProtocol(by_prefix, self._aiohttp or self._http1, self._undecided), sock=listener
+        )
+        self._servers.append(server)
+        return path
+
+    def stop_listening(self) -> None:
+        """Takes no new connections; idempotent."""
+        for server in self._servers:
+            server.close()
+        if self._servers and self._settings.unix is not None:
+            with contextlib.suppress(OSError):
+                Path(self._settings.unix).unlink()
+        self._servers = []
+
+    async def close(self, timeout_s: float) -> None:
+        """Ends all connections, once what is written has gone out or `timeout_s` is over."""
+        self.stop_listening()
+        for connection in list(self._undecided):
+            connection.close()
+        self._lanes.close()
+        self._http2.begin_drain()
+        closing = [self._http1.close(timeout_s), self._http2.closed(timeout_s)]
+        closing += [each.close(timeout_s) for each in (self._aiohttp, self._grpcio) if each is not None]
+        await asyncio.gather(*closing)
+        self._http2.close_all()
+
+
+class _Lanes:
+    """Makes the connections of the shared-memory lane."""
+
+    def __init__(self, models: ModelTable) -> None:
+        self._models = models
+        memory_nbytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        self._budget = MemoryBudget(min(_LANE_NBYTES, memory_nbytes // 8))
+        self._open: Set[LaneProtocol] = set()
+
+    def __call__(self) -> LaneProtocol:
+        connection = LaneProtocol(self, LaneLimits(), self._budget)
+        self._open.add(connection)
+        return connection
+
+    def find(self, name: str, version: str = "") -> _LaneModel:
+        """The model of that name.
+
+        Raises:
+            UnknownNameError: there is none.
+        """
+        return _LaneModel(self._models, self._models.find(name, version))
+
+    def close(self) -> None:
+        for connection in self._open:
+            connection.close()
+
+
+class _LaneModel:
+    """A served model whose requests a drain waits for."""
+
+    def __init__(self, models: ModelTable, model: ServedModel) -> None:
+        self._models = models
+        self._model = model
+        self.engine = model.engine
+        self.statistics = model.statistics
+        self.now_ns = model.now_ns
+
+    def submit(self, request: Request) -> None:
+        models, emit = self._models, request.emit
+
+        def emitted(outcome: Any) -> None:
+            models.ended()
+            emit(outcome)
+
+        models.check_admission(self._model)
+        request.emit = emitted
+        self._model.submit(request)
+        models.begun()
+
+    def cancel(self, request: Request) -> bool:
+        is_withdrawn = self._model.cancel(request)
+        if is_withdrawn:
+            self._models.ended()
+        return is_withdrawn

@@ -1,0 +1,200 @@
+"""The Open Inference Protocol's HTTP routes, whatever carries them; inference alone is the transport's own."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, List, Mapping, Tuple
+from urllib.parse import unquote
+
+from edge_runtime.errors import EdgeRuntimeError, InvalidRequestError, ServerUnavailableError, UnknownNameError
+from edge_runtime.server.metrics import CONTENT_TYPE, metrics_page
+from edge_runtime.server.models import ModelTable, ServedModel, server_metadata
+from edge_runtime.wire.inference import clipped
+from edge_runtime.wire.json_text import parsed_object
+from edge_runtime.wire.status import public_text, status_of
+
+logger = logging.getLogger(__name__)
+
+JSON = "application/json"
+_MODEL = r"v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?"
+_ABSOLUTE = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
+_UNSUPPORTED = r"v2/(?:(?:system|cuda)sharedmemory|logging|trace|models/[^/]+/trace|repository/models)(?:/.*)?"
+
+
+class HttpRefusedError(InvalidRequestError):
+    """A refusal for which only HTTP has a status."""
+
+    def __init__(self, message: str, status: int, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = headers or {}
+
+
+@dataclass(frozen=True)
+class HttpAnswer:
+    """A whole answer."""
+
+    body: bytes
+    status: int = 200
+    content_type: str = JSON
+    headers: Dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class InferRoute:
+    """An inference is asked for."""
+
+    model: ServedModel
+    version: str
+
+
+Answering = Callable[[bytes], HttpAnswer]
+
+
+class HttpRoutes:
+    """What each path answers."""
+
+    def __init__(self, models: ModelTable) -> None:
+        self._models = models
+        self._routes: List[Tuple[str, re.Pattern[str], Callable[[re.Match[str], bytes], HttpAnswer] | None]] = [
+            (method, re.compile(pattern), handler)
+            for method, pattern, handler in (
+                ("GET", r"v2/health/live", self._live),
+                ("GET", r"v2/health/ready", self._ready),
+                ("GET", r"v2/?", self._server_metadata),
+                ("POST", rf"{_MODEL}/infer", None),
+                ("GET", rf"{_MODEL}/ready", self._model_ready),
+                ("GET", rf"{_MODEL}/config", self._model_config),
+                ("GET", rf"{_MODEL}/stats", self._model_statistics),
+                ("GET", r"v2/models/stats", self._all_statistics),
+                ("GET", _MODEL, self._model_metadata),
+                ("POST", r"v2/repository/index", self._repository_index),
+                ("GET", r"metrics", self._metrics),
+                ("GET", _UNSUPPORTED, _refuse_extension),
+                ("POST", _UNSUPPORTED, _refuse_extension),
+            )
+        ]
+
+    def find(self, method: str, target: str) -> InferRoute | Answering:
+        """What answers a request: an inference of a model, or a function from the request's body to the answer.
+
+        `target` is the request line's: a path, still quoted, perhaps behind a scheme and host, perhaps with a query.
+
+        Raises:
+            UnknownNameError: there is no such path, or model.
+            HttpRefusedError: the path takes other methods.
+        """
+        path = _ABSOLUTE.sub("", target, count=1) if target[:1] != "/" else target
+        path = path.partition("?")[0].partition("#")[0].lstrip("/")
+        allowed = []
+        for own_method, pattern, handler in self._routes:
+            match = pattern.fullmatch(path)
+            if match and own_method == method:
+                return self._route(match, handler)
+            if match:
+                allowed.append(own_method)
+        if not allowed:
+            raise UnknownNameError(f"no such path: {clipped(path)}")
+        text = f"method {clipped(method)} isn't allowed here; allowed: {', '.join(allowed)}"
+        raise HttpRefusedError(text, 405, {"Allow": ", ".join(allowed)})
+
+    def _route(
+        self, match: re.Match[str], handler: Callable[[re.Match[str], bytes], HttpAnswer] | None
+    ) -> InferRoute | Answering:
+        if handler is None:
+            return InferRoute(self._model(match), unquote(match["version"] or ""))
+        return lambda body: handler(match, body)
+
+    def _model(self, match: re.Match[str]) -> ServedModel:
+        return self._models.find(unquote(match["model"]), unquote(match["version"] or ""))
+
+    def _live(self, _: re.Match[str], __: bytes) -> HttpAnswer:
+        return json_answer({"live": True})
+
+    def _ready(self, _: re.Match[str], __: bytes) -> HttpAnswer:
+        self._models.check_ready()
+        return json_answer({"ready": True})
+
+    def _server_metadata(self, _: re.Match[str], __: bytes) -> HttpAnswer:
+        return json_answer(server_metadata())
+
+    def _model_metadata(self, match: re.Match[str], _: bytes) -> HttpAnswer:
+        return json_answer(self._model(match).metadata())
+
+    def _model_ready(self, match: re.Match[str], _: bytes) -> HttpAnswer:
+        name = self._model(match).name
+        self._models.check_ready()
+        return json_answer({"name": name, "ready": True})
+
+    def _model_config(self, match: re.Match[str], _: bytes) -> HttpAnswer:
+        return json_answer(self._model(match).config())
+
+    def _model_statistics(self, match: re.Match[str], _: bytes) -> HttpAnswer:
+        return json_answer({"model_stats": [self._model(match).statistics_record()]})
+
+    def _all_statistics(self, _: re.Match[str], __: bytes) -> HttpAnswer:
+        return json_answer({"model_stats": [model.statistics_record() for model in self._models]})
+
+    def _repository_index(self, _: re.Match[str], body: bytes) -> HttpAnswer:
+        is_ready_only = parsed_object(body).get("ready", False) if body else False
+        if not isinstance(is_ready_only, bool):
+            raise InvalidRequestError("ready: expected true or false")
+        return json_answer(self._models.index(is_ready_only))
+
+    def _metrics(self, _: re.Match[str], __: bytes) -> HttpAnswer:
+        return HttpAnswer(metrics_page(self._models, self._models.is_ready).encode(), content_type=CONTENT_TYPE)
+
+
+def _refuse_extension(match: re.Match[str], _: bytes) -> HttpAnswer:
+    raise HttpRefusedError(f"{clipped('/' + match.string)} belongs to an extension that isn't supported", 501)
+
+
+def json_answer(content: Any, status: int = 200, headers: Dict[str, str] | None = None) -> HttpAnswer:
+    """An answer of JSON."""
+    return HttpAnswer(json.dumps(content).encode(), status, JSON, headers or {})
+
+
+def refusal(error: EdgeRuntimeError) -> HttpAnswer:
+    """The protocol's error; what isn't the client's doing is logged, and not told."""
+    status = error.status if isinstance(error, HttpRefusedError) else status_of(error)[0]
+    headers: Dict[str, str] = {}
+    if isinstance(error, HttpRefusedError):
+        headers.update(error.headers)
+    if isinstance(error, ServerUnavailableError):
+        headers.update(retry_headers(error))
+    if status == 500:
+        logger.error("%s: %s", type(error).__name__, error)
+    return json_answer({"error": public_text(error)}, status, headers)
+
+
+def retry_headers(error: ServerUnavailableError) -> Dict[str, str]:
+    """When to try again: in whole seconds, as HTTP has it, and in milliseconds for our own client; and which error."""
+    return {
+        "Retry-After": str(max(1, math.ceil(error.retry_after_s))),
+        "Retry-After-Ms": str(math.ceil(error.retry_after_s * 1000)),
+        "Edge-Runtime-Error": type(error).__name__,
+    }
+
+
+def accepted_coding(accepted: str) -> str | None:
+    """The compression (`gzip` or `deflate`) that an Accept-Encoding header asks for; weight 0 refuses one."""
+    offers = [item.replace(" ", "").lower().partition(";q=") for item in accepted.split(",")]
+    names = {name for name, _, weight in offers if not weight or weight.strip("0.")}
+    return next((coding for coding in ("gzip", "deflate") if coding in names), None)
+
+
+def head_nbytes_of(text: str | None) -> int | None:
+    """The number in an Inference-Header-Content-Length header; None without one.
+
+    Raises:
+        InvalidRequestError: it is none.
+    """
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise InvalidRequestError(f"Inference-Header-Content-Length: expected a number of bytes, got {clipped(text)}")
+    return int(text)

@@ -1,0 +1,139 @@
+"""One run of a model: inputs into a slot's rows, compute, outputs out of them as answers."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Callable, Dict, List, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_runtime.engine.engine import Engine, Slot
+from edge_runtime.errors import BackendError, DeviceLostError, EdgeRuntimeError, RequestError
+from edge_runtime.scheduling.request import Request
+from edge_runtime.server.statistics import RunTimes
+
+logger = logging.getLogger(__name__)
+
+Array = npt.NDArray[Any]
+Clock = Callable[[], int]
+
+
+class Run(RunTimes):
+    """Requests that share a run, and its times; used by one thread at a time.
+
+    After the last segment, `outcomes` has for each request what its `encode` made of its rows, or the error that it
+    ends in, and the slot is back in its pool.
+    """
+
+    __slots__ = ("_clock", "_engine", "_slot", "is_failed", "outcomes", "requests", "rows")
+
+    def __init__(self, engine: Engine, requests: Sequence[Request], rows: int, clock: Clock) -> None:
+        self._engine = engine
+        self._slot: Slot | None = None
+        self._clock = clock
+        self.requests = requests
+        self.rows = rows
+        self.outcomes: List[Any] = []
+        self.is_failed = False
+
+    def segment(self, index: int, is_last: bool, slot: Slot | None = None) -> bool:
+        """Runs one plan of the chain, in `slot` or in one that it waits for; whether the run goes on after it."""
+        try:
+            if index == 0:
+                self._begin(slot)
+            outputs = self._run_segment(index, is_last)
+            if not is_last:
+                return True
+            self.infer_done_ns = self._clock()
+            self._answer(outputs)
+        except DeviceLostError as error:
+            self._fail(error)
+        except EdgeRuntimeError as error:
+            self._fail_or_part(error)
+        except Exception as error:  # the top frame of a run: its requests must hear of it
+            logger.exception("model %s: a run failed", self._engine.info.name)
+            self._fail(BackendError(f"unexpected {type(error).__name__}"))
+        self.output_done_ns = self._clock()
+        self._release()
+        return False
+
+    def _begin(self, slot: Slot | None) -> None:
+        first = self.requests[0]
+        self.start_ns = self.input_done_ns = self.infer_done_ns = self._clock()
+        if first.slot is not None:
+            self._slot = first.slot
+        else:
+            self._slot = slot or self._engine.acquire()
+            if len(self.requests) == 1:
+                for name, value in first.inputs.items():
+                    np.copyto(self._slot.bind(name, value.shape), value)
+            else:
+                self._copy_rows(self._slot)
+        self.input_done_ns = self.infer_done_ns = self._clock()
+
+    def _copy_rows(self, slot: Slot) -> None:
+        for name, value in self.requests[0].inputs.items():
+            memory, start = slot.bind(name, (self.rows, *value.shape[1:])), 0
+            for request in self.requests:
+                end = start + request.rows
+                np.copyto(memory[start:end], request.inputs[name])
+                start = end
+
+    def _run_segment(self, index: int, is_last: bool) -> Mapping[str, Array]:
+        slot: Any = self._slot
+        if index == 0 and is_last:
+            return slot.run()  # type: ignore[no-any-return]
+        return slot.run_segment(index) or {}
+
+    def _answer(self, outputs: Mapping[str, Array]) -> None:
+        if len(self.requests) == 1:
+            self.outcomes.append(_encoded(self.requests[0], outputs))
+            return
+        wrong = [name for name, value in outputs.items() if value.shape[:1] != (self.rows,)]
+        if wrong:
+            raise BackendError(f"output {wrong[0]!r} has another number of rows than the inputs")
+        start = 0
+        for request in self.requests:
+            end = start + request.rows
+            own: Dict[str, Array] = {name: value[start:end] for name, value in outputs.items()}
+            self.outcomes.append(_encoded(request, own))
+            start = end
+
+    def _fail_or_part(self, error: EdgeRuntimeError) -> None:
+        """Ends one request in the error; of several, each runs again alone, so that one can't spoil the others."""
+        if len(self.requests) == 1:
+            self._fail(error)
+            return
+        logger.info("model %s: a run of %d requests failed: %s", self._engine.info.name, len(self.requests), error)
+        self._release()
+        self.outcomes = []
+        self.is_failed = True
+        for request in self.requests:
+            alone = Run(self._engine, (request,), request.rows, self._clock)
+            for index in range(self._engine.segment_count):
+                if not alone.segment(index, index == self._engine.segment_count - 1):
+                    break
+            self.outcomes += alone.outcomes
+        self.infer_done_ns = self._clock()
+
+    def _fail(self, error: EdgeRuntimeError) -> None:
+        if not isinstance(error, RequestError):
+            logger.error("model %s: %s", self._engine.info.name, error)
+        self.outcomes = [error] * len(self.requests)
+        self.is_failed = True
+
+    def _release(self) -> None:
+        slot, self._slot = self._slot, None
+        if slot is not None and self.requests[0].slot is None:
+            self._engine.release(slot)
+
+
+def _encoded(request: Request, outputs: Mapping[str, Array]) -> Any:
+    try:
+        return request.encode(outputs)
+    except EdgeRuntimeError as error:
+        return error
+    except Exception as error:  # one request's answer must not take the others' with it
+        logger.exception("model %s: an answer can't be encoded", request.model)
+        return BackendError(f"unexpected {type(error).__name__}")

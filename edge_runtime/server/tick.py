@@ -1,0 +1,112 @@
+"""Short requests that came in one turn of the event loop, gathered so that all run before any is answered."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, Sequence, Tuple
+
+from edge_runtime.errors import DeadlineExpiredError, DeadlineRefusedError, QueueFullError
+from edge_runtime.scheduling.lanes import Dispatch
+from edge_runtime.scheduling.request import Request
+from edge_runtime.server.work import Work
+
+Entry = Tuple[Work, Sequence[Request], "Dispatch | None"]
+
+
+class Tick:
+    """What the loop's thread runs next; `begin` is called when there is something where there was nothing.
+
+    An entry with a dispatch was handed out by a scheduler, and is taken out by running it only.
+    """
+
+    def __init__(self, begin: Callable[[], Any]) -> None:
+        self._begin = begin
+        self._entries: List[Entry] = []
+        self._cost_ns = 0
+
+    def waiting(self, name: str) -> int:
+        """How many requests of a model wait here."""
+        return sum(work.name == name for work, _, __ in self._entries)
+
+    def gather(self, work: Work, request: Request, cost_ns: int, now_ns: int) -> None:
+        """Takes in a request that takes `cost_ns` at worst.
+
+        Raises:
+            QueueFullError: too many wait.
+            DeadlineRefusedError: its deadline can't be kept, with what is to run before it.
+            DeadlineExpiredError: its deadline has passed.
+        """
+        if len(self._entries) >= work.policy.queue_size:
+            raise QueueFullError(f"the queue is full ({len(self._entries)} requests waiting); try again later")
+        if request.deadline_ns is not None:
+            _check_deadline(request.deadline_ns - now_ns, self._cost_ns + cost_ns)
+        self._cost_ns += cost_ns
+        self.put((work, (request,), None))
+
+    def put(self, entry: Entry) -> None:
+        """Takes in an entry."""
+        self._entries.append(entry)
+        if len(self._entries) == 1:
+            self._begin()
+
+    def put_back(self, entries: List[Entry]) -> None:
+        """Takes back what isn't run in this turn; it comes first in the next."""
+        self._entries[:0] = entries
+        self._begin()
+
+    def take(self) -> List[Entry]:
+        """All of it, in the order in which it runs."""
+        entries, self._entries, self._cost_ns = self._entries, [], 0
+        return _arranged(entries) if len(entries) > 1 else entries
+
+    def remove(self, request: Request) -> bool:
+        """Whether a request waited here; it doesn't any more."""
+        for index, (work, requests, dispatch) in enumerate(self._entries):
+            if dispatch is None and request in requests:
+                left = [each for each in requests if each is not request]
+                self._entries[index : index + 1] = [(work, left, None)] if left else []
+                return True
+        return False
+
+    def clear(self) -> List[Request]:
+        """Takes out and gives the requests that wait here."""
+        found = [request for _, requests, dispatch in self._entries if dispatch is None for request in requests]
+        self._entries = [entry for entry in self._entries if entry[2] is not None]
+        return found
+
+
+def _check_deadline(left_ns: int, needed_ns: int) -> None:
+    if left_ns <= 0:
+        raise DeadlineExpiredError("the deadline passed before the request was whole")
+    if left_ns < needed_ns:
+        raise DeadlineRefusedError(
+            f"the deadline can't be kept: {left_ns / 1e6:.3f} ms are left, {needed_ns / 1e6:.3f} ms are needed",
+            (needed_ns - left_ns) / 1e9,
+        )
+
+
+def _arranged(entries: List[Entry]) -> List[Entry]:
+    """The most urgent first, and those that may share a run together."""
+    if any(requests[0].deadline_ns is not None or requests[0].priority for _, requests, __ in entries):
+        entries = sorted(entries, key=_urgency)
+    if all(work.policy.max_batch < 2 for work, _, __ in entries):
+        return entries
+    arranged: List[Entry] = []
+    open_groups: Dict[Tuple[str, Any], List[Request]] = {}
+    for work, requests, dispatch in entries:
+        first, limit = requests[0], min(work.policy.max_batch, work.inline_rows)
+        if dispatch is not None or first.group is None or first.slot is not None or len(requests) > 1:
+            arranged.append((work, requests, dispatch))
+            continue
+        key = (work.name, first.group)
+        members = open_groups.get(key)
+        if members is None or sum(each.rows for each in members) + first.rows > limit:
+            members = open_groups[key] = []
+            arranged.append((work, members, None))
+        members.append(first)
+    return arranged
+
+
+def _urgency(entry: Entry) -> Tuple[float, float]:
+    request = entry[1][0]
+    priority = request.priority or float("inf")
+    return priority, float("inf") if request.deadline_ns is None else request.deadline_ns

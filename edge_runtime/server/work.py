@@ -1,0 +1,85 @@
+"""A model as its dispatcher sees it: what runs it, how long that takes, and what became of its requests."""
+
+from __future__ import annotations
+
+import time
+from typing import Dict, Sequence
+
+from edge_runtime.engine.engine import Engine
+from edge_runtime.errors import EdgeRuntimeError, RequestError, ServerUnavailableError
+from edge_runtime.scheduling.policy import ModelPolicy
+from edge_runtime.scheduling.request import Request
+from edge_runtime.server.run import Run
+from edge_runtime.server.statistics import ModelStatistics
+
+INLINE_NS = 150_000
+_NEVER_INLINE_NS = 200_000
+_UNKNOWN_NS = 400_000  # from which some fifty short runs are needed to be called short
+
+
+class Work:
+    """A model, used on the loop's thread.
+
+    Attributes:
+        usual_ns: the median time of runs, by rows.
+        inline_rows: rows of the largest run that the loop's thread may make; 0: none.
+        inline_runs: how many it has made.
+    """
+
+    def __init__(self, engine: Engine, statistics: ModelStatistics, policy: ModelPolicy) -> None:
+        self.engine = engine
+        self.statistics = statistics
+        self.policy = policy
+        self.name = policy.name
+        self.usual_ns: Dict[int, float] = {}
+        self.inline_rows = 0
+        self.inline_runs = 0
+
+    def place(self) -> None:
+        """Decides how many rows run on the loop's thread: those that take 150 µs or less, until they take over 200."""
+        if self.policy.segments > 1:
+            return
+        for rows in sorted(self.usual_ns):
+            limit_ns = _NEVER_INLINE_NS if rows <= self.inline_rows else INLINE_NS
+            if self.usual_ns[rows] <= limit_ns:
+                self.inline_rows = max(self.inline_rows, rows)
+            else:
+                self.inline_rows = min(self.inline_rows, rows - 1)
+
+    def took(self, run: Run) -> bool:
+        """Moves the median of runs of that size a step towards a run's time; True if they may have to move."""
+        if run.is_failed:
+            return False
+        rows, duration_ns = run.rows, run.output_done_ns - run.start_ns
+        usual_ns = self.usual_ns.get(rows, _UNKNOWN_NS)
+        self.usual_ns[rows] = usual_ns = usual_ns * (1.02 if duration_ns > usual_ns else 0.98)
+        return (usual_ns > _NEVER_INLINE_NS) if rows <= self.inline_rows else (usual_ns <= INLINE_NS)
+
+    def settle(self, run: Run) -> None:
+        """Counts the outcomes of a run, all but `RequestError`s, which the transport counts; then emits them."""
+        requests = run.requests
+        is_answered = [not isinstance(outcome, EdgeRuntimeError) for outcome in run.outcomes]
+        if all(is_answered):
+            self.statistics.add_run(run, [each.arrival_ns for each in requests], run.rows, _wall_ms())
+        else:
+            self._count_failures(run, is_answered)
+        for request, outcome in zip(requests, run.outcomes):
+            request.emit(outcome)
+
+    def _count_failures(self, run: Run, is_answered: Sequence[bool]) -> None:
+        answered = [request for request, is_good in zip(run.requests, is_answered) if is_good]
+        if answered:
+            rows = sum(request.rows for request in answered)
+            self.statistics.add_run(run, [each.arrival_ns for each in answered], rows, _wall_ms())
+        for request, outcome in zip(run.requests, run.outcomes):
+            if isinstance(outcome, EdgeRuntimeError) and not isinstance(outcome, RequestError):
+                self.statistics.add_failure("BACKEND", run.output_done_ns - request.arrival_ns)
+
+    def give_up(self, request: Request, error: ServerUnavailableError, now_ns: int) -> None:
+        """Counts a request that won't run, and emits why."""
+        self.statistics.add_failure("REJECTED", now_ns - request.arrival_ns)
+        request.emit(error)
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000

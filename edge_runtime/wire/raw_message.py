@@ -1,0 +1,76 @@
+"""A `ModelInferRequest` cut into what it says and its tensors' bytes, and the bytes of an answer put together.
+
+Protobuf writes the fields of a message in the order of their numbers, so `raw_input_contents` (7) come last: what is
+before them is short, and the same from request to request. Encoding: https://protobuf.dev/programming-guides/encoding
+"""
+
+from __future__ import annotations
+
+from typing import Any, List, Tuple
+
+_RAW_INPUT = 7 << 3 | 2
+_RAW_OUTPUT = 6 << 3 | 2
+_LENGTH_DELIMITED = 2
+_MOST_FIELDS = 256
+
+
+def split_message(data: memoryview) -> Tuple[memoryview, List[memoryview]] | None:
+    """What is before the first raw tensor, and the bytes of each, as views; None for a message of another form.
+
+    `None` says nothing of the message but that protobuf itself must read it.
+    """
+    end = len(data)
+    position = 0
+    head_end = -1
+    raw: List[memoryview] = []
+    try:
+        for _ in range(_MOST_FIELDS):
+            if position >= end:
+                break
+            tag = data[position]
+            size, start = _varint(data, position + 1)
+            if tag == _RAW_INPUT:
+                if head_end < 0:
+                    head_end = position
+                raw.append(data[start : start + size])
+            elif head_end >= 0 or tag & 7 != _LENGTH_DELIMITED or not 0 < tag >> 3 < 7:
+                return None
+            position = start + size
+    except IndexError:
+        return None
+    return (data[:head_end], raw) if position == end and head_end > 0 else None
+
+
+def _varint(data: memoryview, position: int) -> Tuple[int, int]:
+    """The number at a position, and the position behind it."""
+    byte = data[position]
+    if byte < 0x80:
+        return byte, position + 1
+    value, shift = byte & 0x7F, 7
+    while shift < 35:
+        position += 1
+        byte = data[position]
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position + 1
+        shift += 7
+    raise IndexError
+
+
+def joined_response(head: bytes, arrays: List[Any]) -> bytes:
+    """A `ModelInferResponse`: its head as protobuf wrote it, and contiguous arrays as `raw_output_contents`."""
+    pieces: List[Any] = [head]
+    for array in arrays:
+        pieces.append(raw_output_tag(array.nbytes))
+        pieces.append(array)
+    return b"".join(pieces)
+
+
+def raw_output_tag(nbytes: int) -> bytes:
+    """What goes before the bytes of an output."""
+    encoded = bytearray([_RAW_OUTPUT])
+    while nbytes >= 0x80:
+        encoded.append(nbytes & 0x7F | 0x80)
+        nbytes >>= 7
+    encoded.append(nbytes)
+    return bytes(encoded)
