@@ -1,0 +1,1 @@
+"""The parts of `benchmarks/serving.py`: nets, servers, load, cells, bars and the report."""
