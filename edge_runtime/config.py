@@ -20,7 +20,7 @@ else:
     import tomli as tomllib
 
 PREFIX = "EDGE_RUNTIME_"
-RECIPE_SECTIONS = ("model", "input", "calibration", "held_out", "metric", "precision", "gate", "backend")
+RECIPE_SECTIONS = ("model", "input", "calibration", "held_out", "metric", "precision", "gate", "backend", "serving")
 SECTIONS = (*RECIPE_SECTIONS, "server", "bench")
 
 Layer = Mapping[str, Any]

@@ -100,15 +100,38 @@ def end_profiling(session: Any, what: str) -> List[Dict[str, Any]]:
     return [event for event in events if isinstance(event, dict)]
 
 
+def run_bound(session: Any, binding: Any, what: str, options: Any = None) -> None:
+    """Runs what is bound, as `options` (of `trimming_options`) say.
+
+    Raises:
+        BackendError: the run failed; ONNX Runtime's text is in the message.
+    """
+    try:
+        session.run_with_iobinding(binding, options)
+    except _failures() as error:
+        raise _translated(error, f"{what}: the run failed") from error
+
+
+def trimming_options() -> Any:
+    """Options of a run that gives the memory it needed for what is between the layers back to the system."""
+    options = _library().RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
+
+
 @contextlib.contextmanager
 def translated(what: str) -> Iterator[None]:
     """Turns an ONNX Runtime failure inside the block into ours, `what` first."""
     try:
         yield
     except _failures() as error:
-        text = " ".join(str(error).split())
-        kind = UnsupportedModelError if type(error).__name__ == "NotImplemented" else BackendError
-        raise kind(f"{what}: {text[:500]}") from error
+        raise _translated(error, what) from error
+
+
+def _translated(error: BaseException, what: str) -> BackendError | UnsupportedModelError:
+    text = " ".join(str(error).split())
+    kind = UnsupportedModelError if type(error).__name__ == "NotImplemented" else BackendError
+    return kind(f"{what}: {text[:500]}")
 
 
 def _library() -> Any:

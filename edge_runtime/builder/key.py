@@ -15,7 +15,8 @@ def build_key(tables: RecipeTables, digests: Mapping[str, Any], backend: Backend
     """SHA-256 over what decides a plan: recipe, `digests`, backend, machine and this program's version.
 
     `digests` are those of the model, the data, the metric's module, an imported table and plugin libraries. Where files
-    lie doesn't count, nor does whether a failed plan would be published, nor how much memory the build may hold.
+    lie doesn't count, nor does whether a failed plan would be published, how much memory the build may hold, or how the
+    model is served.
     """
     settings = tables.model_dump(by_alias=True)
     settings["model"] = {"max_batch": tables.model.max_batch}
@@ -26,6 +27,7 @@ def build_key(tables: RecipeTables, digests: Mapping[str, Any], backend: Backend
             settings[section].pop(key)
     settings["calibration"].pop("table")
     settings["gate"].pop("publish_failed")
+    settings.pop("serving")
     for key in ("plugins", "memory_limit_mib"):
         settings["backend"].pop(key)
     return digest_of(

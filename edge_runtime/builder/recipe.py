@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from edge_runtime.config import RECIPE_SECTIONS, Layer, Settings, environment_layer, merged, read_toml, validated
 from edge_runtime.errors import ConfigError, nearest
 from edge_runtime.plan.names import check_model_name
+from edge_runtime.plan.serving import ServingTable
 
 PRECISIONS = ("auto", "fp32", "fp16", "int8")
 METRICS = ("accuracy", "cosine", "mse", "max-abs")
@@ -300,6 +301,7 @@ class RecipeTables(Settings):
     precision: PrecisionTable = PrecisionTable()
     gate: GateTable = GateTable()
     backend: BackendTable = BackendTable()
+    serving: ServingTable = ServingTable()
 
 
 @dataclass(frozen=True)

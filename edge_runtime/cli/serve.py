@@ -12,6 +12,7 @@ from edge_runtime.cli.flags import engines_option, flag, given, json_option, one
 from edge_runtime.cli.output import Output, configure_logging
 from edge_runtime.config import environment_layer, merged, validated
 from edge_runtime.errors import ConfigError
+from edge_runtime.plan.serving import ServingTable, serving_table
 from edge_runtime.server.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ def command(
     grpc: Optional[str] = flag(ServerSettings, "grpc", "--grpc", metavar="HOST:PORT"),
     unix: Optional[str] = flag(ServerSettings, "unix", "--unix", metavar="PATH"),
     slots: Optional[int] = flag(ServerSettings, "slots", "--slots", minimum=1),
-    deadline_ms: Optional[float] = flag(ServerSettings, "deadline_ms", "--deadline-ms"),
-    batching: Optional[str] = flag(ServerSettings, "batching", "--batching", metavar="auto|on|off"),
+    deadline_ms: Optional[float] = flag(ServingTable, "deadline_ms", "--deadline-ms"),
+    batching: Optional[str] = flag(ServingTable, "batching", "--batching", metavar="auto|on|off"),
     log_level: Optional[str] = typer.Option(
         "WARNING", "--log-level", help="What goes to stderr.", metavar="|".join(_LEVELS), callback=one_of(_LEVELS)
     ),
@@ -47,7 +48,7 @@ def command(
     from edge_runtime.server.lifecycle import run
 
     configure_logging(log_level or "WARNING")
-    flags = given(http=http, grpc=grpc, unix=unix, slots=slots, deadline_ms=deadline_ms, batching=batching)
+    flags = given(http=http, grpc=grpc, unix=unix, slots=slots)
     layers = merged(environment_layer(os.environ, ("server",)).get("server", {}), flags)
     settings = validated(ServerSettings, layers, "[server]")
     output = Output(is_json)
@@ -56,7 +57,8 @@ def command(
     if not names:
         raise ConfigError(f"{engines}: no plan to serve; build one: edge-runtime build")
     startup = Startup()
-    with loaded([store.open(name) for name in dict.fromkeys(names)], settings, startup) as prepared:
+    serving = {name: serving_table(engines, name, given(deadline_ms=deadline_ms, batching=batching)) for name in names}
+    with loaded([store.open(name) for name in serving], settings, serving, startup) as prepared:
         run(prepared, settings, lambda bound: _ready(bound, prepared, startup, output))
 
 
@@ -66,7 +68,7 @@ def _ready(bound: Bound, prepared: Sequence[Prepared], startup: Startup, output:
         addresses = {"http": bound.http, "grpc": bound.grpc, "unix": bound.unix}
         output.document({"event": "ready", **addresses, "startup_s": startup.seconds})
         return
-    for engine, measured in prepared:
+    for engine, measured, _ in prepared:
         info = engine.info
         output.say(
             f"{info.name} version {info.version}: {info.precision} on {info.backend} ({info.device}), "

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Dict, Iterator, List, Sequence
+from typing import Dict, Iterator, List, Mapping, Sequence
 
 from edge_runtime.engine.loading import EngineOptions, default_slots, load
+from edge_runtime.plan.serving import ServingTable
 from edge_runtime.plan.store import StoredPlan
-from edge_runtime.server.accelerators import Prepared
-from edge_runtime.server.lifecycle import prepared
+from edge_runtime.server.accelerators import Prepared, prepared
 from edge_runtime.server.settings import ServerSettings
 
 
@@ -43,8 +44,12 @@ def _process_age_s() -> float:
 
 
 @contextlib.contextmanager
-def loaded(plans: Sequence[StoredPlan], settings: ServerSettings, startup: Startup) -> Iterator[List[Prepared]]:
+def loaded(
+    plans: Sequence[StoredPlan], settings: ServerSettings, serving: Mapping[str, ServingTable], startup: Startup
+) -> Iterator[List[Prepared]]:
     """Engines of the plans, loaded, warmed and measured in parallel; they are closed behind the block.
+
+    `serving` is how each model wants to be served, by name.
 
     Raises:
         PlanError: a plan can't be used.
@@ -64,10 +69,17 @@ def loaded(plans: Sequence[StoredPlan], settings: ServerSettings, startup: Start
             if failures:
                 raise failures[0]
             startup.ended("loading and warming up")
-            measuring = [pool.submit(prepared, engine, settings) for engine in engines]
+            measuring = [pool.submit(prepared, engine, serving[engine.info.name]) for engine in engines]
             result = [future.result() for future in measuring]
+        _give_memory_back()
         startup.ended("timing runs")
         yield result
+
+
+def _give_memory_back() -> None:
+    """Gives what loading needed and freed back to the system, where the C library can (glibc)."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _options(plan: StoredPlan, settings: ServerSettings) -> EngineOptions:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from edge_runtime.engine.chain import Links
 from edge_runtime.engine.weights import read_weights
 from edge_runtime.errors import BackendError, InvalidRequestError
-from edge_runtime.onnxruntime_api import SessionOptions, load_session, translated
+from edge_runtime.onnxruntime_api import SessionOptions, load_session, run_bound, translated, trimming_options
 from edge_runtime.plan.contents import PlanFiles
 from edge_runtime.tensors import DType, Shape, Signature, TensorSpec, element_count
 
@@ -79,6 +79,7 @@ class OnnxRuntimeSlot:
         self._signature = signature
         self._what = what
         self._binding = session.io_binding()
+        self._trimming = trimming_options()
         self._shared = dict(shared or {})
         self._memory = {
             spec.name: self._shared[spec.name]
@@ -86,8 +87,10 @@ class OnnxRuntimeSlot:
             else _allocated(spec, signature.profile[spec.name].maximum, what)
             for spec in signature.inputs
         }
+        self._input_names = [spec.name for spec in signature.inputs]
         self._computed = [spec for spec in signature.outputs if spec.name not in self._memory]
         self._shapes: Dict[str, Shape] = {}
+        self._views: Dict[str, Array] = {}
         self._learnt: Dict[ShapeKey, Dict[str, Shape]] = {}
         self._outputs: Dict[str, Array] = {}
         self._bound: ShapeKey | None = None
@@ -96,7 +99,10 @@ class OnnxRuntimeSlot:
     def bind(self, name: str, shape: Shape) -> Array:
         """A writable view of this slot's memory for an input; `shape` lies inside the profile."""
         self._shapes[name] = shape
-        return self._memory[name][: element_count(shape)].reshape(shape)
+        view = self._views.get(name)
+        if view is None or view.shape != shape:
+            view = self._views[name] = self._memory[name][: element_count(shape)].reshape(shape)
+        return view
 
     def memory_of(self, name: str) -> Array:
         """The whole of the memory in which an input, or an output that is shared, lies."""
@@ -108,7 +114,7 @@ class OnnxRuntimeSlot:
         Raises:
             BackendError: ONNX Runtime failed; its text is in the message.
         """
-        key = tuple(self._shapes[spec.name] for spec in self._signature.inputs)
+        key = tuple([self._shapes[name] for name in self._input_names])
         learnt = self._learnt.get(key) if self._has_fixed_shapes else None
         if learnt is None:
             return self._run_allocating(key)
@@ -117,8 +123,7 @@ class OnnxRuntimeSlot:
             self._bind_outputs(learnt)
             self._bound = key
         try:
-            with translated(f"{self._what}: the run failed"):
-                self._session.run_with_iobinding(self._binding)
+            run_bound(self._session, self._binding, self._what)
         except BackendError:
             # Either the run is bad, which the second one shows, or output shapes depend on the data.
             outputs = self._run_allocating(key)
@@ -131,6 +136,7 @@ class OnnxRuntimeSlot:
         self._binding = None
         self._session = None
         self._memory.clear()
+        self._views.clear()
         self._shared.clear()
         self._outputs = {}
 
@@ -140,8 +146,9 @@ class OnnxRuntimeSlot:
         self._binding.clear_binding_outputs()
         for spec in self._computed:
             self._binding.bind_output(spec.name, "cpu")
-        with translated(f"{self._what}: the run failed"):
-            self._session.run_with_iobinding(self._binding)
+        # What shapes need that may never come again, as those of a warm-up, isn't kept.
+        run_bound(self._session, self._binding, self._what, self._trimming if key not in self._learnt else None)
+        with translated(f"{self._what}: the outputs can't be had"):
             values = [value.numpy() for value in self._binding.get_outputs()]
         made = {spec.name: self._placed(spec.name, value) for spec, value in zip(self._computed, values)}
         outputs = {**made, **self._passed_on()}
@@ -241,8 +248,7 @@ class OnnxRuntimeSlotOver:
             else:
                 np.copyto(private, given)
         try:
-            with translated(f"{self._what}: the run failed"):
-                self._session.run_with_iobinding(self._binding)
+            run_bound(self._session, self._binding, self._what)
         except BackendError:
             self._check_output_shapes()
             raise
@@ -281,8 +287,8 @@ class OnnxRuntimeSlotOver:
         for spec in self._computed():
             self._binding.bind_output(spec.name, "cpu")
         try:
-            with translated(f"{self._what}: the run failed"):
-                self._session.run_with_iobinding(self._binding)
+            run_bound(self._session, self._binding, self._what)
+            with translated(f"{self._what}: the outputs can't be had"):
                 found = [tuple(value.shape()) for value in self._binding.get_outputs()]
         finally:
             self._bind_outputs()

@@ -86,6 +86,10 @@ class Admission:
             if each not in streaming and (each.arrival_ns >= since_ns or each.busy or each.waiting)
         ]
         runs = [each.segment_ns(each.tallest, segment) for each in used for segment in range(each.segments)]
+        waiting = [each for each in state.backlog.jobs.values() if each.stream is None]
+        runs += [
+            each.model.segment_ns(each.rows, segment) for each in waiting for segment in range(each.model.segments)
+        ]
         chains = [each.rest_ns(each.tallest) for each in streaming if each.segments > 1]
         return max(runs, default=0) + max(chains, default=0)
 

@@ -141,6 +141,7 @@ class _Forecast:
             self._come(at, job)
         for at, period, job in situation.streams:
             self._come(at, job, period)
+        self.has_streams = bool(situation.streams)
         self.finite = len(situation.coming)  # of those that come, how many aren't jobs of streams
         self.groups = _by_group(jobs) if limit > 1 else {}
         self.along: Set[Key] = set()
@@ -208,7 +209,22 @@ class _Forecast:
         self.finite += 1
         return True
 
+    def _start_segment(self, job: Job, now_ns: int) -> None:
+        """Runs a chain as far as a stream's request may come between."""
+        rest = Job(job.model, (), job.key, job.deadline_ns, job.rows)
+        rest.segment = job.segment + 1
+        rest.cost_ns = job.model.rest_ns(job.rows, rest.segment)
+        end_ns = now_ns + job.cost_ns - rest.cost_ns
+        heapreplace(self.free, end_ns)
+        if job.model in self.held:
+            self.begun[job.model] = self.begun.get(job.model, 0) + (job.segment == 0)
+        self._come(end_ns, rest)
+        self.finite += 1
+
     def _start(self, job: Job, now_ns: int) -> None:
+        if self.has_streams and job.segment + 1 < job.model.segments:
+            self._start_segment(job, now_ns)
+            return
         members, cost_ns = [job], job.cost_ns
         group: Any = self.groups.get(job.group) if job.group is not None else None
         if group:

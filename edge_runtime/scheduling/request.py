@@ -28,8 +28,8 @@ class Request:
     """Checked inputs of one inference, when it must be done, and what becomes of the outcome.
 
     `encode` is called on the thread that ran the request, with outputs that are views on the slot's memory and hold
-    until it returns. `emit` is then called once, on the thread of the scheduler's owner, with what `encode` made or with
-    an `EdgeRuntimeError`; never for a request that was withdrawn.
+    until it returns. `emit` is then called once, on the thread of the scheduler's owner, with what `encode` made or
+    with an `EdgeRuntimeError`; never for a request that was withdrawn.
 
     Attributes:
         model: whose service times count.

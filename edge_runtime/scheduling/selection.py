@@ -44,7 +44,8 @@ class Selection:
 
         It runs when nothing else can: no lane is left idle for what can't be promised any more.
         """
-        return job.model.segment_ns(job.rows, job.segment) > self._state.streams.room_ns()
+        run_ns = job.model.segment_ns(job.rows, job.segment)
+        return job.stream is None and run_ns > self._state.streams.room_ns()
 
     def _first_chain(self) -> Job | None:
         """The first of the chains that run and go on."""

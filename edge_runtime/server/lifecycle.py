@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Callable, List, Sequence
 
-from edge_runtime.engine.engine import Engine
-from edge_runtime.server.accelerators import Prepared, dispatch, is_batching
+from edge_runtime.server.accelerators import Prepared, dispatch
 from edge_runtime.server.conditions import watch_conditions
 from edge_runtime.server.dispatcher import Dispatcher
 from edge_runtime.server.listeners import Bound, Listeners
 from edge_runtime.server.models import ModelTable
 from edge_runtime.server.settings import ServerSettings
-from edge_runtime.server.warm_up import measure
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +33,6 @@ class Stop:
     def signalled(self) -> None:
         """The first signal asks to stop, the second to hurry."""
         (self.hurried if self.requested.is_set() else self.requested).set()
-
-
-def prepared(engine: Engine, settings: ServerSettings) -> Prepared:
-    """An engine and what is measured of it before it is served; any thread may call it."""
-    return engine, measure(engine, is_batching(engine, settings))
 
 
 def run(engines: Sequence[Prepared], settings: ServerSettings, on_ready: Callable[[Bound], None]) -> None:

@@ -15,7 +15,7 @@ from edge_runtime.server.dispatcher import Dispatcher
 from edge_runtime.server.statistics import ModelStatistics, statistics_record
 from edge_runtime.server.work import Work
 from edge_runtime.tensors import Feeds, TensorSpec
-from edge_runtime.wire.inference import InferAnswer, InferRequest, Schedule, clipped
+from edge_runtime.wire.inference import NO_HURRY, InferAnswer, InferRequest, Schedule, clipped
 
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "statistics", "parameters", "schedule_policy")
 
@@ -28,10 +28,10 @@ class ServedModel:
     Args:
         work: the engine as the dispatcher knows it.
         dispatcher: of the accelerator that the engine runs on.
-        default_budget_ns: how long after its first byte an answer is of use, if a request doesn't say; None: for ever.
+        usual: the schedule of requests that don't say.
     """
 
-    def __init__(self, work: Work, dispatcher: Dispatcher, default_budget_ns: int | None = None) -> None:
+    def __init__(self, work: Work, dispatcher: Dispatcher, usual: Schedule = NO_HURRY) -> None:
         self.engine: Engine = work.engine
         self.statistics: ModelStatistics = work.statistics
         self.name = work.name
@@ -41,7 +41,7 @@ class ServedModel:
         self.now_ns = dispatcher.now_ns
         self._work = work
         self._dispatcher = dispatcher
-        self._default_budget_ns = default_budget_ns
+        self._usual = usual
         self._has_batches = bool(work.engine.signature.max_batch_size)
         self._first_input = work.engine.signature.inputs[0].name if work.engine.signature.inputs else ""
 
@@ -102,17 +102,18 @@ class ServedModel:
         """A request for `submit`; `timeout_ns` is what the transport itself says of its deadline."""
         rows = len(inputs[self._first_input]) if self._has_batches else 1
         request = Request(self.name, inputs, encode, emit, arrival_ns, rows)
-        request.priority = schedule.priority
-        request.deadline_ns = self.deadline_ns(schedule.budget_ns, timeout_ns, arrival_ns)
-        if schedule.period_ns is not None:
-            request.stream = self._stream(schedule)
+        if schedule is not NO_HURRY or self._usual is not NO_HURRY or timeout_ns is not None:
+            request.priority = schedule.priority or self._usual.priority
+            request.deadline_ns = self.deadline_ns(schedule.budget_ns, timeout_ns, arrival_ns)
+            if schedule.period_ns is not None:
+                request.stream = self._stream(schedule)
         if self._work.policy.max_batch > 1:
             request.group = tuple((name, value.shape[1:]) for name, value in inputs.items())
         return request
 
     def deadline_ns(self, budget_ns: int | None, timeout_ns: int | None, arrival_ns: int) -> int | None:
         """The earliest deadline of a request's own, its transport's and the model's default."""
-        shortest = self._default_budget_ns
+        shortest = self._usual.budget_ns
         for each in (budget_ns, timeout_ns):
             if each is not None and (shortest is None or each < shortest):
                 shortest = each

@@ -39,14 +39,18 @@ class Run(RunTimes):
 
     def segment(self, index: int, is_last: bool, slot: Slot | None = None) -> bool:
         """Runs one plan of the chain, in `slot` or in one that it waits for; whether the run goes on after it."""
+        requests, clock = self.requests, self._clock
         try:
             if index == 0:
-                self._begin(slot)
-            outputs = self._run_segment(index, is_last)
+                self.start_ns = self.input_done_ns = self.infer_done_ns = clock()
+                self._slot = requests[0].slot or slot or self._engine.acquire()
+                self._copy_inputs(self._slot)
+                self.input_done_ns = self.infer_done_ns = clock()
+            outputs = _run(self._slot, index, is_last)
             if not is_last:
                 return True
-            self.infer_done_ns = self._clock()
-            self._answer(outputs)
+            self.infer_done_ns = clock()
+            self.outcomes = [requests[0].encode(outputs)] if len(requests) == 1 else self._answers(outputs)
         except DeviceLostError as error:
             self._fail(error)
         except EdgeRuntimeError as error:
@@ -54,23 +58,19 @@ class Run(RunTimes):
         except Exception as error:  # the top frame of a run: its requests must hear of it
             logger.exception("model %s: a run failed", self._engine.info.name)
             self._fail(BackendError(f"unexpected {type(error).__name__}"))
-        self.output_done_ns = self._clock()
+        self.output_done_ns = clock()
         self._release()
         return False
 
-    def _begin(self, slot: Slot | None) -> None:
+    def _copy_inputs(self, slot: Slot) -> None:
         first = self.requests[0]
-        self.start_ns = self.input_done_ns = self.infer_done_ns = self._clock()
         if first.slot is not None:
-            self._slot = first.slot
+            return
+        if len(self.requests) == 1:
+            for name, value in first.inputs.items():
+                np.copyto(slot.bind(name, value.shape), value)
         else:
-            self._slot = slot or self._engine.acquire()
-            if len(self.requests) == 1:
-                for name, value in first.inputs.items():
-                    np.copyto(self._slot.bind(name, value.shape), value)
-            else:
-                self._copy_rows(self._slot)
-        self.input_done_ns = self.infer_done_ns = self._clock()
+            self._copy_rows(slot)
 
     def _copy_rows(self, slot: Slot) -> None:
         for name, value in self.requests[0].inputs.items():
@@ -80,25 +80,17 @@ class Run(RunTimes):
                 np.copyto(memory[start:end], request.inputs[name])
                 start = end
 
-    def _run_segment(self, index: int, is_last: bool) -> Mapping[str, Array]:
-        slot: Any = self._slot
-        if index == 0 and is_last:
-            return slot.run()  # type: ignore[no-any-return]
-        return slot.run_segment(index) or {}
-
-    def _answer(self, outputs: Mapping[str, Array]) -> None:
-        if len(self.requests) == 1:
-            self.outcomes.append(_encoded(self.requests[0], outputs))
-            return
+    def _answers(self, outputs: Mapping[str, Array]) -> List[Any]:
         wrong = [name for name, value in outputs.items() if value.shape[:1] != (self.rows,)]
         if wrong:
             raise BackendError(f"output {wrong[0]!r} has another number of rows than the inputs")
-        start = 0
+        start, answers = 0, []
         for request in self.requests:
             end = start + request.rows
             own: Dict[str, Array] = {name: value[start:end] for name, value in outputs.items()}
-            self.outcomes.append(_encoded(request, own))
+            answers.append(_encoded(request, own))
             start = end
+        return answers
 
     def _fail_or_part(self, error: EdgeRuntimeError) -> None:
         """Ends one request in the error; of several, each runs again alone, so that one can't spoil the others."""
@@ -127,6 +119,12 @@ class Run(RunTimes):
         slot, self._slot = self._slot, None
         if slot is not None and self.requests[0].slot is None:
             self._engine.release(slot)
+
+
+def _run(slot: Any, index: int, is_last: bool) -> Mapping[str, Array]:
+    if index == 0 and is_last:
+        return slot.run()  # type: ignore[no-any-return]
+    return slot.run_segment(index) or {}
 
 
 def _encoded(request: Request, outputs: Mapping[str, Array]) -> Any:

@@ -21,12 +21,6 @@ class ServerSettings(Settings):
     )
     http_transport: Literal["own", "aiohttp"] = Field("own", description="What speaks HTTP.")
     grpc_transport: Literal["own", "grpcio"] = Field("own", description="What speaks gRPC.")
-    deadline_ms: Optional[float] = Field(
-        None, gt=0, le=86_400_000, description="Deadline of requests that bring none, from their first byte, ms."
-    )
-    batching: Literal["auto", "on", "off"] = Field(
-        "auto", description="Whether requests that wait may share a run (auto: on a GPU)."
-    )
     slots: Optional[int] = Field(
         None, ge=1, le=256, description="Runs at once, each model (without it: the cores, on a GPU 2)."
     )

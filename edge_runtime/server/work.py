@@ -58,6 +58,10 @@ class Work:
     def settle(self, run: Run) -> None:
         """Counts the outcomes of a run, all but `RequestError`s, which the transport counts; then emits them."""
         requests = run.requests
+        if len(requests) == 1 and not isinstance(run.outcomes[0], EdgeRuntimeError):
+            self.statistics.add_run(run, (requests[0].arrival_ns,), run.rows, _wall_ms())
+            requests[0].emit(run.outcomes[0])
+            return
         is_answered = [not isinstance(outcome, EdgeRuntimeError) for outcome in run.outcomes]
         if all(is_answered):
             self.statistics.add_run(run, [each.arrival_ns for each in requests], run.rows, _wall_ms())

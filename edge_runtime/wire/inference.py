@@ -200,7 +200,8 @@ def schedule_of(parameters: Mapping[str, Any]) -> Schedule:
         if "period_ms" not in parameters or "deadline_ms" not in parameters:
             raise InvalidRequestError(f"stream {clipped(stream)}: give it period_ms and deadline_ms too")
         period_ns = _milliseconds(parameters, "period_ms")
-    return Schedule(priority, min(budgets, default=None), stream, period_ns)
+    found = Schedule(priority, min(budgets, default=None), stream, period_ns)
+    return NO_HURRY if found == NO_HURRY else found
 
 
 def _whole(parameters: Mapping[str, Any], name: str) -> int:

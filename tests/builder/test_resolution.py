@@ -145,7 +145,12 @@ def test_the_build_key_changes_with_model_data_backend_and_device() -> None:
 
 
 def test_the_build_key_does_not_change_with_where_files_lie() -> None:
-    moved = tables(model={"path": "elsewhere/m.onnx"}, calibration={"data": "b.npz"}, gate={"publish_failed": True})
+    moved = tables(
+        model={"path": "elsewhere/m.onnx"},
+        calibration={"data": "b.npz"},
+        gate={"publish_failed": True},
+        serving={"deadline_ms": 5},
+    )
     assert build_key(moved, {}, BACKEND, CPU) == build_key(tables(calibration={"data": "a.npz"}), {}, BACKEND, CPU)
 
 

@@ -16,9 +16,11 @@ from edge_runtime.client import Client
 from edge_runtime.engine.engine import EngineInfo
 from edge_runtime.engine.loading import EngineOptions, engine_from_bytes
 from edge_runtime.errors import ConfigError, RemoteError, ServerUnavailableError
+from edge_runtime.plan.serving import ServingTable
 from edge_runtime.profiler.bench import bench_server
 from edge_runtime.profiler.settings import BenchSettings
-from edge_runtime.server.lifecycle import Stop, prepared, serve
+from edge_runtime.server.accelerators import prepared
+from edge_runtime.server.lifecycle import Stop, serve
 from edge_runtime.server.settings import ServerSettings
 from edge_runtime.tensors import DType, ShapeRange, Signature, TensorSpec
 
@@ -64,7 +66,7 @@ def server(tmp_path_factory):
             found.update(bound=bound, loop=asyncio.get_running_loop(), stop=stop)
             ready.set()
 
-        await serve([prepared(engine, settings) for engine in engines], settings, on_ready, stop)
+        await serve([prepared(engine, ServingTable()) for engine in engines], settings, on_ready, stop)
 
     thread = threading.Thread(target=lambda: asyncio.run(run()))
     thread.start()

@@ -94,10 +94,10 @@ def test_large_plain_inputs_are_read_where_they_lie_and_all_others_are_copied() 
             def __init__(self, session) -> None:
                 self.session = session
 
-            def run_with_iobinding(self, binding) -> None:
+            def run_with_iobinding(self, binding, *options) -> None:
                 for name in inputs:
                     memory[name].fill(1)
-                self.session.run_with_iobinding(binding)
+                self.session.run_with_iobinding(binding, *options)
 
         slot._session = Changing(slot._session)
         slot.run()

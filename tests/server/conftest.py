@@ -18,7 +18,9 @@ from onnx import helper
 
 from edge_runtime.engine.engine import Engine, EngineInfo
 from edge_runtime.engine.loading import EngineOptions, engine_from_bytes
-from edge_runtime.server.lifecycle import Stop, prepared, serve
+from edge_runtime.plan.serving import ServingTable
+from edge_runtime.server.accelerators import Prepared, prepared
+from edge_runtime.server.lifecycle import Stop, serve
 from edge_runtime.server.listeners import Bound
 from edge_runtime.server.settings import ServerSettings
 from edge_runtime.server.warm_up import Measured
@@ -208,8 +210,9 @@ def replies(connection: socket.socket, count: int) -> Iterator[Reply]:
 
 
 @contextlib.contextmanager
-def running(engines: list[Engine], **settings: Any) -> Iterator[Server]:
+def running(engines: list[Engine], serving: dict[str, Any] | None = None, **settings: Any) -> Iterator[Server]:
     """A server in a thread of its own; at the end it is stopped at once and its engines are closed."""
+    table = ServingTable(**(serving or {}))
     ready = threading.Event()
     found: dict[str, Any] = {}
     outcome: list[bool] = []
@@ -223,10 +226,11 @@ def running(engines: list[Engine], **settings: Any) -> Iterator[Server]:
             ready.set()
 
         chosen = ServerSettings(**{"http": "127.0.0.1:0", "grpc": "127.0.0.1:0", **settings})
-        ready_made = [
-            (each, Measured((), False)) if each.info.name == "gated" else prepared(each, chosen) for each in engines
+        made = [
+            Prepared(each, Measured((), False), table) if each.info.name == "gated" else prepared(each, table)
+            for each in engines
         ]
-        outcome.append(await serve(ready_made, chosen, on_ready, stop))
+        outcome.append(await serve(made, chosen, on_ready, stop))
 
     thread = threading.Thread(target=lambda: asyncio.run(main()), name="server")
     thread.start()

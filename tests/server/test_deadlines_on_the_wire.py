@@ -70,7 +70,7 @@ def test_a_request_that_waits_too_long_is_told_so_when_its_deadline_comes(
 
 
 def test_the_models_default_holds_for_requests_that_bring_none(busy, gated, head, http_message) -> None:
-    with busy(deadline_ms=300) as server, occupy(server, gated, head, http_message):
+    with busy(serving={"deadline_ms": 300}) as server, occupy(server, gated, head, http_message):
         answer = server.infer("gated", head(), ROW)
         gated.release()
         assert (answer.status, answer.headers["edge-runtime-error"]) == (503, "DeadlineExpiredError")

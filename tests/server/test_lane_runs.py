@@ -167,8 +167,7 @@ def test_wrong_messages_are_refused_and_the_connection_lives_on(serve, raw, mess
     ],
 )
 def test_what_is_not_the_lanes_is_answered_once_and_ends_the_connection(serve, raw, begins_with, message):
-    client = raw(serve(), begins_with)
-    client.send(message)
+    client = raw(serve(), begins_with + message)
     assert client.failure().status == "INVALID_ARGUMENT"
     assert client.is_closed()
 

@@ -12,6 +12,7 @@ import pytest
 from tritonclient.grpc import service_pb2
 
 from edge_runtime.errors import ConfigError
+from edge_runtime.server.accelerators import Prepared
 from edge_runtime.server.lifecycle import Stop, serve
 from edge_runtime.server.settings import ServerSettings
 from edge_runtime.server.warm_up import Measured
@@ -129,7 +130,7 @@ def attempt(engines: list, **settings: Any) -> bool:
     async def main() -> bool:
         stop = Stop(asyncio.Event(), asyncio.Event())
         stop.signalled()
-        made = [(engine, Measured((), False)) for engine in engines]
+        made = [Prepared(engine, Measured((), False)) for engine in engines]
         return await serve(made, ServerSettings(**settings), lambda bound: None, stop)
 
     return asyncio.run(main())

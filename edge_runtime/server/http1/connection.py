@@ -146,6 +146,8 @@ class HttpConnection(asyncio.BufferedProtocol):
 
     def _go_on(self) -> None:
         self._rest()
+        if self._buffer.end == 0 and not self._is_reading_paused:
+            return
         if self._buffer.end != self._buffer.start:
             self._advance()
         if self._is_reading_paused and self._exchange is None and not self.writer.is_ending:

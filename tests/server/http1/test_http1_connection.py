@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.server.accelerators import dispatch
+from edge_runtime.plan.serving import ServingTable
+from edge_runtime.server.accelerators import dispatch, prepared
 from edge_runtime.server.http1.connection import HttpConnection
 from edge_runtime.server.http1.server import HttpServer
-from edge_runtime.server.lifecycle import prepared
 from edge_runtime.server.models import ModelTable
 from edge_runtime.server.settings import ServerSettings
 
@@ -63,7 +63,7 @@ def answers(engine: Any, pieces: list[bytes], **options: Any) -> KeptTransport:
 
     async def main() -> KeptTransport:
         chosen = ServerSettings(**options)
-        models, dispatchers = dispatch([prepared(engine, chosen)], chosen)
+        models, dispatchers = dispatch([prepared(engine, ServingTable())], chosen)
         table = ModelTable(models)
         table.is_ready = True
         server = HttpServer(table, chosen)

@@ -116,10 +116,11 @@ def test_a_server_without_connections_has_no_timer(serving_http2) -> None:
     with serving_http2() as server:
         with RawClient(server.address) as client:
             client.settled()
-            assert server.run(lambda: server.server._timer) is not None
+            timer = server.run(lambda: server.server._timer)
         while server.run(lambda: len(server.server)):
             pass
         assert server.run(lambda: server.server._timer) is None
+        assert timer.cancelled()
 
 
 def test_sockets_are_tuned(serving_http2) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 import struct
@@ -14,6 +15,7 @@ from fakes.http2_client import (
     PING,
     PREFACE,
     PRIORITY,
+    RST_STREAM,
     RawClient,
     call,
     fields,
@@ -80,11 +82,14 @@ def test_control_frames_at_a_usual_rate_are_no_flood(http2) -> None:
 
 def test_pings_whose_answers_are_not_read_are_not_read_either(serving_http2, watch_rss) -> None:
     with serving_http2(control_burst=10**9) as server, RawClient(server.address) as client:
-        pings = (64 * MIB // 17) * frame(PING, payload=bytes(8))
-        grown = watch_rss()
+        for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            client.socket.setsockopt(socket.SOL_SOCKET, buffer, 1 << 16)
+        pings, sent, grown = memoryview(4096 * frame(PING, payload=bytes(8))), 0, watch_rss()
         client.socket.settimeout(0.3)
-        with pytest.raises(socket.timeout):
-            client.socket.sendall(pings)
+        with contextlib.suppress(socket.timeout):
+            while sent < 32 * MIB:
+                sent += client.socket.send(pings[sent % len(pings) :])
+        assert sent < 32 * MIB
         assert grown() < 16 * MIB
         assert is_well(server)
 
@@ -132,9 +137,16 @@ def test_a_message_over_the_limit_is_thrown_away_as_it_comes(serving_http2, watc
         grown = watch_rss()
         for _ in range(64):
             client.send(frame(DATA, 0, 1, bytes(MIB)))
-        assert client.settled()[-1].kind == PING
+        assert sum(each.kind == RST_STREAM for each in client.settled()) == 1
         assert grown() < 8 * MIB
         assert is_well(server)
+
+
+@pytest.mark.parametrize(("nbytes", "status"), [(1000, "0"), (1001, "8")])
+def test_a_message_in_one_piece_has_the_same_limit(serving_http2, nbytes: int, status: str) -> None:
+    with serving_http2(max_message_bytes=1000) as server, RawClient(server.address) as client:
+        client.send(call(1, bytes(nbytes)))
+        assert client.answer(1).status == status
 
 
 def test_a_message_that_comes_byte_by_byte_is_served(http2) -> None:

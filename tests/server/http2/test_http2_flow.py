@@ -82,7 +82,9 @@ def test_answers_on_one_connection_take_turns(client: RawClient) -> None:
     assert max(len(list(turn)) for _, turn in itertools.groupby(turns)) <= 4
 
 
-def test_a_large_answer_goes_on_by_itself(client: RawClient) -> None:
+def test_a_large_answer_goes_on_by_itself(client: RawClient, http2) -> None:
+    client.settled()
+    http2.run(http2.server._timer.cancel)
     client.send(settings({4: 1 << 30}) + window_update(0, 1 << 30) + sized(1, 30 * MIB))
     assert len(client.answer(1).body) == 30 * MIB + 5
 
@@ -96,14 +98,31 @@ def test_frames_are_no_longer_than_the_client_takes(client: RawClient, size: int
     assert longest >= min(size, 200_000)
 
 
-def test_a_reset_ends_an_answer_that_waits(client: RawClient, http2) -> None:
-    client.send(settings({4: 10}) + sized(1, 1000))
-    client.settled()
-    client.send(rst_stream(1))
-    client.settled()
-    client.send(window_update(0, 100) + settings({4: MIB}))
-    assert data_bytes(client.settled(), 1) == 10
-    assert http2.open_calls() == 0
+@pytest.mark.parametrize("window", [10, MIB])
+def test_a_reset_ends_an_answer_that_waits(serving_http2, window: int) -> None:
+    def queued() -> int:
+        return sum(each._connection.outbox.queued_bytes for each in server.server._connections)
+
+    with serving_http2() as server, RawClient(server.address) as client:
+        client.send(settings({4: window}) + sized(1, 100_000))
+        came = data_bytes(client.settled(), 1)
+        assert server.run(queued) > 0
+        client.send(rst_stream(1))
+        client.settled()
+        client.send(window_update(0, MIB) + settings({4: MIB}))
+        assert data_bytes(client.settled(), 1) == came
+        assert (server.run(queued), server.open_calls()) == (0, 0)
+
+
+def test_a_reply_after_a_reset_sends_nothing(serving_http2) -> None:
+    with serving_http2() as server, RawClient(server.address) as client:
+        client.send(call(1, b"", "/t.T/Hold"))
+        client.settled()
+        (held,) = server.held
+        client.send(rst_stream(1))
+        client.settled()
+        server.run(lambda: (held.reply(b"late"), held.fail("INTERNAL", "late")))
+        assert not [each for each in client.settled() if each.stream_id == 1]
 
 
 def test_a_long_message_gets_its_window_when_its_length_is_known(client: RawClient) -> None:

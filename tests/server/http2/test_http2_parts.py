@@ -213,6 +213,13 @@ def test_a_slow_message_ends_after_its_time() -> None:
     assert 1 not in talk.connection.streams.calls
 
 
+def test_a_call_that_waits_for_its_answer_is_not_slow() -> None:
+    talk = Talk(lambda call: None, body_timeout_s=10)
+    talk.hear(call(1))
+    talk.lifetime.check(1000 * SECOND, 0)
+    assert 1 in talk.connection.streams.calls
+
+
 def test_a_reader_must_take_64_kib_in_its_time() -> None:
     talk = Talk(lambda call: call.reply(bytes(1 << 20)), send_timeout_s=10)
     talk.hear(call(1))

@@ -1,0 +1,42 @@
+"""How a model wants to be served: the table `[serving]` of its recipe."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal, Mapping, Optional
+
+from pydantic import Field
+
+from edge_runtime.config import Layer, Settings, environment_layer, merged, read_toml, validated
+from edge_runtime.errors import ConfigError
+
+SECTION = "serving"
+
+
+class ServingTable(Settings):
+    """What holds for requests to a model that don't say otherwise; a plan doesn't depend on it."""
+
+    deadline_ms: Optional[float] = Field(
+        None, gt=0, le=86_400_000, description="Deadline of requests that bring none, from their first byte, ms."
+    )
+    priority: int = Field(0, ge=0, strict=True, description="Priority of requests that bring none: 1 first, 0 last.")
+    batching: Literal["auto", "on", "off"] = Field(
+        "auto", description="Whether requests that wait may share a run (auto: on a GPU)."
+    )
+
+
+def serving_table(
+    root: Path, model: str, flags: Layer | None = None, environ: Mapping[str, str] = os.environ
+) -> ServingTable:
+    """What `<root>/<model>.toml` says, where there is such a recipe, with variables and then `flags` on top.
+
+    Raises:
+        ConfigError: the recipe, a variable or a flag is wrong.
+    """
+    path = root / f"{model}.toml"
+    recipe = read_toml(path).get(SECTION, {}) if path.exists() else {}
+    if not isinstance(recipe, Mapping):
+        raise ConfigError(f"{path}: [{SECTION}]: expected a table")
+    variables = environment_layer(environ, (SECTION,)).get(SECTION, {})
+    return validated(ServingTable, merged(merged(recipe, variables), flags or {}), f"model {model!r}: [{SECTION}]")
