@@ -85,6 +85,10 @@ class LaneProtocol(asyncio.Protocol):
         self._transport.pause_reading()
         self._flush()
 
+    def abort(self) -> None:
+        """Ends the connection at once, whatever is lost."""
+        self._transport.abort()
+
     def forget(self, model: LaneModel) -> None:
         """Closes the regions of a model that is served no more, now or after the runs that use them."""
         self._holdings.forget(model)

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Set
 
 from edge_runtime.errors import ConfigError
-from edge_runtime.scheduling.request import Request
 from edge_runtime.server.grpc_inference import GrpcCalls
 from edge_runtime.server.http1.server import HttpServer
 from edge_runtime.server.http2.limits import Http2Limits
 from edge_runtime.server.http2.server import Http2Server
-from edge_runtime.server.lane import LaneProtocol
-from edge_runtime.server.lane_holdings import LaneLimits
-from edge_runtime.server.lane_region import MemoryBudget
-from edge_runtime.server.models import ModelTable, ServedModel
+from edge_runtime.server.lanes import Lanes
+from edge_runtime.server.models import ModelTable
 from edge_runtime.server.settings import ServerSettings, address_text, loopback_address
 from edge_runtime.server.unix_socket import UnixProtocol, bound_unix_socket
 from edge_runtime.wire.lane import PREFIX
 
 _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_LANE_NBYTES = 512 << 20
 
 
 @dataclass(frozen=True)
@@ -64,7 +59,7 @@ class Listeners:
             from edge_runtime.server.grpcio_server import GrpcioServer  # noqa: PLC0415
 
             self._grpcio = GrpcioServer(models, settings)
-        self._lanes = _Lanes(models)
+        self._lanes = Lanes(models)
         self._undecided: Set[UnixProtocol] = set()
         self._servers: List[asyncio.AbstractServer] = []
 
@@ -127,59 +122,4 @@ class Listeners:
         closing += [each.close(timeout_s) for each in (self._aiohttp, self._grpcio) if each is not None]
         await asyncio.gather(*closing)
         self._http2.close_all()
-
-
-class _Lanes:
-    """Makes the connections of the shared-memory lane."""
-
-    def __init__(self, models: ModelTable) -> None:
-        self._models = models
-        memory_nbytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        self._budget = MemoryBudget(min(_LANE_NBYTES, memory_nbytes // 8))
-        self._open: Set[LaneProtocol] = set()
-
-    def __call__(self) -> LaneProtocol:
-        connection = LaneProtocol(self, LaneLimits(), self._budget)
-        self._open.add(connection)
-        return connection
-
-    def find(self, name: str, version: str = "") -> _LaneModel:
-        """The model of that name.
-
-        Raises:
-            UnknownNameError: there is none.
-        """
-        return _LaneModel(self._models, self._models.find(name, version))
-
-    def close(self) -> None:
-        for connection in self._open:
-            connection.close()
-
-
-class _LaneModel:
-    """A served model whose requests a drain waits for."""
-
-    def __init__(self, models: ModelTable, model: ServedModel) -> None:
-        self._models = models
-        self._model = model
-        self.engine = model.engine
-        self.statistics = model.statistics
-        self.now_ns = model.now_ns
-
-    def submit(self, request: Request) -> None:
-        models, emit = self._models, request.emit
-
-        def emitted(outcome: Any) -> None:
-            models.ended()
-            emit(outcome)
-
-        models.check_admission(self._model)
-        request.emit = emitted
-        self._model.submit(request)
-        models.begun()
-
-    def cancel(self, request: Request) -> bool:
-        is_withdrawn = self._model.cancel(request)
-        if is_withdrawn:
-            self._models.ended()
-        return is_withdrawn
+        self._lanes.abort()

@@ -111,6 +111,13 @@ class ServedModel:
             request.group = tuple((name, value.shape[1:]) for name, value in inputs.items())
         return request
 
+    def complete(self, request: Request) -> None:
+        """Lets a request's own priority, or else the model's, hold, and the earlier of both deadlines."""
+        request.priority = request.priority or self._usual.priority
+        if self._usual.budget_ns is not None:
+            usual_ns = request.arrival_ns + self._usual.budget_ns
+            request.deadline_ns = usual_ns if request.deadline_ns is None else min(request.deadline_ns, usual_ns)
+
     def deadline_ns(self, budget_ns: int | None, timeout_ns: int | None, arrival_ns: int) -> int | None:
         """The earliest deadline of a request's own, its transport's and the model's default."""
         shortest = self._usual.budget_ns

@@ -75,6 +75,20 @@ def test_the_accelerator_runs_as_many_at_once_as_it_has_lanes(module):
     assert sorted((start, end) for _, start, end in trace.runs) == [(0, 10), (0, 10), (10, 20)]
 
 
+def test_ours_keeps_nearly_what_a_clairvoyant_would(module):
+    mixes, accelerator = module("deadline_mixes"), module("virtual_accelerator").VirtualAccelerator
+    most = kept = 0
+    for seed in range(40):
+        mix = mixes.Mix(mixes.MIXES["medium, 5-10 C"], 0.9, 10, seed)
+        requests = mix.requests[:10]
+        jobs = [(each.arrival_ns, mix.alone_ns(each), each.deadline_ns) for each in requests]
+        most += module("clairvoyant").most_in_time(jobs)
+        trace = accelerator(mix.scheduler(), 1, mix.duration_ns).run(requests)
+        assert not trace.missed()
+        kept += sum(each.is_in_time for each in trace.outcomes.values())
+    assert 0.95 * most <= kept <= most
+
+
 JOBS = st.lists(st.tuples(st.integers(0, 20), st.integers(1, 8), st.integers(1, 40)), max_size=5)
 
 

@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+import contextlib
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_runtime.errors import DeadlineRefusedError
 from edge_runtime.scheduling.request import Request
 from edge_runtime.scheduling.scheduler import ModelPolicy, Scheduler
 from edge_runtime.scheduling.service_times import ServiceTimes
@@ -78,3 +84,34 @@ def test_a_shared_run_keeps_a_promise_that_only_it_can_keep():
 
 def test_nobody_waits_for_others_to_come():
     assert len(first_run(scheduler(), request(due=1000)).requests) == 1
+
+
+REQUESTS = st.lists(st.tuples(st.sampled_from("aab"), st.integers(10, 120)), min_size=1, max_size=14)
+
+
+@given(drawn=REQUESTS)
+@settings(deadline=None)
+def test_sharing_runs_takes_in_all_that_would_be_taken_in_without_and_nobody_misses(drawn):
+    taken = []
+    for max_batch in (1, 4):
+        made = scheduler(max_batch)
+        taken.append(set())
+        for number, (model, due) in enumerate(drawn):
+            with contextlib.suppress(DeadlineRefusedError):
+                each = request(model, due)
+                made.admit(each, 0)
+                taken[-1].add(number)
+        assert late_by(made) <= 0
+    assert len(taken[0]) <= len(taken[1])
+
+
+def late_by(made):
+    """By how much the latest of all that waits misses its deadline, run for as long as planned."""
+    now, latest = 0, -1
+    while True:
+        dispatch = made.next(now)
+        if dispatch is None:
+            return latest
+        now += 10 if dispatch.model == "b" else 8 + 2 * dispatch.rows
+        made.finish(dispatch, now)
+        latest = max([latest, *[now - each.deadline_ns for each in dispatch.requests]])

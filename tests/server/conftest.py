@@ -119,6 +119,11 @@ class GatedEngine:
         for _ in range(runs):
             self._gate.release()
 
+    def take_back(self) -> None:
+        """Lets the next run wait, whatever was released before."""
+        while self._gate.acquire(blocking=False):
+            pass
+
     def bind(self, name: str, shape: tuple) -> np.ndarray:
         self._array = np.empty(shape, np.float32)
         return self._array

@@ -1,0 +1,73 @@
+"""The lane as a server has it: drained, within the model's default deadline, forgotten when its client is gone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_runtime.client.client import Client
+from edge_runtime.errors import DeadlineExpiredError, ServerUnavailableError
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "s")
+
+
+def frames(path: str, model: str = "gated") -> Any:
+    return Client(f"unix://{path}").frames(model, {"x": (1, 4)})
+
+
+def test_frames_are_answered_in_place(serving, path) -> None:
+    with serving("identity", unix=path) as server, frames(path, "identity") as opened:
+        for value in range(5):
+            opened[0].inputs["x"][:] = value
+            opened[0].run()
+            assert np.array_equal(opened[0].outputs["y"], np.full((1, 4), value))
+        assert server.counts("identity")[1] == 0
+
+
+def test_a_drain_answers_what_runs_in_a_lane_and_refuses_what_is_new(serving, gated, path) -> None:
+    gated.release(4)  # for finding out the shapes of two openings
+    with serving(gated.engine, unix=path) as server, frames(path) as running, frames(path) as new:
+        while gated.begun.acquire(blocking=False):
+            pass
+        gated.take_back()
+        done = threading.Thread(target=running[0].run)
+        done.start()
+        assert gated.begun.acquire(timeout=10)
+        server.signal()
+        while server.ask("GET", "/v2/health/ready").status == 200:
+            pass
+        with pytest.raises(ServerUnavailableError):
+            new[0].run()
+        gated.release()
+        done.join(10)
+        server.thread.join(10)
+        assert server.outcome == [True]
+
+
+def test_the_models_default_deadline_holds_in_a_lane(serving, gated, path) -> None:
+    gated.release(2)
+    with serving(gated.engine, serving={"deadline_ms": 200}, unix=path) as server, frames(path) as opened:
+        while gated.begun.acquire(blocking=False):
+            pass
+        gated.take_back()
+        busy = threading.Thread(
+            target=lambda: server.infer(
+                "gated", b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1,4],"data":[1,2,3,4]}]}'
+            )
+        )
+        busy.start()
+        assert gated.begun.acquire(timeout=10)
+        start = time.monotonic()
+        with pytest.raises(DeadlineExpiredError):
+            opened[0].run()
+        assert time.monotonic() - start < 5
+        gated.release()
+        busy.join(10)
