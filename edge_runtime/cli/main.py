@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import importlib
 import json
 import os
@@ -23,7 +24,7 @@ VERBS = {
     "build": "Build a plan from a recipe or an ONNX model, and publish it if it passes the gate.",
     "calibrate": "Make only the calibration tables of a recipe or an ONNX model.",
     "inspect": "Show what a plan, an ONNX model or a calibration cache holds.",
-    "serve": "Serve plans over the Open Inference Protocol (HTTP and gRPC) until SIGTERM.",
+    "serve": "Serve plans over the Open Inference Protocol (HTTP, gRPC, a Unix socket) until SIGTERM.",
     "infer": "Run a plan once, in this process or on a server.",
     "bench": "Measure latency and throughput, in this process or against a server.",
     "doctor": "Say what this machine can run, and what is missing.",
@@ -38,9 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if sys.stdout is None:
         typer.echo("edge-runtime: standard output is closed; send it to a file or to another command", err=True)
         sys.exit(1)
+    is_serving = _verb(words) == "serve"
+    if is_serving:
+        gc.disable()  # until it is ready: what a start makes is there to stay
     with contextlib.ExitStack() as stack:
-        # serve drains on a signal by itself
-        interruption = None if _verb(words) == "serve" else stack.enter_context(interruptible())
+        interruption = None if is_serving else stack.enter_context(interruptible())  # serve drains by itself
         code, error = _outcome(words, interruption)
     if error is not None:
         _report(error, words)

@@ -43,9 +43,8 @@ def command(
 
     Prints the bound addresses when every model is loaded and warmed; on SIGTERM, running requests are answered.
     """
-    from edge_runtime.cli.startup import Startup, loaded
+    from edge_runtime.cli.startup import Startup, give_memory_back, in_parallel, loading
     from edge_runtime.plan.store import PlanStore
-    from edge_runtime.server.lifecycle import run
 
     configure_logging(log_level or "WARNING")
     flags = given(http=http, grpc=grpc, unix=unix, slots=slots)
@@ -56,10 +55,19 @@ def command(
     names = models or store.models()
     if not names:
         raise ConfigError(f"{engines}: no plan to serve; build one: edge-runtime build")
+    wishes = given(deadline_ms=deadline_ms, batching=batching)
+    serving = {name: serving_table(engines, name, wishes) for name in names}
     startup = Startup()
-    serving = {name: serving_table(engines, name, given(deadline_ms=deadline_ms, batching=batching)) for name in names}
-    with loaded([store.open(name) for name in serving], settings, serving, startup) as prepared:
-        run(prepared, settings, lambda bound: _ready(bound, prepared, startup, output))
+    with loading([store.open(name) for name in serving], settings) as engines_to_be:
+        from edge_runtime.server.accelerators import prepared
+        from edge_runtime.server.lifecycle import run
+
+        loaded = [engine.result() for engine in engines_to_be]
+        startup.ended("loading and warming up")
+        made = in_parallel(lambda engine: prepared(engine, serving[engine.info.name]), loaded)
+        give_memory_back()
+        startup.ended("timing runs")
+        run(made, settings, lambda bound: _ready(bound, made, startup, output))
 
 
 def _ready(bound: Bound, prepared: Sequence[Prepared], startup: Startup, output: Output) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Dict, Iterator, List, Mapping, Sequence
+from typing import Callable, Dict, Iterator, List, Sequence, TypeVar
 
+from edge_runtime.engine.engine import Engine
 from edge_runtime.engine.loading import EngineOptions, default_slots, load
-from edge_runtime.plan.serving import ServingTable
 from edge_runtime.plan.store import StoredPlan
-from edge_runtime.server.accelerators import Prepared, prepared
 from edge_runtime.server.settings import ServerSettings
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 class Startup:
@@ -44,40 +47,28 @@ def _process_age_s() -> float:
 
 
 @contextlib.contextmanager
-def loaded(
-    plans: Sequence[StoredPlan], settings: ServerSettings, serving: Mapping[str, ServingTable], startup: Startup
-) -> Iterator[List[Prepared]]:
-    """Engines of the plans, loaded, warmed and measured in parallel; they are closed behind the block.
-
-    `serving` is how each model wants to be served, by name.
-
-    Raises:
-        PlanError: a plan can't be used.
-        BackendError: the engine library refused one.
-    """
-    with contextlib.ExitStack() as opened:
-        with ThreadPoolExecutor(max(1, min(len(plans), os.cpu_count() or 1)), "load") as pool:
-            loading = [pool.submit(load, plan, _options(plan, settings)) for plan in plans]
-            failures: List[BaseException] = []
-            engines = []
-            for future in loading:
-                error = future.exception()
-                if error is None:
-                    engines.append(opened.enter_context(future.result()))
-                else:
-                    failures.append(error)
-            if failures:
-                raise failures[0]
-            startup.ended("loading and warming up")
-            measuring = [pool.submit(prepared, engine, serving[engine.info.name]) for engine in engines]
-            result = [future.result() for future in measuring]
-        _give_memory_back()
-        startup.ended("timing runs")
-        yield result
+def loading(plans: Sequence[StoredPlan], settings: ServerSettings) -> Iterator[List[Future[Engine]]]:
+    """Engines of the plans, which are loaded and warmed in parallel from here on, and closed behind the block."""
+    with ThreadPoolExecutor(max(1, min(len(plans), os.cpu_count() or 1)), "load") as pool:
+        engines = [pool.submit(load, plan, _options(plan, settings)) for plan in plans]
+        try:
+            yield engines
+        finally:
+            for engine in engines:
+                if not engine.cancel() and engine.exception() is None:
+                    engine.result().close()
 
 
-def _give_memory_back() -> None:
-    """Gives what loading needed and freed back to the system, where the C library can (glibc)."""
+def in_parallel(function: Callable[[A], B], arguments: Sequence[A]) -> List[B]:
+    """What a function gives for each of some arguments."""
+    with ThreadPoolExecutor(max(1, min(len(arguments), os.cpu_count() or 1))) as pool:
+        return list(pool.map(function, arguments))
+
+
+def give_memory_back() -> None:
+    """Gives what loading freed back to the system, where the C library can (glibc); garbage is collected again."""
+    gc.freeze()  # what is there now stays: later collections needn't look at it
+    gc.enable()
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -82,6 +82,7 @@ class Engine:
         segment_count: int = 1,
     ) -> None:
         self._make_slot_over = make_slot_over
+        self._shares_warmth = getattr(make_slot, "shares_warmth", False)
         self.segment_count = segment_count
         self.info = info
         self.signature = signature
@@ -183,12 +184,13 @@ class Engine:
     def warm_up(self, runs: int = 1) -> None:
         """Runs every slot at its profile's largest, smallest and most usual shapes, on zeros, or on ones if it can't.
 
+        Where one slot warms all, the others run at the most usual shapes only.
         A model that can run on neither (it may be fed a shape, say) stays cold, which is logged.
         """
         sizes = ("maximum", "minimum", "optimum")
         with self._closing, contextlib.ExitStack() as stack:
-            for slot in [stack.enter_context(self.slot()) for _ in self._slots]:
-                for size in sizes * runs:
+            for index, slot in enumerate([stack.enter_context(self.slot()) for _ in self._slots]):
+                for size in (sizes[-1:] if index and self._shares_warmth else sizes) * runs:
                     self._warm(slot, {name: getattr(limits, size) for name, limits in self.signature.profile.items()})
 
     def _warm(self, slot: Slot, shapes: Mapping[str, Shape]) -> None:

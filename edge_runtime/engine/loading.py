@@ -1,4 +1,7 @@
-"""From a plan on disk to an engine."""
+"""From a plan on disk to an engine.
+
+What loads plans of TensorRT is imported where it is needed: it brings the port of CUDA, which a CPU has no use for.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ from typing import Callable, List, Sequence, Tuple
 from edge_runtime.engine import onnxruntime
 from edge_runtime.engine.chain import ChainPart, PartMaker, chain_slot_maker, part_text
 from edge_runtime.engine.engine import Engine, EngineInfo, Slot
-from edge_runtime.engine.tensorrt import loading as tensorrt
 from edge_runtime.engine.tensorrt.memory_kind import AUTO
 from edge_runtime.engine.tensorrt.options import TensorRTOptions, check_modes
 from edge_runtime.engine.tensorrt.trial_request import TrialRequest
@@ -75,6 +77,8 @@ def load(plan: str | os.PathLike[str] | StoredPlan, options: EngineOptions | Non
     info, signature = engine_info(manifest), manifest.signature
     if is_portable:
         return engine_from_parts(stored.open_parts(), info, signature, chosen)
+    from edge_runtime.engine.tensorrt import loading as tensorrt  # noqa: PLC0415
+
     what, root = f"model {info.name!r}", tensorrt.engines_root(stored)
     settings = tensorrt_options(info, chosen, manifest.target, root)
     for trial in trial_requests(stored, settings, what):
@@ -140,6 +144,8 @@ def engine_from_files(
     what = f"model {info.name!r}"
     make_slot: Callable[[], Slot]
     if info.library in LIBRARIES:
+        from edge_runtime.engine.tensorrt import loading as tensorrt  # noqa: PLC0415
+
         make_slot = tensorrt.slot_maker(plan, signature, tensorrt_options(info, options, root=root), what)
     else:
         settings = SessionOptions(intra_op_threads=options.resolved_threads)
@@ -162,6 +168,8 @@ def engine_from_parts(
         return engine_from_files(parts[0].files, info, signature, options, root)
     what = f"model {info.name!r}"
     if info.library in LIBRARIES:
+        from edge_runtime.engine.tensorrt import loading as tensorrt  # noqa: PLC0415
+
         found: Sequence[PartMaker] = tensorrt.part_makers(parts, tensorrt_options(info, options, root=root), what)
         return _chained(found, parts, (info, signature), options)
     settings = SessionOptions(intra_op_threads=options.resolved_threads)
@@ -220,7 +228,11 @@ def tensorrt_options(
         allows_host_code=options.allows_plan_code and (target is None or is_compatible),
         library=_library_for(info) if is_compatible else info.library,
     )
-    return tensorrt.with_measured_memory(found, root) if root is not None and found.memory == AUTO else found
+    if root is None or found.memory != AUTO:
+        return found
+    from edge_runtime.engine.tensorrt import loading as tensorrt  # noqa: PLC0415
+
+    return tensorrt.with_measured_memory(found, root)
 
 
 def _library_for(info: EngineInfo) -> str:

@@ -17,6 +17,7 @@ from edge_runtime.tensors import DType, Shape, Signature, TensorSpec, element_co
 
 Array = npt.NDArray[Any]
 ShapeKey = Tuple[Shape, ...]
+Learnt = Dict[ShapeKey, Dict[str, Shape]]
 
 _MAX_LEARNT_SHAPES = 256
 _SMALL_NBYTES = 4096
@@ -41,14 +42,19 @@ def slot_maker(plan: PlanFiles, signature: Signature, options: SessionOptions, w
 class SlotMaker:
     """Makes slots that share a session: called for one with memory of its own, or `over` its user's memory."""
 
+    shares_warmth = True  # what one slot's runs made ready, all slots have
+
     def __init__(self, session: Any, signature: Signature, what: str) -> None:
         self._session = session
         self._signature = signature
         self._what = what
+        self._learnt: Learnt = {}
 
     def __call__(self) -> OnnxRuntimeSlot:
-        """A slot with memory of its own."""
-        return OnnxRuntimeSlot(self._session, self._signature, self._what)
+        """A slot with memory of its own; output shapes that one slot has learnt, all know."""
+        slot = OnnxRuntimeSlot(self._session, self._signature, self._what)
+        slot.learnt = self._learnt
+        return slot
 
     def can_share(self, name: str) -> bool:  # noqa: ARG002  (of a protocol)
         """Whether a tensor can lie in memory that slots of other sessions use too: each can."""
@@ -91,7 +97,7 @@ class OnnxRuntimeSlot:
         self._computed = [spec for spec in signature.outputs if spec.name not in self._memory]
         self._shapes: Dict[str, Shape] = {}
         self._views: Dict[str, Array] = {}
-        self._learnt: Dict[ShapeKey, Dict[str, Shape]] = {}
+        self.learnt: Learnt = {}
         self._outputs: Dict[str, Array] = {}
         self._bound: ShapeKey | None = None
         self._has_fixed_shapes = True
@@ -115,7 +121,7 @@ class OnnxRuntimeSlot:
             BackendError: ONNX Runtime failed; its text is in the message.
         """
         key = tuple([self._shapes[name] for name in self._input_names])
-        learnt = self._learnt.get(key) if self._has_fixed_shapes else None
+        learnt = self.learnt.get(key) if self._has_fixed_shapes else None
         if learnt is None:
             return self._run_allocating(key)
         if self._bound != key:
@@ -147,14 +153,14 @@ class OnnxRuntimeSlot:
         for spec in self._computed:
             self._binding.bind_output(spec.name, "cpu")
         # What shapes need that may never come again, as those of a warm-up, isn't kept.
-        run_bound(self._session, self._binding, self._what, self._trimming if key not in self._learnt else None)
+        run_bound(self._session, self._binding, self._what, self._trimming if key not in self.learnt else None)
         with translated(f"{self._what}: the outputs can't be had"):
             values = [value.numpy() for value in self._binding.get_outputs()]
         made = {spec.name: self._placed(spec.name, value) for spec, value in zip(self._computed, values)}
         outputs = {**made, **self._passed_on()}
-        if len(self._learnt) >= _MAX_LEARNT_SHAPES:
-            self._learnt.clear()
-        self._learnt[key] = {name: value.shape for name, value in outputs.items()}
+        if len(self.learnt) >= _MAX_LEARNT_SHAPES:
+            self.learnt.clear()
+        self.learnt[key] = {name: value.shape for name, value in outputs.items()}
         return outputs
 
     def _placed(self, name: str, value: Array) -> Array:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import List
 
-from edge_runtime.errors import DeadlineRefusedError
-from edge_runtime.scheduling.batching import harmless
+from edge_runtime.errors import DeadlineRefusedError, InvalidRequestError
+from edge_runtime.scheduling.batching import harm
 from edge_runtime.scheduling.forecast import Late, least_late
 from edge_runtime.scheduling.job import NEVER, Job, Model
 from edge_runtime.scheduling.policy import ModelPolicy
@@ -30,6 +30,7 @@ class Admission:
 
         Raises:
             DeadlineRefusedError: it, or another one that was promised its deadline, couldn't keep it.
+            InvalidRequestError: it declares a stream without a period or a deadline.
         """
         streams = self._state.streams
         if period is None and not streams.live:
@@ -57,6 +58,11 @@ class Admission:
     def _declare(self, job: Job, period: Period, arrival_ns: int, now_ns: int) -> Stream | None:
         """Takes a stream in, unless its service time is unknown or it has fewer slots than there are lanes."""
         state, model = self._state, job.model
+        if period.period_ns < 1 or period.deadline_ns < 1:
+            raise InvalidRequestError(
+                f"the stream {period.key!r} declares a period of {period.period_ns} ns and a deadline of "
+                f"{period.deadline_ns} ns; both must be at least 1"
+            )
         if not job.cost_ns or model.slots < len(state.lanes.free):
             return None
         stream = state.streams.declare(job, period, self._longest_ns(model, now_ns), arrival_ns)
@@ -122,8 +128,9 @@ class Admission:
             return least_late(before, urgent.jobs)
 
         situation = state.situation(now_ns, job)
-        if not harmless(situation, jobs, baseline):
-            self._refuse(job, least_late(situation, jobs))
+        found = harm(situation, jobs, baseline, job)
+        if found:
+            self._refuse(job, found)
         if declared is not None and len(lanes.free) > 1:
             self._fit_lane(job, declared.lane, now_ns)
 

@@ -22,16 +22,22 @@ def companions(head: Job, candidates: Iterable[Job]) -> List[Job]:
     return members
 
 
-def harmless(situation: Situation, jobs: Sequence[Job], baseline: Callable[[], Late]) -> bool:
-    """Whether nobody among `jobs` misses by one of the plans who wouldn't by `baseline`."""
-    outcomes = []
+def harm(situation: Situation, jobs: Sequence[Job], baseline: Callable[[], Late], new: Job | None = None) -> Late:
+    """Who among `jobs` misses, by the best of the plans; empty if by one of them all do that do so by `baseline` too.
+
+    `new` isn't part of the baseline.
+    """
+    outcomes: List[Late] = []
     for limit in plans(situation, jobs):
         found = late(situation, jobs, limit)
         if not found:
-            return True
+            return found
         outcomes.append(found)
-    before = baseline().keys()
-    return any(found.keys() <= before for found in outcomes)
+    if new is None or any(new.key not in found for found in outcomes):
+        before = baseline().keys()
+        if any(found.keys() <= before for found in outcomes):
+            return {}
+    return min(outcomes, key=len)
 
 
 class Growth:
@@ -81,7 +87,7 @@ class Growth:
             return False
         keys = {job.key for job in members}
         rest = [job for job in self._waiting if job.key not in keys]
-        return harmless(self._situation.after(self._lane, members[0].model, end_ns), rest, self._baseline)
+        return not harm(self._situation.after(self._lane, members[0].model, end_ns), rest, self._baseline)
 
     def _baseline(self) -> Late:
         """Who is late anyway, by the better plan for all that have a deadline."""

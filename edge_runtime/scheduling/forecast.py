@@ -10,6 +10,8 @@ from edge_runtime.scheduling.job import NEVER, Job, Key, Model
 
 Late = Dict[Key, int]
 _FEW = 48
+_MOST = 1024  # jobs of streams: a forecast ends even if they leave no gap
+ENDLESS: Key = (0, 0, 0)  # late where it does
 PLANS = (1, NEVER, 4, 2)  # how many requests share a run at most, in the order in which plans are tried
 
 
@@ -50,7 +52,8 @@ def late(situation: Situation, jobs: Sequence[Job], limit: int = 1) -> Late:
     `jobs` may all start and are in their order. Each run takes as many of its group along as it can, up to `limit`.
     """
     if len(situation.free) > 1 or situation.coming or situation.streams:
-        return _Forecast(situation, jobs, limit).run()
+        is_plain = len(situation.free) == 1 and limit == 1 and not situation.held and not situation.coming
+        return _late_beside_streams(situation, jobs) if is_plain else _Forecast(situation, jobs, limit).run()
     if limit > 1:
         return _late_in_batches(situation.free[0], jobs, limit)
     found: Late = {}
@@ -123,6 +126,34 @@ def _batch(group: Deque[Job], limit: int) -> List[Job]:
     return members
 
 
+def _late_beside_streams(situation: Situation, jobs: Sequence[Job]) -> Late:
+    """The same as `_Forecast`, faster, for one lane without chains."""
+    found: Late = {}
+    now_ns, place, left = situation.free[0], 0, len(jobs)
+    coming = [(at, job.key, job.cost_ns, job.deadline_ns, period) for at, period, job in situation.streams]
+    heapify(coming)
+    arrived: List[Tuple[Key, int, int]] = []
+    for _ in range(left + _MOST):
+        while coming[0][0] <= now_ns:
+            at, key, cost_ns, deadline_ns, period = coming[0]
+            heappush(arrived, (key, cost_ns, deadline_ns))
+            following = (key[0], key[1] + period, key[2])
+            heapreplace(coming, (at + period, following, cost_ns, deadline_ns + period, period))
+        if arrived and (place == left or arrived[0][0] < jobs[place].key):
+            key, cost_ns, deadline_ns = heappop(arrived)
+        elif place < left:
+            job = jobs[place]
+            key, cost_ns, deadline_ns = job.key, job.cost_ns, job.deadline_ns
+            place += 1
+        else:
+            return found
+        now_ns += cost_ns
+        if now_ns > deadline_ns:
+            found[key] = now_ns - deadline_ns
+    found[ENDLESS] = 1
+    return found
+
+
 class _Forecast:
     """List scheduling over several lanes, with slots that run out and jobs that come later."""
 
@@ -145,7 +176,7 @@ class _Forecast:
         self.finite = len(situation.coming)  # of those that come, how many aren't jobs of streams
         self.groups = _by_group(jobs) if limit > 1 else {}
         self.along: Set[Key] = set()
-        self.budget = 1024  # jobs of streams: a forecast ends even if they leave no gap
+        self.budget = _MOST
         self.found: Late = {}
 
     def run(self) -> Late:
@@ -161,7 +192,7 @@ class _Forecast:
                 heapreplace(self.free, self.coming[0][0])
             else:
                 return self.found
-        self.found[(0, 0, 0)] = 1
+        self.found[ENDLESS] = 1
         return self.found
 
     def _arrive(self, now_ns: int) -> None:

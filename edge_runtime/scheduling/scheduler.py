@@ -64,6 +64,7 @@ class Scheduler:
             DeadlineRefusedError: its deadline can't be kept, or not without breaking another's.
             DeadlineExpiredError: its deadline has passed.
             ServerUnavailableError: the scheduler is closed.
+            InvalidRequestError: it declares a stream without a period or a deadline.
         """
         if not self._is_open:
             raise ServerUnavailableError("the server is shutting down; ask another one, or again later")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import List, Tuple
 
 from edge_runtime.scheduling.backlog import by_key
-from edge_runtime.scheduling.batching import Growth, companions, harmless
+from edge_runtime.scheduling.batching import Growth, companions, harm
 from edge_runtime.scheduling.forecast import Late, least_late
 from edge_runtime.scheduling.job import Job
 from edge_runtime.scheduling.state import State
@@ -79,7 +79,7 @@ class Selection:
         def baseline() -> Late:
             return least_late(situation, urgent)
 
-        return harmless(situation.after(lane, job.model, situation.free[lane] + job.cost_ns), urgent, baseline)
+        return not harm(situation.after(lane, job.model, situation.free[lane] + job.cost_ns), urgent, baseline)
 
     def _grown(self, job: Job, lane: int, now_ns: int) -> List[Job]:
         state = self._state

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from edge_runtime.errors import DeadlineRefusedError
+from edge_runtime.errors import DeadlineRefusedError, InvalidRequestError
 from edge_runtime.scheduling.request import Period, Request
 from edge_runtime.scheduling.scheduler import ModelPolicy, Scheduler
 from edge_runtime.scheduling.service_times import ServiceTimes
@@ -115,3 +115,42 @@ def test_a_stream_is_tested_anew_when_its_model_has_become_slower():
     made.finish(made.next(0), 27 * MS)
     with pytest.raises(DeadlineRefusedError, match=r"5\.000 ms, .* at most 2\.531 ms"):
         admit(made, "other", 28, 500)
+
+
+@pytest.mark.parametrize("declared", [Period("none", 0, 10), Period("none", 10, 0)])
+def test_a_stream_without_a_period_or_a_deadline_is_none(declared):
+    made = scheduler(detector=12)
+    with pytest.raises(InvalidRequestError, match="at least 1"):
+        admit(made, "detector", 0, 30, declared)
+    assert made.waiting() == 0
+
+
+def test_nothing_else_starts_on_a_lane_whose_streams_it_would_make_late():
+    made = scheduler(lanes=2, first=3, second=4, detector=8, other=13)
+    admit(made, "first", 0, 100)
+    admit(made, "second", 0, 100)
+    running = [made.next(0), made.next(0)]
+    for key in ("left", "right"):
+        admit(made, "detector", 0, 30, Period(key, 30 * MS, 30 * MS))
+    made.finish(running[0], 3 * MS)
+    admit(made, "other", 3, 22)  # due first, but 3 + 13 + 8 + 8 is over 30
+    assert made.next(3 * MS).model == "detector"
+    made.finish(running[1], 4 * MS)
+    assert made.next(4 * MS).model == "other"
+
+
+@pytest.mark.parametrize(("is_declared", "following"), [(True, None), (False, "other")])
+def test_no_more_is_handed_out_ahead_than_a_stream_bears(is_declared, following):
+    times = ServiceTimes(margin=0)
+    made = Scheduler(times, 1, 2)
+    for name, ms in (("detector", 12), ("other", 10)):
+        made.register(ModelPolicy(name, 4, 100))
+        times.seed(name, 0, 1, ms * MS)
+    if is_declared:
+        admit(made, "detector", 0, 30, CAMERA)
+        serve(made, 0)
+    for _ in range(2):
+        admit(made, "other", 12, 200)
+    assert made.next(12 * MS).model == "other"
+    dispatch = made.next(12 * MS)
+    assert (dispatch and dispatch.model) == following

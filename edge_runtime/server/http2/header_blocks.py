@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Dict, Sequence, Tuple
 
 from hpack import Decoder, HPACKError
@@ -14,6 +15,7 @@ from edge_runtime.server.http2.head import Head
 _HARD_FACTOR = 2  # a list so many times over the announced size isn't even decoded
 _MAX_CACHED = 64
 _MAX_CACHED_NBYTES = 1024
+_has_endless_number = re.compile(rb"[\x80-\xff]{1024}").search  # decoding it takes time that grows with its square
 
 SHRINK_TABLE = b"\x20"  # dynamic table size update to 0: nothing that we send uses the table
 TRAILER_OK = b"\x00\x0bgrpc-status\x010"
@@ -64,6 +66,8 @@ class HeaderReader:
 
     def _decoded(self, block: bytes) -> Head:
         version = self._table.version
+        if _has_endless_number(block):
+            raise Http2Error(COMPRESSION_ERROR, "a header block has a number without end")
         try:
             fields = [(field[0], field[1]) for field in self._decoder.decode(block, raw=True)]
         except OversizedHeaderListError:
