@@ -31,6 +31,9 @@ class Request:
     until it returns. `emit` is then called once, on the thread of the scheduler's owner, with what `encode` made or
     with an `EdgeRuntimeError`; never for a request that was withdrawn.
 
+    `deliver`, where there is one, is called before that on the thread that ran the request, if that isn't the owner's:
+    it sends what it can of what `encode` made, and gives what is left, which is what `emit` then gets.
+
     Attributes:
         model: whose service times count.
         inputs: arrays by name, views on the transport's own buffer, which holds until `emit` is called.
@@ -48,6 +51,7 @@ class Request:
     __slots__ = (
         "arrival_ns",
         "deadline_ns",
+        "deliver",
         "emit",
         "encode",
         "group",
@@ -81,3 +85,4 @@ class Request:
         self.stream: Period | None = None
         self.slot: Any = None
         self.is_light = True
+        self.deliver: Callable[[Any], Any] | None = None

@@ -79,7 +79,7 @@ class Dispatcher:
         try:
             if self._is_closed:
                 raise ServerUnavailableError("the server is shutting down; ask another one, or again later")
-            if self._is_shared and request.rows <= work.inline_rows and request.is_light:
+            if self.runs_here(request):
                 cost_ns = self.times.worst_ns(work.name, 0, request.rows) or 0
                 self._tick.gather(work, request, cost_ns, self._clock())
             else:
@@ -87,6 +87,10 @@ class Dispatcher:
         except ServerUnavailableError:
             work.statistics.add_failure("REJECTED", self._clock() - request.arrival_ns)
             raise
+
+    def runs_here(self, request: Request) -> bool:
+        """Whether a request would run on the loop's thread, whatever the lanes do."""
+        return self._is_shared and request.rows <= self._work[request.model].inline_rows and request.is_light
 
     def cancel(self, request: Request) -> bool:
         """Says that nobody waits for a request any more; True if it won't run, False if it does already."""
@@ -119,6 +123,7 @@ class Dispatcher:
             rows = requests[0].rows if len(requests) == 1 else sum([request.rows for request in requests])
             run = Run(work.engine, requests, rows, clock)
             run.segment(0, True, slot)
+            work.count(run)
             if dispatch is not None:
                 following, expired = self._next(dispatch, run)
                 if following is not None:
@@ -163,6 +168,9 @@ class Dispatcher:
         goes_on = run.segment(dispatch.segment, dispatch.segment == work.policy.segments - 1)
         if goes_on:
             self._chains[first] = run
+        else:
+            work.count(run)
+            run.deliver()
         following, expired = self._next(dispatch, run)
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
             self._loop.call_soon_threadsafe(self._settle, None if goes_on else run, expired)
@@ -184,7 +192,7 @@ class Dispatcher:
             work = self._work[run.requests[0].model]
             if work.took(run) and not self._scheduler.waiting(work.name):
                 work.place()
-            work.settle(run)
+            run.emit()
         for request in expired:
             error = DeadlineExpiredError("the deadline can't be kept any more; the request wasn't run")
             self._work[request.model].give_up(request, error, self._clock())

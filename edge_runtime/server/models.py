@@ -39,6 +39,7 @@ class ServedModel:
         self.submit = dispatcher.submit
         self.cancel = dispatcher.cancel
         self.now_ns = dispatcher.now_ns
+        self.runs_here = dispatcher.runs_here
         self._work = work
         self._dispatcher = dispatcher
         self._usual = usual

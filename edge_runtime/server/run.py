@@ -62,6 +62,17 @@ class Run(RunTimes):
         self._release()
         return False
 
+    def deliver(self) -> None:
+        """Lets requests send their answers from this thread, those that can."""
+        for index, request in enumerate(self.requests):
+            if request.deliver is not None and not isinstance(self.outcomes[index], EdgeRuntimeError):
+                self.outcomes[index] = request.deliver(self.outcomes[index])
+
+    def emit(self) -> None:
+        """Hands the outcomes out, on the loop's thread."""
+        for request, outcome in zip(self.requests, self.outcomes):
+            request.emit(outcome)
+
     def _copy_inputs(self, slot: Slot) -> None:
         first = self.requests[0]
         if first.slot is not None:

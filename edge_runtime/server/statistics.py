@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import threading
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Sequence
 
@@ -40,40 +42,50 @@ class Totals:
 
 
 class ModelStatistics:
-    """Counters of one model; one thread adds to them and reads them."""
+    """Counters of one model; any thread may add to them."""
 
     def __init__(self) -> None:
-        self.totals = Totals()
+        self._totals = Totals()
+        self._lock = threading.Lock()
+
+    @property
+    def totals(self) -> Totals:
+        """A copy of the counters at one moment."""
+        with self._lock:
+            return copy.deepcopy(self._totals)
 
     def add_run(self, times: RunTimes, arrivals_ns: Sequence[int], rows: int, wall_ms: int) -> None:
         """Counts the answered requests of one run of `rows` rows; `wall_ms` is the time of day in ms."""
-        totals, parts_ns = self.totals, self.totals.parts_ns
         input_ns = times.input_done_ns - times.start_ns
         infer_ns = times.infer_done_ns - times.input_done_ns
         output_ns = times.output_done_ns - times.infer_done_ns
         count = len(arrivals_ns)
         arrived_ns = sum(arrivals_ns)
-        totals.success += count
-        totals.success_ns += count * times.output_done_ns - arrived_ns
-        parts_ns[0] += count * times.start_ns - arrived_ns
-        parts_ns[1] += count * input_ns
-        parts_ns[2] += count * infer_ns
-        parts_ns[3] += count * output_ns
-        totals.rows += rows
-        totals.runs += 1
-        totals.last_inference_ms = wall_ms
-        batch = totals.batches.get(rows)
-        if batch is None:
-            batch = totals.batches[rows] = [0, 0, 0, 0]
-        batch[0] += 1
-        batch[1] += input_ns
-        batch[2] += infer_ns
-        batch[3] += output_ns
+        with self._lock:
+            totals = self._totals
+            parts_ns = totals.parts_ns
+            totals.success += count
+            totals.success_ns += count * times.output_done_ns - arrived_ns
+            parts_ns[0] += count * times.start_ns - arrived_ns
+            parts_ns[1] += count * input_ns
+            parts_ns[2] += count * infer_ns
+            parts_ns[3] += count * output_ns
+            totals.rows += rows
+            totals.runs += 1
+            totals.last_inference_ms = wall_ms
+            batch = totals.batches.get(rows)
+            if batch is None:
+                batch = totals.batches[rows] = [0, 0, 0, 0]
+            batch[0] += 1
+            batch[1] += input_ns
+            batch[2] += infer_ns
+            batch[3] += output_ns
 
     def add_failure(self, reason: str, duration_ns: int) -> None:
         """Counts a request that got no answer, by one of `FAILURE_REASONS`."""
-        self.totals.failures[reason] += 1
-        self.totals.failure_ns += duration_ns
+        with self._lock:
+            self._totals.failures[reason] += 1
+            self._totals.failure_ns += duration_ns
 
 
 def statistics_record(name: str, version: str, totals: Totals) -> Dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A model as its dispatcher sees it: what runs it, how long that takes, and what became of its requests."""
+"""A model as its dispatcher sees it: what runs it, how long that takes, and what becomes of its requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _UNKNOWN_NS = 400_000  # from which some fifty short runs are needed to be calle
 
 
 class Work:
-    """A model, used on the loop's thread.
+    """A model, used on the loop's thread but for `count`.
 
     Attributes:
         usual_ns: the median time of runs, by rows.
@@ -55,20 +55,17 @@ class Work:
         self.usual_ns[rows] = usual_ns = usual_ns * (1.02 if duration_ns > usual_ns else 0.98)
         return (usual_ns > _NEVER_INLINE_NS) if rows <= self.inline_rows else (usual_ns <= INLINE_NS)
 
-    def settle(self, run: Run) -> None:
-        """Counts the outcomes of a run, all but `RequestError`s, which the transport counts; then emits them."""
+    def count(self, run: Run) -> None:
+        """Counts the outcomes of a run, on any thread; all but `RequestError`s, which the transport counts."""
         requests = run.requests
         if len(requests) == 1 and not isinstance(run.outcomes[0], EdgeRuntimeError):
             self.statistics.add_run(run, (requests[0].arrival_ns,), run.rows, _wall_ms())
-            requests[0].emit(run.outcomes[0])
             return
         is_answered = [not isinstance(outcome, EdgeRuntimeError) for outcome in run.outcomes]
         if all(is_answered):
             self.statistics.add_run(run, [each.arrival_ns for each in requests], run.rows, _wall_ms())
         else:
             self._count_failures(run, is_answered)
-        for request, outcome in zip(requests, run.outcomes):
-            request.emit(outcome)
 
     def _count_failures(self, run: Run, is_answered: Sequence[bool]) -> None:
         answered = [request for request, is_good in zip(run.requests, is_answered) if is_good]

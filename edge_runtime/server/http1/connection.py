@@ -73,8 +73,8 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._transport = None
         self.writer.lost()
         self._server.lost(self)
-        if self._exchange is not None:
-            self._exchange.cancel()
+        if self._exchange is None or self._exchange.cancel():
+            self.writer.release()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
         """Where the next bytes go."""
@@ -109,7 +109,9 @@ class HttpConnection(asyncio.BufferedProtocol):
     def answered(self) -> None:
         """Says that the request which was under way has its answer written; goes on with what came behind it."""
         self._exchange = None
-        if self._transport is not None and not self.writer.is_ending:
+        if self._transport is None:
+            self.writer.release()
+        elif not self.writer.is_ending:
             self._go_on()
 
     def expire(self) -> None:

@@ -91,19 +91,23 @@ class Exchange:
         self._writer.answer(answer, not head.keeps_alive, head.method != "HEAD")
         return False
 
-    def cancel(self) -> None:
-        """The client is gone: unless its request runs already, it won't."""
+    def cancel(self) -> bool:
+        """The client is gone; True if its request won't run, False if it does already, and will be answered in vain."""
         if self._task is not None:
             self._task.cancel()
-        elif self._request is not None and self._model.cancel(self._request):
-            self._server.models.ended()
+            return True
+        if self._request is None or not self._model.cancel(self._request):
+            return False
+        self._server.models.ended()
+        return True
 
     def emit(self, outcome: Any) -> None:
-        """Writes the answer that `KnownInference.encode` made, or the refusal of an error."""
+        """Writes what is left of the answer that `KnownInference.encode` made, or the refusal of an error."""
         self._server.models.ended()
         self._request = None
-        if isinstance(outcome, bytes):
-            self._writer.write(outcome)
+        if isinstance(outcome, (bytes, memoryview)):
+            if outcome:
+                self._writer.write(outcome)
         else:
             self._writer.answer(self._refused(outcome), is_last=False)
         self._answered()
@@ -128,6 +132,8 @@ class Exchange:
         known.head.check_length(self._end - start)
         inputs = known.head.arrays(self.data, start)
         request = route.model.request(inputs, known.head.schedule, known.encode, self.emit, self._arrival_ns)
+        if not route.model.runs_here(request) and self._writer.can_deliver:
+            request.deliver = self._writer.deliver
         route.model.submit(request)
         self._request = request
         models.begun()
