@@ -10,7 +10,7 @@ from serving.latencies import Load, Series, best, figure_of
 
 @dataclass(frozen=True)
 class Cell:
-    """One load: a server asked for one net on one way; `raw_p50_us` is the engine's alone, just before that server."""
+    """One load: a server asked for one net on one way; `raw_p50_us` is the engine's alone, at that time."""
 
     round: int
     server: str
@@ -89,8 +89,12 @@ class Results:
         return {each.round: value(each) for each in self.footprints if each.server == server}
 
     def ceiling(self, net: str) -> Series:
-        """What all cores can do without serving, in each round."""
-        return {each.round: each.per_s for each in self.ceilings if each.net == net}
+        """What all cores can do without serving, in each round: the mean of the times it was measured."""
+        rounds: Dict[int, List[float]] = {}
+        for each in self.ceilings:
+            if each.net == net:
+                rounds.setdefault(each.round, []).append(each.per_s)
+        return {number: sum(found) / len(found) for number, found in rounds.items()}
 
     def raw_p50_us(self, net: str) -> float | None:
         """The engine's own p50: the median of all times it was measured."""

@@ -6,9 +6,9 @@ from typing import Callable, Dict, List, Sequence, TypeVar
 
 from serving import raw
 from serving.nets import Net
-from serving.results import Ceiling, Cell, Results
+from serving.results import Cell, Results
 from serving.servers import Server
-from serving.turn import WITH_CEILING, Plan, Turn, take_turn
+from serving.turn import Plan, Turn, take_turn
 from serving.ways import UnavailableError
 
 Say = Callable[[str], None]
@@ -28,7 +28,6 @@ def measure(servers: Sequence[Server], nets: Sequence[Net], plan: Plan, results:
                 continue
             say(f"round {number + 1} of {plan.rounds}: {server.label}")
             known = set(results.skipped)
-            measure_ceilings(server, nets, plan, number, results)
             raws = measure_raw(nets, plan, number, server, results)
             try:
                 take_turn(Turn(number, server, nets, plan, results, raws))
@@ -45,11 +44,3 @@ def measure_raw(nets: Sequence[Net], plan: Plan, number: int, server: Server, re
     loads = raw.measure(nets, plan.seconds)
     results.raws += [Cell(number, server.name, "raw", name, 1, load, load.p50_us) for name, load in loads.items()]
     return {name: load.p50_us for name, load in loads.items()}
-
-
-def measure_ceilings(server: Server, nets: Sequence[Net], plan: Plan, number: int, results: Results) -> None:
-    """What the cores can do without serving: just before ours, for that is what it is held against."""
-    if server.name == "ours":
-        for net in nets:
-            if net.name in WITH_CEILING:
-                results.ceilings.append(Ceiling(number, net.name, raw.ceiling(net, plan.seconds, plan.cores)))

@@ -6,14 +6,14 @@ import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, List, Mapping, Sequence, Tuple
+from typing import Callable, Iterator, List, Mapping, Sequence, Tuple
 
-from serving import client_cells, h2load, perf_analyzer
+from serving import client_cells, h2load, perf_analyzer, raw
 from serving.latencies import Load
 from serving.nets import Net
 from serving.probe import probe
 from serving.processes import busy_s
-from serving.results import Cell, Footprint, Results
+from serving.results import Ceiling, Cell, Footprint, Results
 from serving.servers import Running, Server, running
 from serving.ways import CLIENT_HTTP, CLIENT_SHM, GRPC, HTTP, Target, UnavailableError
 
@@ -47,9 +47,10 @@ class Turn:
     results: Results
     raws: Mapping[str, float]
 
-    def add(self, way: str, net: str, concurrency: int, load: Load) -> None:
-        """Keeps a cell."""
-        raw_p50_us = 0.0 if self.server.is_engineless else self.raws[net]
+    def add(self, way: str, net: str, concurrency: int, load: Load, raw_p50_us: float | None = None) -> None:
+        """Keeps a cell; `raw_p50_us` is the engine's own at that time, if it was measured anew."""
+        if raw_p50_us is None:
+            raw_p50_us = 0.0 if self.server.is_engineless else self.raws[net]
         cell = Cell(self.number, self.server.name, way, net, concurrency, load, raw_p50_us)
         self.results.cells.append(cell)
 
@@ -126,24 +127,49 @@ def _load(turn: Turn, target: Target, net: Net) -> None:
             continue
         seconds = cell_seconds(turn.plan.seconds, turn.raws[net.name], concurrency)
         try:
-            load = h2load.load(target, net, h2load.Demand(concurrency, seconds))
+            with _alone_around(turn, net, concurrency) as raw_p50_us:
+                load = h2load.load(target, net, h2load.Demand(concurrency, seconds))
         except RuntimeError as error:
             turn.skip(f"{target.way}, {net.name}, {concurrency} at once", error)
         else:
-            turn.add(target.way, net.name, concurrency, load)
+            turn.add(target.way, net.name, concurrency, load, raw_p50_us())
+
+
+@contextlib.contextmanager
+def _alone_around(turn: Turn, net: Net, concurrency: int) -> Iterator[Callable[[], float | None]]:
+    """Measures the engine alone before and after the block, where its own pace changes by more than serving costs.
+
+    What is given tells its p50 in us, the mean of both; None where it isn't measured anew. Of our own server under many
+    requests, it is the ceiling that is measured so.
+    """
+    found: List[float] = []
+    is_held = net.name in WITH_CEILING and not turn.server.is_engineless
+
+    def measure() -> None:
+        if is_held and concurrency == 1:
+            found.append(raw.measure([net], turn.plan.seconds / 2)[net.name].p50_us)
+        elif is_held and turn.server.name == "ours":
+            per_s = raw.ceiling(net, turn.plan.seconds / 2, turn.plan.cores)
+            turn.results.ceilings.append(Ceiling(turn.number, net.name, per_s))
+
+    measure()
+    yield lambda: sum(found) / len(found) if found else None
+    measure()
 
 
 def _own_client(turn: Turn, it: Running) -> None:
-    try:
-        loads = client_cells.measure(it.addresses, turn.nets, turn.plan.seconds)
-    except RuntimeError as error:
-        turn.skip("own client", error)
-        return
-    for (way, net), load in loads.items():
-        if isinstance(load, str):
-            turn.skip(way, load)
-        else:
-            turn.add(way, net, 1, load)
+    for net in turn.nets:
+        try:
+            with _alone_around(turn, net, 1) as raw_p50_us:
+                loads = client_cells.measure(it.addresses, [net], turn.plan.seconds)
+        except RuntimeError as error:
+            turn.skip(f"own client, {net.name}", error)
+            continue
+        for (way, name), load in loads.items():
+            if isinstance(load, str):
+                turn.skip(way, load)
+            else:
+                turn.add(way, name, 1, load, raw_p50_us())
 
 
 def _perf_analyzer(turn: Turn, it: Running) -> None:

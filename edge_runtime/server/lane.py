@@ -36,7 +36,9 @@ class LaneProtocol(asyncio.Protocol):
         self._lost = lost
         self._clock = clock
         self._reader = wire.LaneReader(wire.CLIENT_LIMITS, wire.MAGIC)
-        self._holdings = Holdings(models, limits, budget, self._answer)
+        self._models = models
+        self._limits = limits
+        self._budget = budget
         self._is_lost = False
         self._is_closing = False
         self._is_reading = False
@@ -47,6 +49,7 @@ class LaneProtocol(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport = cast(asyncio.Transport, transport)
         self._sender = LaneSender(self._transport, self._loop, self._unblocked)
+        self._holdings = Holdings(self._models, self._limits, self._budget, self._answer, self._sender)
 
     def data_received(self, data: bytes) -> None:
         """Does what the messages in `data` ask for."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Dict, Protocol, Set
 
 from edge_runtime.errors import EdgeRuntimeError, InvalidRequestError, RequestError, TooLargeError, UnknownNameError
@@ -10,6 +11,8 @@ from edge_runtime.scheduling.request import Request
 from edge_runtime.server.lane_opening import Opening
 from edge_runtime.server.lane_region import Frame, LaneModel, MemoryBudget, Region
 from edge_runtime.wire import lane as wire
+
+_TOLD = object()
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,27 @@ class Answer(Protocol):
         """Any time until the connection is lost."""
 
 
+class Direct(Protocol):
+    """Sends past the loop."""
+
+    def can_send(self) -> bool:
+        """Whether the next message may go so, as long as no other is sent; asked on the loop's thread."""
+
+    def send(self, message: bytes) -> bool:
+        """Whether a short message was sent, from any thread."""
+
+    def release(self) -> None:
+        """Says that nobody sends so any more."""
+
+
 class Holdings:
     """All that ends with a connection; used on the loop's thread."""
 
-    def __init__(self, models: LaneModels, limits: LaneLimits, budget: MemoryBudget, answer: Answer) -> None:
+    def __init__(
+        self, models: LaneModels, limits: LaneLimits, budget: MemoryBudget, answer: Answer, direct: Direct
+    ) -> None:
+        self._direct = direct
+        self._is_dropped = False
         self._models = models
         self._limits = limits
         self._budget = MemoryBudget(limits.nbytes, budget)
@@ -91,6 +111,9 @@ class Holdings:
         if record.frame >= len(region.frames):
             raise _counted(region, f"frame {record.frame}: the region has {len(region.frames)}")
         frame = region.frames[record.frame]
+        if frame.is_told:  # its answer went out past the loop, which this message overtook
+            frame.told_early += 1
+            self._end(frame)
         if frame.request is not None:
             raise _counted(region, f"frame {record.frame} is in use; wait for its answer")
         frame.prepare()
@@ -99,6 +122,10 @@ class Holdings:
         request.priority = record.priority
         if record.wait_us:
             request.deadline_ns = arrival_ns + record.wait_us * 1000
+        if not self._running and not region.model.runs_here(request) and self._direct.can_send():
+            request.deliver = partial(
+                self._told, frame, wire.done_message(region.number, frame.index, record.request_id)
+            )
         region.begin(frame, request, record.request_id)
         self._running.add(frame)
         try:
@@ -131,6 +158,9 @@ class Holdings:
                 self._end(frame)
         for region in list(self._regions.values()):
             self._retire(region)
+        self._is_dropped = True
+        if not self._running:
+            self._direct.release()
 
     def _region(self, number: int) -> Region:
         region = self._regions.get(number)
@@ -148,6 +178,12 @@ class Holdings:
 
     def _finished(self, frame: Frame, outcome: Any) -> None:
         """The end of a run, which may come while its message is still being handled."""
+        if outcome is _TOLD:
+            if frame.told_early:
+                frame.told_early -= 1
+            else:
+                self._end(frame)
+            return
         region, request_id, request = frame.region, frame.request_id, frame.request
         self._end(frame)
         if isinstance(outcome, RequestError) and request is not None:
@@ -157,9 +193,19 @@ class Holdings:
         else:
             self._answer(wire.done_message(region.number, frame.index, request_id))
 
+    def _told(self, frame: Frame, message: bytes, outcome: Any) -> Any:
+        """Tells the client that a run has ended, from the lane's thread; the loop does if that fails."""
+        frame.is_told = True
+        if self._direct.send(message):
+            return _TOLD
+        frame.is_told = False
+        return outcome
+
     def _end(self, frame: Frame) -> None:
         self._running.discard(frame)
         frame.region.end(frame)
+        if self._is_dropped and not self._running:
+            self._direct.release()
 
     def _retire(self, region: Region) -> None:
         del self._regions[region.number]

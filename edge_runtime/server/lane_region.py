@@ -51,6 +51,9 @@ class LaneModel(Protocol):
     def now_ns(self) -> int:
         """The clock that requests' arrivals are read from."""
 
+    def runs_here(self, request: Request) -> bool:
+        """Whether a request would run on the loop's thread."""
+
 
 class MemoryBudget:
     """How many bytes may be shared, by one connection or (`within`) by all of them; used on one thread."""
@@ -92,10 +95,23 @@ class Frame:
     Attributes:
         request: what is under way, or None; `request_id` is its client's number for it.
         feeds: the inputs, for a request.
+        is_told: whether the client has its answer, which the loop doesn't know yet.
+        told_early: how many runs were ended for their client's next one, and will still be emitted.
         slot: the engine's slot over this memory; None if the inputs must be copied into one of the pool.
     """
 
-    __slots__ = ("_bools", "_targets", "feeds", "index", "region", "request", "request_id", "slot")
+    __slots__ = (
+        "_bools",
+        "_targets",
+        "feeds",
+        "index",
+        "is_told",
+        "region",
+        "request",
+        "request_id",
+        "slot",
+        "told_early",
+    )
 
     def __init__(self, region: Region, index: int, memory: Mapping[str, Array]) -> None:
         layout = region.layout
@@ -103,6 +119,8 @@ class Frame:
         self.index = index
         self.request: Request | None = None
         self.request_id = 0
+        self.is_told = False
+        self.told_early = 0
         self.slot = region.model.engine.slot_over(memory)
         self.feeds = {tensor.name: memory[tensor.name] for tensor in layout.inputs}
         self._targets = {tensor.name: memory[tensor.name] for tensor in layout.outputs}
@@ -186,6 +204,7 @@ class Region:
     def end(self, frame: Frame) -> None:
         """Says that a frame isn't in use any more."""
         frame.request = None
+        frame.is_told = False
         self._running -= 1
         self._free_if_unused()
 

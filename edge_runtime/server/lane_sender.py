@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
 import os
 import socket
 from collections import deque
@@ -25,6 +26,7 @@ class LaneSender:
         self._waiting: Deque[Tuple[bytes, int | None]] = deque()
         self._socket: socket.socket | None = None  # there while a descriptor waits for the client to read
         self._is_paused = False
+        self._direct: socket.socket | None = None
         transport.set_write_buffer_limits(high=0)
 
     @property
@@ -48,6 +50,29 @@ class LaneSender:
             while self._waiting and self._waiting[0][1] is None:
                 joined.append(self._waiting.popleft()[0])
             self._transport.write(b"".join(joined) if len(joined) > 1 else data)
+
+    def can_send(self) -> bool:
+        """Whether the next message may go past the transport, from any thread, as long as nothing else is sent."""
+        if self._waiting or self.is_blocked or self._transport.get_write_buffer_size():
+            return False
+        if self._direct is None:
+            with contextlib.suppress(OSError):  # out of descriptors
+                self._direct = socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno()))
+                self._direct.setblocking(False)
+        return self._direct is not None
+
+    def send(self, message: bytes) -> bool:
+        """Whether the kernel took a message whole; see `can_send`."""
+        try:
+            return self._direct is not None and self._direct.send(message) == len(message)
+        except OSError:  # the client doesn't read, or is gone, which the loop finds out
+            return False
+
+    def release(self) -> None:
+        """Gives back what `send` needed, which nobody is in any more; idempotent."""
+        if self._direct is not None:
+            self._direct.close()
+            self._direct = None
 
     def pause(self) -> None:
         """Says that the transport's buffer isn't empty."""

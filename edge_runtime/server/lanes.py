@@ -61,6 +61,7 @@ class LaneModel:
         self.engine = model.engine
         self.statistics = model.statistics
         self.now_ns = model.now_ns
+        self.runs_here = model.runs_here
 
     def submit(self, request: Request) -> None:
         """Takes a request in.

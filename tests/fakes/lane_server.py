@@ -63,6 +63,9 @@ class MadeUpModel:
         self.cancelled += 1
         return True
 
+    def runs_here(self, request: Any) -> bool:
+        return True
+
     def now_ns(self) -> int:
         return time.perf_counter_ns()
 

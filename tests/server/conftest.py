@@ -7,6 +7,7 @@ import contextlib
 import json
 import socket
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, ContextManager, Iterator
@@ -132,6 +133,28 @@ class GatedEngine:
         self.runs += 1
         self.begun.release()
         assert self._gate.acquire(timeout=20)
+        return {"y": self._array}
+
+    def close(self) -> None:
+        pass
+
+
+class UnhurriedEngine:
+    """A made-up engine `unhurried`, x f32[batch, 4] -> y = x, whose runs take 300 µs, and so are made in lanes."""
+
+    def __init__(self, slots: int = 1) -> None:
+        self.engine = Engine(info("unhurried"), signature_of({"x": ROW}, {"y": ROW}), _UnhurriedSlot, slots)
+
+
+class _UnhurriedSlot:
+    def bind(self, name: str, shape: tuple) -> np.ndarray:
+        self._array = np.empty(shape, np.float32)
+        return self._array
+
+    def run(self) -> dict[str, np.ndarray]:
+        end = time.perf_counter() + 300e-6
+        while time.perf_counter() < end:
+            pass
         return {"y": self._array}
 
     def close(self) -> None:
@@ -280,6 +303,11 @@ def serving() -> Callable[..., ContextManager[Server]]:
 def tiny_engine() -> Callable[[str], Engine]:
     """`tiny_engine(name)`: the engine of one of the tiny models, for its user to close."""
     return lambda name: onnx_engine(name, *MODELS[name])
+
+
+@pytest.fixture
+def unhurried() -> Engine:
+    return UnhurriedEngine(slots=2).engine
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import threading
 import time
 from typing import Any
 
@@ -267,3 +268,38 @@ def test_an_upgrade_is_declined(server, http_message) -> None:
     headers = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Key": "x", "Sec-WebSocket-Version": "13"}
     answers: list[Any] = server.exchange(http_message("GET", "/v2", headers=headers))
     assert [answer.status for answer in answers] == [200]
+
+
+def test_answers_from_a_lanes_thread_come_in_order_and_whole(
+    serving, unhurried, http_message, http_replies, good_head
+) -> None:
+    def request(value: int) -> bytes:
+        text = json.dumps({**good_head(), "parameters": {"binary_data_output": True}}).encode()
+        length = {"Inference-Header-Content-Length": str(len(text))}
+        tensor = np.full(4, value, np.float32).tobytes()
+        return http_message("POST", "/v2/models/unhurried/infer", text + tensor, length)
+
+    with serving(unhurried) as server, server.connection() as connection:
+        connection.sendall(b"".join(map(request, range(300))))
+        found = [np.frombuffer(reply.body[-16:], np.float32)[0] for reply in http_replies(connection, 300)]
+        assert found == list(range(300))
+        assert server.counts("unhurried") == (300, 0)
+
+
+def test_a_client_that_does_not_read_a_lanes_answers_gets_the_rest_when_it_does(
+    serving, http_message, http_replies
+) -> None:
+    item = {"name": "x", "datatype": "FP32", "shape": [1 << 17], "parameters": {"binary_data_size": 4 << 17}}
+    text = json.dumps({"inputs": [item], "parameters": {"binary_data_output": True}}).encode()
+    tensor = np.arange(1 << 17, dtype=np.float32).tobytes()
+    length = {"Inference-Header-Content-Length": str(len(text))}
+    request = http_message("POST", "/v2/models/large/infer", text + tensor, length)
+    with serving("large") as server, server.connection() as connection:
+        sender = threading.Thread(target=connection.sendall, args=(request * 40,))
+        sender.start()
+        end = time.monotonic() + 10
+        while not server.counts("large")[0]:
+            assert time.monotonic() < end
+        replies = [reply.body[-len(tensor) :] == tensor for reply in http_replies(connection, 40)]
+        sender.join()
+    assert replies == [True] * 40

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from pathlib import Path
@@ -30,6 +31,34 @@ def test_frames_are_answered_in_place(serving, path) -> None:
             opened[0].run()
             assert np.array_equal(opened[0].outputs["y"], np.full((1, 4), value))
         assert server.counts("identity")[1] == 0
+
+
+def test_a_client_that_rings_again_at_once_is_never_told_that_its_frame_is_in_use(serving, unhurried, path) -> None:
+    with serving(unhurried, unix=path) as server, frames(path, "unhurried") as opened:
+        frame = opened[0]
+        for value in range(1000):
+            frame.inputs["x"][:] = value
+            frame.run()
+            assert frame.outputs["y"][0, 0] == value
+        assert server.counts("unhurried") == (1002, 0)  # two of them to find out the shapes
+
+
+def test_clients_that_go_away_while_their_frames_run_leave_no_descriptor(serving, unhurried, path) -> None:
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    with serving(unhurried, unix=path) as server:
+        frames(path, "unhurried").close()
+        before = descriptors()
+        for _ in range(20):
+            with frames(path, "unhurried") as opened:
+                opened[0].run()
+                opened[0].start()
+        end = time.monotonic() + 10
+        while descriptors() > before:
+            gc.collect()  # the client's frames, which live in this process too
+            assert time.monotonic() < end
+        assert server.ask("GET", "/v2/health/ready").status == 200
 
 
 def test_a_drain_answers_what_runs_in_a_lane_and_refuses_what_is_new(serving, gated, path) -> None:
