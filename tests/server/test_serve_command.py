@@ -72,7 +72,9 @@ def started(engines: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen, 
     command = [*COMMAND, "--engines", str(engines), *addresses, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
-            yield process, json.loads(process.stdout.readline() or "null")
+            line = process.stdout.readline()
+            assert line, process.stderr.read()
+            yield process, json.loads(line)
         finally:
             process.kill()
 
