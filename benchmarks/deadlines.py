@@ -1,10 +1,12 @@
 """How many deadlines are kept, and how soon a refusal comes: ours, earliest deadline first, first come first served.
 
-    python benchmarks/deadlines.py [--virtual] [--requests 6000] [--seed 0]
+    python benchmarks/deadlines.py [--requests 6000] [--seed 0]
+    python benchmarks/deadlines.py --real [PLAN] [--requests 2000] [--seed 0]
 
 Several models at 50 to 150 % of what one lane can do, on virtual time; service times vary by 20 % either way around
 those that were learnt. C is a model's typical time. `missed`: taken in, and then answered late or dropped; `refused`:
-turned away, `after ms` its arrival.
+turned away, `after ms` its arrival. With `--real` the same in real time: runs of a plan (default text-direction, from
+`make engine`) at two sizes, by the clock, on whatever else this machine does; it has no bars.
 
 Bars. At up to 90 % load nothing that was taken in misses, and at most 2 % are refused of what plain EDF keeps on the
 same trace. EDF promises nothing and keeps some by breaking others; so "had to" says that at most 2 % were refused
@@ -20,6 +22,7 @@ import statistics
 import sys
 from typing import Any, Dict, List, Optional, Set
 
+import deadlines_real
 from clairvoyant import most_in_time
 from deadline_hindsight import Watched
 from deadline_mixes import MIXES, Mix
@@ -62,19 +65,27 @@ class Result:
 def main() -> None:
     """Plays every mix at every load with all policies, and prints tables and bars."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--virtual", action="store_true", help="on virtual time, which is the default")
-    parser.add_argument("--requests", type=int, default=6000, help="in each trace")
+    parser.add_argument(
+        "--real", nargs="?", const="text-direction", metavar="PLAN", help="in real time, with this plan"
+    )
+    parser.add_argument("--requests", type=int, help="in each trace (default: 6000, in real time 2000)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     console = Console()
     bars: List[Bar] = []
-    for name in MIXES:
-        results = play(name, options.requests, options.seed)
+    requests = options.requests or (2000 if options.real else 6000)
+    if options.real:
+        played = deadlines_real.traces(options.real, requests, options.seed)
+        results = [result(policy, load, mix, trace, set()) for policy, load, mix, trace in played]
+        console.print(table(f"{options.real} at {deadlines_real.ROWS} rows, 6-20 C, in real time", results))
+    for name in MIXES if not options.real else ():
+        results = play(name, requests, options.seed)
         console.print(table(name, results))
         bars += judge(name, results)
-    console.print(bar_table(bars))
-    console.print(clairvoyant_table(options.seed))
-    console.print(f"seed: {options.seed}, requests in each trace: {options.requests}, lanes: 1")
+    if not options.real:
+        console.print(bar_table(bars))
+        console.print(clairvoyant_table(options.seed))
+    console.print(f"seed: {options.seed}, requests in each trace: {requests}, lanes: 1")
     for label, text in read_environment().rows():
         console.print(f"{label}: {text}", highlight=False)
     sys.exit(any(bar.verdict == "fail" for bar in bars))

@@ -1,4 +1,4 @@
-"""An accelerator in real time: plays a trace by the clock, and runs what a scheduler hands out on a thread of its own."""
+"""An accelerator in real time: plays a trace by the clock, and runs what a scheduler hands out on its own thread."""
 
 from __future__ import annotations
 
