@@ -9,10 +9,10 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 MATRIX := 3.8 3.10 3.12 3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help install models demo engine serve bench precision check test test-slow test-gpu test-matrix types check-wheels wheelhouse lint-docker proto clean
+.PHONY: help install models demo engine serve bench precision serving serving-peers deadlines check test test-slow test-gpu test-matrix types check-wheels wheelhouse lint-docker proto clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(VENV)/installed: pyproject.toml Makefile
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
@@ -51,6 +51,16 @@ bench: engine ## measure MODEL in this process
 
 precision: models ## INT8 on five real models, against targets, and calibration against ONNX Runtime's
 	@$(BIN)/python benchmarks/precision.py
+
+serving-peers: models ## set up below .bench/ what `make serving` compares with: Triton, MLServer, perf_analyzer, h2load
+	@PYTHONPATH=benchmarks $(BIN)/python -m serving.setup_peers
+
+serving: serving-peers ## serving cost against Triton and others, in one run, against bars (20 minutes)
+	@$(BIN)/python benchmarks/serving.py
+
+deadlines: engine ## deadlines kept on virtual time, against bars, then on a real engine
+	@$(BIN)/python benchmarks/deadlines.py
+	@$(BIN)/python benchmarks/deadlines.py --real
 
 check: install ## format, lint, types, architecture
 	@$(BIN)/ruff format --check .

@@ -18,8 +18,11 @@ EdgeRuntimeError                 exit 1
 ├── RequestError                 the client's mistake, never ours
 │   ├── InvalidRequestError
 │   ├── NotJsonError             an answer that only binary tensors can hold
-│   ├── UnknownNameError         no such model, version or route
+│   ├── UnknownNameError         no such model, version, region or route
+│   ├── NameTakenError           a name that stands for something else already
+│   ├── TooManyError             the server keeps as many as it can
 │   └── TooLargeError            over a limit of the server
+├── UnsupportedError             a part of the protocol that isn't there, or is switched off
 ├── ServerUnavailableError       draining or not ready: try again later
 │   ├── QueueFullError           too much waits already
 │   ├── DeadlineRefusedError     the deadline can't be kept: refused before it waits
@@ -124,11 +127,23 @@ class NotJsonError(RequestError):
 
 
 class UnknownNameError(RequestError):
-    """No model, version or route of that name."""
+    """No model, version, region or route of that name."""
+
+
+class NameTakenError(RequestError):
+    """What was to be made has the name of something that is there."""
+
+
+class TooManyError(RequestError):
+    """As many of what was to be made are there as the server keeps."""
 
 
 class TooLargeError(RequestError):
     """The request is over a limit of the server."""
+
+
+class UnsupportedError(EdgeRuntimeError):
+    """A part of the protocol that isn't there, or is switched off."""
 
 
 class ServerUnavailableError(EdgeRuntimeError):

@@ -55,7 +55,7 @@ def ours(nets: Sequence[Net], folder: Path) -> Iterator[Running]:
     program = own_program()
     path = str(folder / "edge.sock")
     has_unix = "--unix" in output_of([program, "serve", "--help"], "ours-help", _READY_S)
-    command = [program, "serve", *(net.name for net in nets), "--engines", str(ENGINES), "--json"]
+    command = [program, "serve", *(net.name for net in nets), "--engines", str(ENGINES), "--json", "--allow-client-shm"]
     command += ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", *(["--unix", path] if has_unix else [])]
     with started(command, "ours", stdout=subprocess.PIPE) as tree:
         ready = ready_line(tree)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, List, Optional, Sequence
 import typer
 
 from edge_runtime.cli.flags import engines_option, flag, given, json_option, one_of
-from edge_runtime.cli.output import Output, configure_logging
+from edge_runtime.cli.output import Output, configure_service_logging
 from edge_runtime.config import environment_layer, merged, validated
 from edge_runtime.errors import ConfigError
 from edge_runtime.plan.serving import ServingTable, serving_table
@@ -31,6 +31,9 @@ def command(
     http: Optional[str] = flag(ServerSettings, "http", "--http", metavar="HOST:PORT"),
     grpc: Optional[str] = flag(ServerSettings, "grpc", "--grpc", metavar="HOST:PORT"),
     unix: Optional[str] = flag(ServerSettings, "unix", "--unix", metavar="PATH"),
+    allow_client_shm: Optional[bool] = flag(
+        ServerSettings, "allow_client_shm", "--allow-client-shm/--no-allow-client-shm"
+    ),
     slots: Optional[int] = flag(ServerSettings, "slots", "--slots", minimum=1),
     deadline_ms: Optional[float] = flag(ServingTable, "deadline_ms", "--deadline-ms"),
     batching: Optional[str] = flag(ServingTable, "batching", "--batching", metavar="auto|on|off"),
@@ -43,11 +46,11 @@ def command(
 
     Prints the bound addresses when every model is loaded and warmed; on SIGTERM, running requests are answered.
     """
-    from edge_runtime.cli.startup import Startup, give_memory_back, in_parallel, loading
+    from edge_runtime.cli.startup import Startup, give_memory_back, loading
     from edge_runtime.plan.store import PlanStore
 
-    configure_logging(log_level or "WARNING")
-    flags = given(http=http, grpc=grpc, unix=unix, slots=slots)
+    configure_service_logging(log_level or "WARNING")
+    flags = given(http=http, grpc=grpc, unix=unix, allow_client_shm=allow_client_shm, slots=slots)
     layers = merged(environment_layer(os.environ, ("server",)).get("server", {}), flags)
     settings = validated(ServerSettings, layers, "[server]")
     output = Output(is_json)
@@ -64,7 +67,9 @@ def command(
 
         loaded = [engine.result() for engine in engines_to_be]
         startup.ended("loading and warming up")
-        made = in_parallel(lambda engine: prepared(engine, serving[engine.info.name]), loaded)
+        made = [
+            prepared(engine, serving[engine.info.name]) for engine in loaded
+        ]  # beside each other they'd take longer
         give_memory_back()
         startup.ended("timing runs")
         run(made, settings, lambda bound: _ready(bound, made, startup, output))

@@ -9,15 +9,12 @@ import os
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Sequence, TypeVar
+from typing import Dict, Iterator, List, Sequence
 
 from edge_runtime.engine.engine import Engine
 from edge_runtime.engine.loading import EngineOptions, default_slots, load
 from edge_runtime.plan.store import StoredPlan
 from edge_runtime.server.settings import ServerSettings
-
-A = TypeVar("A")
-B = TypeVar("B")
 
 
 class Startup:
@@ -51,18 +48,15 @@ def loading(plans: Sequence[StoredPlan], settings: ServerSettings) -> Iterator[L
     """Engines of the plans, which are loaded and warmed in parallel from here on, and closed behind the block."""
     with ThreadPoolExecutor(max(1, min(len(plans), os.cpu_count() or 1)), "load") as pool:
         engines = [pool.submit(load, plan, _options(plan, settings)) for plan in plans]
-        try:
-            yield engines
-        finally:
+        with contextlib.ExitStack() as closing:
             for engine in engines:
-                if not engine.cancel() and engine.exception() is None:
-                    engine.result().close()
+                closing.callback(_close, engine)
+            yield engines
 
 
-def in_parallel(function: Callable[[A], B], arguments: Sequence[A]) -> List[B]:
-    """What a function gives for each of some arguments."""
-    with ThreadPoolExecutor(max(1, min(len(arguments), os.cpu_count() or 1))) as pool:
-        return list(pool.map(function, arguments))
+def _close(engine: Future[Engine]) -> None:
+    if not engine.cancel() and engine.exception() is None:
+        engine.result().close()
 
 
 def give_memory_back() -> None:

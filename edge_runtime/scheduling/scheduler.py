@@ -151,10 +151,10 @@ class Scheduler:
             return self._model(model).waiting
         return sum([each.waiting for each in self._state.models.values()])
 
-    def waiting_ns(self, model: Optional[str] = None) -> int:
-        """How long the lanes will be busy with what waits, by typical times."""
-        jobs = self._state.backlog.jobs.values()
-        return sum([job.model.typical_ns(job.rows) for job in jobs if model is None or job.model.name == model])
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is handed out and nothing waits, chains that have begun among it."""
+        return not self._state.lanes.out and not self._state.backlog
 
     def close(self) -> List[Request]:
         """Admits nothing from here on and gives back all that wait; chains that have begun go on."""

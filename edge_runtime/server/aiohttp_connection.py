@@ -12,6 +12,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from edge_runtime.server.aiohttp_server import AiohttpRoutes, response
 from edge_runtime.server.models import ModelTable
+from edge_runtime.server.region_access import RegionAccess
 from edge_runtime.server.routes import json_answer
 from edge_runtime.server.settings import ServerSettings
 from edge_runtime.wire.inference import clipped
@@ -25,8 +26,8 @@ _MAX_PIPELINED = 1000  # newer versions of aiohttp stop reading much earlier
 class AiohttpServer(web.Server):
     """A protocol factory for `loop.create_server`."""
 
-    def __init__(self, models: ModelTable, settings: ServerSettings) -> None:
-        self._routes = AiohttpRoutes(models, settings)
+    def __init__(self, models: ModelTable, settings: ServerSettings, regions: RegionAccess) -> None:
+        self._routes = AiohttpRoutes(models, settings, regions)
         self._idle_timeout_s = settings.idle_timeout_s
         super().__init__(self._answer, handler_cancellation=True)
 

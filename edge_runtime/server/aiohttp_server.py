@@ -11,6 +11,7 @@ from edge_runtime.server.aiohttp_body import content_encoding, read_body
 from edge_runtime.server.compression import decompressed
 from edge_runtime.server.http_inference import InferBody, infer_answer
 from edge_runtime.server.models import ModelTable
+from edge_runtime.server.region_access import RegionAccess
 from edge_runtime.server.routes import (
     HttpAnswer,
     HttpRoutes,
@@ -32,9 +33,10 @@ def response(answer: HttpAnswer) -> web.Response:
 class AiohttpRoutes:
     """What each path answers."""
 
-    def __init__(self, models: ModelTable, settings: ServerSettings) -> None:
+    def __init__(self, models: ModelTable, settings: ServerSettings, regions: RegionAccess) -> None:
         self._models = models
-        self._routes = HttpRoutes(models)
+        self._regions = regions
+        self._routes = HttpRoutes(models, regions)
         self._settings = settings
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -62,9 +64,8 @@ class AiohttpRoutes:
             limit = self._settings.max_request_bytes
             body = InferBody(data, content_encoding(request), head_nbytes, arrival_ns, limit)
             with models.admission(model):
-                return await infer_answer(
-                    model, route.version, body, accepted_coding(request.headers.get("Accept-Encoding", ""))
-                )
+                accepted = accepted_coding(request.headers.get("Accept-Encoding", ""))
+                return await infer_answer(model, route.version, body, accepted, self._regions)
         except RequestError:
             model.statistics.add_failure("OTHER", time.perf_counter_ns() - arrival_ns)
             raise

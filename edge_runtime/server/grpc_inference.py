@@ -13,8 +13,9 @@ from edge_runtime.scheduling.request import Outputs, Request
 from edge_runtime.server.grpc_methods import INFER, GrpcMethods, grpc_refusal, parsed
 from edge_runtime.server.http2.call import UnaryCall
 from edge_runtime.server.models import ModelTable, ServedModel
-from edge_runtime.wire.grpc_infer import MessageHead, request_from_message, response_head
-from edge_runtime.wire.inference import InferAnswer, InferRequest, WantedOutput
+from edge_runtime.server.region_access import NO_REGIONS, RegionAccess, RegionUse
+from edge_runtime.wire.grpc_infer import MessageHead, inputs_in_regions, inputs_of, message_from_answer, response_head
+from edge_runtime.wire.inference import InferAnswer, WantedOutput
 from edge_runtime.wire.messages import message
 from edge_runtime.wire.raw_message import joined_response, split_message
 from edge_runtime.wire.status import INTERNAL
@@ -29,10 +30,12 @@ _KEPT_ANSWERS = 64
 class GrpcCalls:
     """Answers calls: the handler of a `Http2Server`."""
 
-    def __init__(self, models: ModelTable) -> None:
+    def __init__(self, models: ModelTable, regions: RegionAccess = NO_REGIONS) -> None:
         self.models = models
-        self._methods = GrpcMethods(models).by_path
+        self._regions = regions
+        self._methods = GrpcMethods(models, regions).by_path
         self._known: Dict[bytes, KnownCall] = {}
+        self._in_regions: Dict[bytes, Tuple[ServedModel, MessageHead]] = {}
         self._request_class = message("inference.ModelInferRequest")
 
     def __call__(self, call: UnaryCall) -> None:
@@ -52,10 +55,6 @@ class GrpcCalls:
             logger.exception("a gRPC call failed")
             call.fail(INTERNAL[1], "internal error")
 
-    def forget(self) -> None:
-        """Forgets what is known of requests, as when models come or go."""
-        self._known.clear()
-
     def _infer(self, call: UnaryCall) -> None:
         found = split_message(memoryview(call.message))
         if found is None:
@@ -69,7 +68,11 @@ class GrpcCalls:
             if any(tensor.HasField("contents") for tensor in received.inputs):
                 self._infer_typed(call)
                 return
-            known = KnownCall(model, self._checked_head(call, model, received))
+            head = self._checked_head(call, model, received)
+            if head.has_regions:
+                self._infer_typed(call)
+                return
+            known = KnownCall(model, head)
             if len(text) <= _KEPT_NBYTES:
                 if len(self._known) >= _KEPT_HEADS:
                     self._known.clear()
@@ -91,16 +94,29 @@ class GrpcCalls:
             raise
 
     def _infer_typed(self, call: UnaryCall) -> None:
-        """Runs a request whose tensors aren't raw bytes."""
-        received = parsed(call.message, self._request_class)
-        model = self.models.find(received.model_name, received.model_version)
-        self.models.check_admission(model)
+        """Runs a request whose tensors aren't all raw bytes in the message."""
+        text = bytes(call.message) if len(call.message) <= _KEPT_NBYTES else b""
+        model, head = self._in_regions.get(text, (None, None))
+        received: Any = None
+        if model is None or head is None:
+            received = parsed(call.message, self._request_class)
+            model = self.models.find(received.model_name, received.model_version)
+            head = self._checked_head(call, model, received)
+        else:
+            self.models.check_admission(model)
+        shared = self._regions.use()
         try:
-            asked = request_from_message(received, model.engine.signature)
-        except RequestError:
-            _count(model, call)
+            inputs = inputs_in_regions(head, shared) if received is None else inputs_of(received, head, shared)
+            _TypedExchange(self.models, TypedCall(model, head, shared), call).begin(inputs)
+        except BaseException as error:
+            shared.close()
+            if isinstance(error, RequestError):
+                _count(model, call)
             raise
-        _Exchange(self.models, KnownCall(model, asked), call).begin(asked.inputs)
+        if received is not None and text and head.is_all_in_regions:
+            if len(self._in_regions) >= _KEPT_HEADS:
+                self._in_regions.clear()
+            self._in_regions[text] = model, head
 
 
 def _count(model: ServedModel, call: UnaryCall) -> None:
@@ -110,11 +126,11 @@ def _count(model: ServedModel, call: UnaryCall) -> None:
 class KnownCall:
     """Requests to one model that say the same but for the tensors' bytes."""
 
-    __slots__ = ("_answers", "_identity", "head", "model")
+    __slots__ = ("_answers", "head", "model")
 
-    def __init__(self, model: ServedModel, head: MessageHead | InferRequest) -> None:
+    def __init__(self, model: ServedModel, head: MessageHead) -> None:
         self.model = model
-        self.head: Any = head
+        self.head = head
         self._answers: Dict[Tuple[Any, ...], bytes] = {}
 
     def encode(self, outputs: Outputs) -> bytes:
@@ -134,12 +150,29 @@ class KnownCall:
         )
 
 
+class TypedCall:
+    """One request in any form, whose outputs may go into regions."""
+
+    __slots__ = ("head", "model", "shared")
+
+    def __init__(self, model: ServedModel, head: MessageHead, shared: RegionUse) -> None:
+        self.model = model
+        self.head = head
+        self.shared = shared
+
+    def encode(self, outputs: Outputs) -> bytes:
+        """The response message, with a copy of the outputs that don't go into regions."""
+        answer = InferAnswer(self.model.name, self.model.version, self.head.id, outputs)
+        response = message_from_answer(answer, self.head.outputs, self.shared)
+        return response.SerializeToString()  # type: ignore[no-any-return]
+
+
 class _Exchange:
     """An inference that is under way for a call."""
 
     __slots__ = ("_call", "_known", "_models", "_request")
 
-    def __init__(self, models: ModelTable, known: KnownCall, call: UnaryCall) -> None:
+    def __init__(self, models: ModelTable, known: KnownCall | TypedCall, call: UnaryCall) -> None:
         self._models = models
         self._known = known
         self._call = call
@@ -167,3 +200,18 @@ class _Exchange:
     def _cancel(self) -> None:
         if self._request is not None and self._known.model.cancel(self._request):
             self._models.ended()
+
+
+class _TypedExchange(_Exchange):
+    """Lets the regions go when the request has its answer, or needs none."""
+
+    __slots__ = ()
+    _known: TypedCall
+
+    def _emit(self, outcome: Any) -> None:
+        self._known.shared.close()
+        super()._emit(outcome)
+
+    def _cancel(self) -> None:
+        self._known.shared.close()
+        super()._cancel()

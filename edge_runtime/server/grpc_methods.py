@@ -11,6 +11,8 @@ from google.protobuf.message import DecodeError
 
 from edge_runtime.errors import EdgeRuntimeError, InvalidRequestError, ServerUnavailableError, UnknownNameError
 from edge_runtime.server.models import ModelTable, server_metadata
+from edge_runtime.server.region_access import NO_REGIONS, RegionAccess
+from edge_runtime.server.region_requests import grpc_methods
 from edge_runtime.wire.inference import clipped
 from edge_runtime.wire.messages import HEALTH_SERVICE, SERVICE, message, methods
 from edge_runtime.wire.status import INTERNAL, public_text, status_of
@@ -26,8 +28,9 @@ Refusal = Tuple[str, str, List[Tuple[str, str]]]
 class GrpcMethods:
     """What each method answers, from message to message; all but `ModelInfer`."""
 
-    def __init__(self, models: ModelTable) -> None:
+    def __init__(self, models: ModelTable, regions: RegionAccess = NO_REGIONS) -> None:
         self._models = models
+        self._has_regions = regions.is_on
         own: Dict[str, Dict[str, Method]] = {
             SERVICE: {
                 "ServerLive": self._server_live,
@@ -38,6 +41,7 @@ class GrpcMethods:
                 "ModelConfig": self._model_config,
                 "ModelStatistics": self._model_statistics,
                 "RepositoryIndex": self._repository_index,
+                **grpc_methods(regions),
             },
             HEALTH_SERVICE: {"Check": self._health_check},
         }
@@ -59,7 +63,7 @@ class GrpcMethods:
         return message("inference.ModelReadyResponse")(ready=is_ready)
 
     def _server_metadata(self, _: Any) -> Any:
-        return ParseDict(server_metadata(), message("inference.ServerMetadataResponse")())
+        return ParseDict(server_metadata(self._has_regions), message("inference.ServerMetadataResponse")())
 
     def _model_metadata(self, request: Any) -> Any:
         model = self._models.find(request.name, request.version)

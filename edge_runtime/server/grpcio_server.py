@@ -11,6 +11,7 @@ import grpc
 from edge_runtime.errors import ConfigError, EdgeRuntimeError
 from edge_runtime.server.grpc_methods import INFER, GrpcMethods, grpc_refusal, parsed
 from edge_runtime.server.models import ModelTable
+from edge_runtime.server.region_access import RegionAccess
 from edge_runtime.server.settings import ServerSettings, address_text
 from edge_runtime.wire.grpc_infer import message_from_answer, request_from_message
 from edge_runtime.wire.messages import message
@@ -24,8 +25,9 @@ Answering = Callable[[bytes, Any], Awaitable[bytes]]
 class GrpcioServer:
     """A `grpc.aio` server with all methods; any other method is UNIMPLEMENTED."""
 
-    def __init__(self, models: ModelTable, settings: ServerSettings) -> None:
+    def __init__(self, models: ModelTable, settings: ServerSettings, regions: RegionAccess) -> None:
         self._models = models
+        self._regions = regions
         self._server = grpc.aio.server(
             options=[
                 ("grpc.so_reuseport", 0),
@@ -35,7 +37,7 @@ class GrpcioServer:
             ]
         )
         answers: Dict[str, Answering] = {
-            path: _answering(_at_once(method)) for path, method in GrpcMethods(models).by_path.items()
+            path: _answering(_at_once(method)) for path, method in GrpcMethods(models, regions).by_path.items()
         }
         answers[INFER] = _answering(self._infer)
         self._server.add_generic_rpc_handlers((_Handlers(answers),))
@@ -65,11 +67,11 @@ class GrpcioServer:
         request = parsed(received, message("inference.ModelInferRequest"))
         left_s = context.time_remaining()
         model = self._models.find(request.model_name, request.model_version)
-        with model.counting_refusals(), self._models.admission(model):
-            asked = request_from_message(request, model.engine.signature)
+        with model.counting_refusals(), self._models.admission(model), self._regions.use() as shared:
+            asked = request_from_message(request, model.engine.signature, shared)
             timeout_ns = None if left_s is None else round(left_s * 1e9)
             response = await model.infer(
-                asked, arrival_ns, lambda answer: message_from_answer(answer, asked.outputs), timeout_ns
+                asked, arrival_ns, lambda answer: message_from_answer(answer, asked.outputs, shared), timeout_ns
             )
         return response.SerializeToString()  # type: ignore[no-any-return]
 

@@ -8,6 +8,7 @@ from typing import Any, Dict, Tuple
 
 from edge_runtime.server.compression import compressed, decompressed
 from edge_runtime.server.models import ServedModel
+from edge_runtime.server.region_access import RegionAccess, RegionUse
 from edge_runtime.server.routes import JSON, HttpAnswer
 from edge_runtime.wire.http_infer import HEAD_LENGTH, body_from_answer, request_from_body
 from edge_runtime.wire.inference import InferAnswer, InferRequest
@@ -28,11 +29,13 @@ class InferBody:
     limit: int
 
 
-async def infer_answer(model: ServedModel, version: str, body: InferBody, accepted: str | None) -> HttpAnswer:
+async def infer_answer(
+    model: ServedModel, version: str, body: InferBody, accepted: str | None, regions: RegionAccess
+) -> HttpAnswer:
     """Runs the request in a body; the answer is compressed if `accepted` names how.
 
     Raises:
-        RequestError: the body doesn't fit the protocol or the model, or the answer isn't JSON.
+        RequestError: the body doesn't fit the protocol, the model or the regions, or the answer isn't JSON.
         ServerUnavailableError: the queue is full, or the deadline can't be kept.
         EdgeRuntimeError: the run failed.
     """
@@ -40,12 +43,13 @@ async def infer_answer(model: ServedModel, version: str, body: InferBody, accept
     data = memoryview(body.data)
     if body.encoding:
         data = memoryview(await loop.run_in_executor(None, decompressed, data, body.encoding, body.limit))
-    received = await _decoded(data, body.head_nbytes, model, version)
+    with regions.use() as shared:
+        received = await _decoded(data, body.head_nbytes, model, version, shared)
 
-    def encode(answer: InferAnswer) -> Tuple[int | None, bytes]:
-        return body_from_answer(answer, received.outputs)
+        def encode(answer: InferAnswer) -> Tuple[int | None, bytes]:
+            return body_from_answer(answer, received.outputs, shared)
 
-    head_nbytes, payload = await model.infer(received, body.arrival_ns, encode)
+        head_nbytes, payload = await model.infer(received, body.arrival_ns, encode)
     headers: Dict[str, str] = {}
     if head_nbytes is not None:
         headers[HEAD_LENGTH] = str(head_nbytes)
@@ -58,9 +62,11 @@ async def infer_answer(model: ServedModel, version: str, body: InferBody, accept
     return HttpAnswer(payload, 200, JSON if head_nbytes is None else BINARY, headers)
 
 
-async def _decoded(body: memoryview, head_nbytes: int | None, model: ServedModel, version: str) -> InferRequest:
+async def _decoded(
+    body: memoryview, head_nbytes: int | None, model: ServedModel, version: str, shared: RegionUse
+) -> InferRequest:
     """The request in the body; a long JSON text is read on another thread, so that others needn't wait."""
-    arguments = (body, head_nbytes, model.name, version, model.engine.signature)
+    arguments = (body, head_nbytes, model.name, version, model.engine.signature, shared)
     json_nbytes = len(body) if head_nbytes is None else min(head_nbytes, len(body))
     if json_nbytes <= _LARGE_JSON_NBYTES:
         return request_from_body(*arguments)

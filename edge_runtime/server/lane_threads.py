@@ -5,15 +5,15 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from typing import Callable
+from typing import Callable, List
 
 from edge_runtime.scheduling.lanes import Dispatch
 
-Follow = Callable[[Dispatch], "Dispatch | None"]
+Follow = Callable[[Dispatch], List[Dispatch]]
 
 
 class LaneThreads:
-    """Threads that run what is handed over; `run` gives what the same thread runs next, None if it is to wait."""
+    """Threads that run what is handed over; `run` gives what may start then, the first of it in the same thread."""
 
     def __init__(self, count: int, run: Follow) -> None:
         self._run = run
@@ -40,6 +40,9 @@ class LaneThreads:
             dispatch = self._handed_over.get()
             if dispatch is None:
                 return
-            following: Dispatch | None = dispatch
-            while following is not None:
-                following = self._run(following)
+            following = [dispatch]
+            while following:
+                first, *others = following
+                for other in others:
+                    self._handed_over.put(other)
+                following = self._run(first)

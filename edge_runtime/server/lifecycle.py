@@ -38,7 +38,8 @@ class Stop:
 def run(engines: Sequence[Prepared], settings: ServerSettings, on_ready: Callable[[Bound], None]) -> None:
     """Serves warmed engines until SIGTERM or SIGINT; what was taken in is answered, for `drain_s` at most.
 
-    The process ends with status 70 if a run doesn't return even then: nothing else gets rid of it.
+    The process ends with status 70 if a run doesn't return even then, for nothing else gets rid of it, or if one of our
+    threads failed.
 
     Raises:
         ConfigError: an address can't be served.
@@ -51,24 +52,27 @@ def run(engines: Sequence[Prepared], settings: ServerSettings, on_ready: Callabl
         return await serve(engines, settings, on_ready, stop)
 
     if not asyncio.run(until_signalled()):
-        logger.error("a run is still under way; ending the process")
+        logger.error("a run is still under way, or a thread failed; ending the process")
         os._exit(EXIT_HUNG)
 
 
 async def serve(
     engines: Sequence[Prepared], settings: ServerSettings, on_ready: Callable[[Bound], None], stop: Stop
 ) -> bool:
-    """Serves until told to stop; False if a run was still under way at the end.
+    """Serves until told to stop; False if a run was still under way at the end, or if something of ours failed.
 
     Raises:
         ConfigError: an address can't be served.
     """
     dispatchers: List[Dispatcher] = []
+    failures: List[str] = []
     listeners: Listeners | None = None
     watch: asyncio.Future[None] | None = None
     models = ModelTable([])
     try:
         served, dispatchers = dispatch(engines, settings)
+        for dispatcher in dispatchers:
+            dispatcher.on_failure = partial(_fail, stop, failures)
         models = ModelTable(served)
         listeners = Listeners(models, settings)
         bound = await listeners.open()
@@ -87,7 +91,14 @@ async def serve(
         closed = await asyncio.gather(*(dispatcher.close(_CLOSE_S) for dispatcher in dispatchers))
         if listeners is not None:
             await listeners.close(_CLOSE_S)
-    return all(closed)
+    return all(closed) and not failures
+
+
+def _fail(stop: Stop, failures: List[str]) -> None:
+    """Ends the server at once: some of its requests would never be answered."""
+    failures.append("a lane failed")
+    stop.requested.set()
+    stop.hurried.set()
 
 
 def _relearn(dispatchers: Sequence[Dispatcher]) -> None:
@@ -97,7 +108,7 @@ def _relearn(dispatchers: Sequence[Dispatcher]) -> None:
 
 async def _drained(models: ModelTable, drain_s: float, hurried: asyncio.Event) -> None:
     """Waits until nothing is under way, time is up, or we are told to hurry."""
-    waits = [asyncio.ensure_future(models.idle()), asyncio.ensure_future(hurried.wait())]
+    waits = [asyncio.ensure_future(models.under_way.idle()), asyncio.ensure_future(hurried.wait())]
     await asyncio.wait(waits, timeout=drain_s, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:
         wait.cancel()

@@ -13,6 +13,7 @@ from edge_runtime.errors import EdgeRuntimeError, RequestError, ServerUnavailabl
 from edge_runtime.scheduling.request import Outputs, Period, Request
 from edge_runtime.server.dispatcher import Dispatcher
 from edge_runtime.server.statistics import ModelStatistics, statistics_record
+from edge_runtime.server.under_way import UnderWay
 from edge_runtime.server.work import Work
 from edge_runtime.tensors import Feeds, TensorSpec
 from edge_runtime.wire.inference import NO_HURRY, InferAnswer, InferRequest, Schedule, clipped
@@ -42,6 +43,7 @@ class ServedModel:
         self.runs_here = dispatcher.runs_here
         self._work = work
         self._dispatcher = dispatcher
+        self.under_way = UnderWay()  # of the table that it is put into
         self._usual = usual
         self._has_batches = bool(work.engine.signature.max_batch_size)
         self._first_input = work.engine.signature.inputs[0].name if work.engine.signature.inputs else ""
@@ -150,18 +152,26 @@ class ServedModel:
         def encoded(outputs: Outputs) -> T:
             return encode(InferAnswer(self.name, self.version, received.id, outputs))
 
-        emit = partial(_settle, done)
+        under_way = self.under_way
+        emit = partial(_settle, done, under_way)
         request = self.request(received.inputs, received.schedule, encoded, emit, arrival_ns, timeout_ns)
         request.is_light = False
-        self.submit(request)
+        under_way.begun()
+        try:
+            self.submit(request)
+        except BaseException:
+            under_way.ended()
+            raise
         try:
             return await done
         except asyncio.CancelledError:
-            self.cancel(request)
+            if self.cancel(request):
+                under_way.ended()
             raise
 
 
-def _settle(done: asyncio.Future[Any], outcome: Any) -> None:
+def _settle(done: asyncio.Future[Any], under_way: UnderWay, outcome: Any) -> None:
+    under_way.ended()
     if done.done():
         return
     if isinstance(outcome, EdgeRuntimeError):
@@ -175,9 +185,12 @@ class ModelTable:
 
     def __init__(self, models: Sequence[ServedModel]) -> None:
         self.is_ready = False
-        self.in_flight = 0
-        self._idle = asyncio.Event()
+        self.under_way = UnderWay()
+        self.begun = self.under_way.begun
+        self.ended = self.under_way.ended
         self._models = {model.name: model for model in models}
+        for model in models:
+            model.under_way = self.under_way
 
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._models.values())
@@ -216,16 +229,6 @@ class ModelTable:
             model.statistics.add_failure("REJECTED", 0)
             raise
 
-    def begun(self) -> None:
-        """Says that an inference is under way, for whose `ended` a drain waits."""
-        self.in_flight += 1
-
-    def ended(self) -> None:
-        """Says that an inference that had `begun` has its answer, or needs none any more."""
-        self.in_flight -= 1
-        if not self.in_flight:
-            self._idle.set()
-
     @contextlib.contextmanager
     def admission(self, model: ServedModel) -> Iterator[None]:
         """A block in which an inference of `model` is under way: a drain waits for its end.
@@ -240,12 +243,6 @@ class ModelTable:
         finally:
             self.ended()
 
-    async def idle(self) -> None:
-        """Returns when no inference is under way."""
-        while self.in_flight:
-            self._idle.clear()
-            await self._idle.wait()
-
     def index(self, is_ready_only: bool) -> List[Dict[str, str]]:
         """The repository index."""
         state = "READY" if self.is_ready else "UNAVAILABLE"
@@ -254,9 +251,10 @@ class ModelTable:
         return [{"name": model.name, "version": model.version, "state": state, "reason": ""} for model in self]
 
 
-def server_metadata() -> Dict[str, Any]:
-    """The protocol's server metadata."""
-    return {"name": "edge_runtime", "version": __version__, "extensions": list(EXTENSIONS)}
+def server_metadata(has_client_regions: bool) -> Dict[str, Any]:
+    """The protocol's server metadata, for clients who may or may not share memory."""
+    extensions = [*EXTENSIONS, *(["system_shared_memory"] if has_client_regions else [])]
+    return {"name": "edge_runtime", "version": __version__, "extensions": extensions}
 
 
 def _tensor(spec: TensorSpec) -> Dict[str, Any]:

@@ -13,6 +13,8 @@ from urllib.parse import unquote
 from edge_runtime.errors import EdgeRuntimeError, InvalidRequestError, ServerUnavailableError, UnknownNameError
 from edge_runtime.server.metrics import CONTENT_TYPE, metrics_page
 from edge_runtime.server.models import ModelTable, ServedModel, server_metadata
+from edge_runtime.server.region_access import NO_REGIONS, RegionAccess
+from edge_runtime.server.region_requests import HttpHandler, http_handlers
 from edge_runtime.wire.inference import clipped
 from edge_runtime.wire.json_text import parsed_object
 from edge_runtime.wire.status import public_text, status_of
@@ -22,7 +24,7 @@ logger = logging.getLogger(__name__)
 JSON = "application/json"
 _MODEL = r"v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?"
 _ABSOLUTE = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
-_UNSUPPORTED = r"v2/(?:(?:system|cuda)sharedmemory|logging|trace|models/[^/]+/trace|repository/models)(?:/.*)?"
+_UNSUPPORTED = r"v2/(?:cudasharedmemory|logging|trace|models/[^/]+/trace|repository/models)(?:/.*)?"
 
 
 class HttpRefusedError(InvalidRequestError):
@@ -58,8 +60,10 @@ Answering = Callable[[bytes], HttpAnswer]
 class HttpRoutes:
     """What each path answers."""
 
-    def __init__(self, models: ModelTable) -> None:
+    def __init__(self, models: ModelTable, regions: RegionAccess = NO_REGIONS) -> None:
         self._models = models
+        self._has_regions = regions.is_on
+        of_regions = [(method, path, _region_answer(handler)) for method, path, handler in http_handlers(regions)]
         self._routes: List[Tuple[str, re.Pattern[str], Callable[[re.Match[str], bytes], HttpAnswer] | None]] = [
             (method, re.compile(pattern), handler)
             for method, pattern, handler in (
@@ -74,6 +78,7 @@ class HttpRoutes:
                 ("GET", _MODEL, self._model_metadata),
                 ("POST", r"v2/repository/index", self._repository_index),
                 ("GET", r"metrics", self._metrics),
+                *of_regions,
                 ("GET", _UNSUPPORTED, _refuse_extension),
                 ("POST", _UNSUPPORTED, _refuse_extension),
             )
@@ -120,7 +125,7 @@ class HttpRoutes:
         return json_answer({"ready": True})
 
     def _server_metadata(self, _: re.Match[str], __: bytes) -> HttpAnswer:
-        return json_answer(server_metadata())
+        return json_answer(server_metadata(self._has_regions))
 
     def _model_metadata(self, match: re.Match[str], _: bytes) -> HttpAnswer:
         return json_answer(self._model(match).metadata())
@@ -147,6 +152,13 @@ class HttpRoutes:
 
     def _metrics(self, _: re.Match[str], __: bytes) -> HttpAnswer:
         return HttpAnswer(metrics_page(self._models, self._models.is_ready).encode(), content_type=CONTENT_TYPE)
+
+
+def _region_answer(handler: HttpHandler) -> Callable[[re.Match[str], bytes], HttpAnswer]:
+    def answer(match: re.Match[str], body: bytes) -> HttpAnswer:
+        return json_answer(handler(unquote(match.groupdict().get("region") or ""), body))
+
+    return answer
 
 
 def _refuse_extension(match: re.Match[str], _: bytes) -> HttpAnswer:

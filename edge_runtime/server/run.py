@@ -23,10 +23,10 @@ class Run(RunTimes):
     """Requests that share a run, and its times; used by one thread at a time.
 
     After the last segment, `outcomes` has for each request what its `encode` made of its rows, or the error that it
-    ends in, and the slot is back in its pool.
+    ends in, and the slot is back in its pool. `parts` are the runs that were made instead of one that failed.
     """
 
-    __slots__ = ("_clock", "_engine", "_slot", "is_failed", "outcomes", "requests", "rows")
+    __slots__ = ("_clock", "_engine", "_slot", "is_failed", "outcomes", "parts", "requests", "rows")
 
     def __init__(self, engine: Engine, requests: Sequence[Request], rows: int, clock: Clock) -> None:
         self._engine = engine
@@ -35,6 +35,7 @@ class Run(RunTimes):
         self.requests = requests
         self.rows = rows
         self.outcomes: List[Any] = []
+        self.parts: Sequence[Run] = ()
         self.is_failed = False
 
     def segment(self, index: int, is_last: bool, slot: Slot | None = None) -> bool:
@@ -71,7 +72,10 @@ class Run(RunTimes):
     def emit(self) -> None:
         """Hands the outcomes out, on the loop's thread."""
         for request, outcome in zip(self.requests, self.outcomes):
-            request.emit(outcome)
+            try:
+                request.emit(outcome)
+            except Exception:  # one answer that can't be sent must not keep others from theirs
+                logger.exception("model %s: an answer can't be given out", request.model)
 
     def _copy_inputs(self, slot: Slot) -> None:
         first = self.requests[0]
@@ -118,6 +122,7 @@ class Run(RunTimes):
                 if not alone.segment(index, index == self._engine.segment_count - 1):
                     break
             self.outcomes += alone.outcomes
+            self.parts = [*self.parts, alone]
         self.infer_done_ns = self._clock()
 
     def _fail(self, error: EdgeRuntimeError) -> None:

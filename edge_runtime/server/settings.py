@@ -19,6 +19,11 @@ class ServerSettings(Settings):
     unix: Optional[str] = Field(
         None, min_length=1, description="Path of a Unix socket for HTTP, gRPC and shared memory (default: none)."
     )
+    allow_client_shm: Optional[bool] = Field(
+        None,
+        description="Whether clients may share their own memory, as Triton has it "
+        "(without it: those on the Unix socket may, those on TCP may not).",
+    )
     http_transport: Literal["own", "aiohttp"] = Field("own", description="What speaks HTTP.")
     grpc_transport: Literal["own", "grpcio"] = Field("own", description="What speaks gRPC.")
     slots: Optional[int] = Field(

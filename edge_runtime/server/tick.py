@@ -15,28 +15,33 @@ Entry = Tuple[Work, Sequence[Request], "Dispatch | None"]
 class Tick:
     """What the loop's thread runs next; `begin` is called when there is something where there was nothing.
 
+    `cost_ns` is what a run of a model takes at worst, by its rows.
+
     An entry with a dispatch was handed out by a scheduler, and is taken out by running it only.
     """
 
-    def __init__(self, begin: Callable[[], Any]) -> None:
+    def __init__(self, begin: Callable[[], Any], cost_ns: Callable[[Work, int], int]) -> None:
         self._begin = begin
+        self._cost_of = cost_ns
         self._entries: List[Entry] = []
         self._cost_ns = 0
 
     def waiting(self, name: str) -> int:
         """How many requests of a model wait here."""
-        return sum(work.name == name for work, _, __ in self._entries)
+        return sum(len(requests) for work, requests, dispatch in self._entries if work.name == name and not dispatch)
 
-    def gather(self, work: Work, request: Request, cost_ns: int, now_ns: int) -> None:
-        """Takes in a request that takes `cost_ns` at worst.
+    def gather(self, work: Work, request: Request, now_ns: int) -> None:
+        """Takes in a request.
 
         Raises:
             QueueFullError: too many wait.
             DeadlineRefusedError: its deadline can't be kept, with what is to run before it.
             DeadlineExpiredError: its deadline has passed.
         """
-        if len(self._entries) >= work.policy.queue_size:
-            raise QueueFullError(f"the queue is full ({len(self._entries)} requests waiting); try again later")
+        waiting = len(self._entries)
+        if waiting >= work.policy.queue_size and self.waiting(work.name) >= work.policy.queue_size:
+            raise QueueFullError(f"the queue is full ({work.policy.queue_size} requests waiting); try again later")
+        cost_ns = self._cost_of(work, request.rows)
         if request.deadline_ns is not None:
             _check_deadline(request.deadline_ns - now_ns, self._cost_ns + cost_ns)
         self._cost_ns += cost_ns
@@ -51,12 +56,22 @@ class Tick:
     def put_back(self, entries: List[Entry]) -> None:
         """Takes back what isn't run in this turn; it comes first in the next."""
         self._entries[:0] = entries
+        self._cost_ns += sum(self._cost_of(work, each.rows) for work, requests, _ in entries for each in requests)
         self._begin()
 
-    def take(self) -> List[Entry]:
-        """All of it, in the order in which it runs."""
+    def take(self, now_ns: int) -> Tuple[List[Entry], List[Request]]:
+        """All of it, in the order in which it runs, and apart from it the requests whose deadline has passed."""
         entries, self._entries, self._cost_ns = self._entries, [], 0
-        return _arranged(entries) if len(entries) > 1 else entries
+        late = [
+            request
+            for _, requests, dispatch in entries
+            for request in requests
+            if dispatch is None and request.deadline_ns is not None and request.deadline_ns <= now_ns
+        ]
+        if late:
+            entries = [(work, [each for each in requests if each not in late], to) for work, requests, to in entries]
+            entries = [entry for entry in entries if entry[1]]
+        return (_arranged(entries) if len(entries) > 1 else entries), late
 
     def remove(self, request: Request) -> bool:
         """Whether a request waited here; it doesn't any more."""
@@ -64,6 +79,7 @@ class Tick:
             if dispatch is None and request in requests:
                 left = [each for each in requests if each is not request]
                 self._entries[index : index + 1] = [(work, left, None)] if left else []
+                self._cost_ns = max(0, self._cost_ns - self._cost_of(work, request.rows))
                 return True
         return False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import socket
 import stat
@@ -15,14 +16,21 @@ from edge_runtime.errors import ConfigError
 _MODE = 0o660
 _MAX_PATH_NBYTES = 107
 _SOCKET_NBYTES = 1 << 20
+_BACKLOG = 100
 
 Factory = Callable[[], Any]
 
 
 class UnixProtocol(asyncio.Protocol):
-    """Hands a connection over to what its first bytes ask for; what they don't decide is HTTP/1.1."""
+    """Hands a connection over to what its first bytes ask for; what they don't decide is HTTP/1.1.
 
-    def __init__(self, by_prefix: Dict[bytes, Factory], otherwise: Factory, pending: Set[UnixProtocol]) -> None:
+    One that doesn't decide within `patience_s` is closed; `pending` has those that may still.
+    """
+
+    def __init__(
+        self, by_prefix: Dict[bytes, Factory], otherwise: Factory, pending: Set[UnixProtocol], patience_s: float
+    ) -> None:
+        self._patience_s = patience_s
         self._by_prefix = by_prefix
         self._otherwise = otherwise
         self._pending = pending
@@ -33,11 +41,13 @@ class UnixProtocol(asyncio.Protocol):
         """Enlarges the socket's buffers: a tensor then takes few system calls."""
         self._transport = cast(asyncio.Transport, transport)
         self._pending.add(self)
+        self._timer = asyncio.get_running_loop().call_later(self._patience_s, self.close)
         enlarge_buffers(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002
         """The client went before it said anything."""
         self._pending.discard(self)
+        self._timer.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Finds out who takes the connection over."""
@@ -59,6 +69,7 @@ class UnixProtocol(asyncio.Protocol):
         transport = self._transport
         assert transport is not None
         self._pending.discard(self)
+        self._timer.cancel()
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         feed(protocol, self._received)
@@ -73,6 +84,7 @@ def feed(protocol: Any, data: bytes) -> None:
     while left:
         buffer: Any = protocol.get_buffer(len(left))
         size = min(len(buffer), len(left))
+        assert size, "a protocol that has just begun takes what there is"
         buffer[:size] = left[:size]
         protocol.buffer_updated(size)
         left = left[size:]
@@ -86,34 +98,78 @@ def enlarge_buffers(transport: asyncio.BaseTransport) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_NBYTES)
 
 
-def bound_unix_socket(path: str) -> socket.socket:
-    """A socket bound to a path that its owner and group may use; one left behind by a dead server is taken over.
+class UnixListener:
+    """A socket that listens at a path, for its owner and group; one left behind by a dead server is taken over.
+
+    A lock beside the path says that it is in use, for as long as this object isn't closed.
 
     Raises:
         ConfigError: the path can't be bound, or another server listens there.
     """
-    if len(os.fsencode(path)) > _MAX_PATH_NBYTES or "\0" in path:
-        raise ConfigError(
-            f"Unix socket {path!r}: longer than {_MAX_PATH_NBYTES} bytes; choose a shorter path: --unix PATH"
-        )
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        _clear(path)
+
+    def __init__(self, path: str) -> None:
+        if len(os.fsencode(path)) > _MAX_PATH_NBYTES or "\0" in path:
+            raise ConfigError(
+                f"Unix socket {path!r}: longer than {_MAX_PATH_NBYTES} bytes; choose a shorter path: --unix PATH"
+            )
+        self._path = Path(path)
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with contextlib.ExitStack() as undo:
+                undo.callback(self.socket.close)
+                self._lock = _locked(f"{path}.lock", path)
+                undo.callback(os.close, self._lock)
+                undo.callback(os.unlink, f"{path}.lock")
+                _clear(path)
+                self._bind(path)
+                undo.pop_all()
+        except OSError as error:
+            raise ConfigError(
+                f"Unix socket {path}: can't be bound ({error.strerror}); choose another: --unix PATH"
+            ) from error
+
+    def _bind(self, path: str) -> None:
         mask = os.umask(0o777 & ~_MODE)
         try:
-            listener.bind(path)
+            self.socket.bind(path)
         finally:
             os.umask(mask)
-    except OSError as error:
-        listener.close()
-        raise ConfigError(
-            f"Unix socket {path}: can't be bound ({error.strerror}); choose another: --unix PATH"
-        ) from error
-    except BaseException:
-        listener.close()
-        raise
-    listener.setblocking(False)
-    return listener
+        self._inode = self._path.lstat().st_ino
+        self.socket.listen(_BACKLOG)
+        self.socket.setblocking(False)
+
+    def close(self) -> None:
+        """Removes the socket, if it is still ours, and lets others have the path; the socket itself is its server's."""
+        with contextlib.suppress(OSError):
+            if self._path.lstat().st_ino == self._inode:
+                self._path.unlink()
+        with contextlib.suppress(OSError):
+            Path(f"{self._path}.lock").unlink()
+        os.close(self._lock)
+
+
+def _locked(lock_path: str, path: str) -> int:
+    """A descriptor of a lock file that nobody else has locked.
+
+    Raises:
+        ConfigError: somebody has.
+    """
+    while True:
+        descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_ino == Path(lock_path).lstat().st_ino:
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            raise _in_use(path) from None
+        except FileNotFoundError:
+            pass
+        os.close(descriptor)  # who had it before us has removed it meanwhile
+
+
+def _in_use(path: str) -> ConfigError:
+    return ConfigError(f"Unix socket {path}: another server listens there; choose another: --unix PATH")
 
 
 def _clear(path: str) -> None:
@@ -133,4 +189,4 @@ def _clear(path: str) -> None:
             return
         except OSError:
             pass
-    raise ConfigError(f"Unix socket {path}: another server listens there; choose another: --unix PATH")
+    raise _in_use(path)

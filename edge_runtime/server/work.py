@@ -24,6 +24,7 @@ class Work:
         usual_ns: the median time of runs, by rows.
         inline_rows: rows of the largest run that the loop's thread may make; 0: none.
         inline_runs: how many it has made.
+        cost_ns: the worst time of runs, by rows, as far as it was asked for since it changed.
     """
 
     def __init__(self, engine: Engine, statistics: ModelStatistics, policy: ModelPolicy) -> None:
@@ -34,6 +35,7 @@ class Work:
         self.usual_ns: Dict[int, float] = {}
         self.inline_rows = 0
         self.inline_runs = 0
+        self.cost_ns: Dict[int, int] = {}
 
     def place(self) -> None:
         """Decides how many rows run on the loop's thread: those that take 150 µs or less, until they take over 200."""
@@ -57,6 +59,10 @@ class Work:
 
     def count(self, run: Run) -> None:
         """Counts the outcomes of a run, on any thread; all but `RequestError`s, which the transport counts."""
+        for part in run.parts:
+            self.count(part)
+        if run.parts:
+            return
         requests = run.requests
         if len(requests) == 1 and not isinstance(run.outcomes[0], EdgeRuntimeError):
             self.statistics.add_run(run, (requests[0].arrival_ns,), run.rows, _wall_ms())

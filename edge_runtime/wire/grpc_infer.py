@@ -13,6 +13,8 @@ from edge_runtime.wire.inference import (
     Array,
     InferAnswer,
     InferRequest,
+    RegionPlace,
+    Regions,
     WantedOutput,
     array_from_bytes,
     array_from_values,
@@ -25,6 +27,13 @@ from edge_runtime.wire.inference import (
     shape_of,
 )
 from edge_runtime.wire.messages import message
+from edge_runtime.wire.regions import (
+    REGION_PARAMETERS,
+    hold_outputs,
+    input_in_region,
+    place_of,
+    write_outputs,
+)
 
 TYPED_CONTENTS = {
     DType.BOOL: "bool_contents",
@@ -42,12 +51,13 @@ TYPED_CONTENTS = {
 
 
 class RawInput:
-    """An input of a message whose tensors travel as raw bytes: what to make of them."""
+    """An input of a message: what to make of its raw bytes, or where it lies, if that is in a region (`place`)."""
 
-    __slots__ = ("dtype", "nbytes", "shape", "spec")
+    __slots__ = ("dtype", "nbytes", "place", "shape", "spec")
 
-    def __init__(self, spec: TensorSpec, shape: Tuple[int, ...]) -> None:
+    def __init__(self, spec: TensorSpec, shape: Tuple[int, ...], place: RegionPlace | None) -> None:
         self.spec = spec
+        self.place = place
         self.shape = shape
         self.dtype = np.dtype(np.uint8) if spec.dtype is DType.BOOL else spec.dtype.numpy
         self.nbytes = element_count(shape) * spec.dtype.itemsize
@@ -68,9 +78,11 @@ class MessageHead:
         inputs: by name, in the message's order.
         outputs: what was asked for.
         schedule: how urgent it is.
+        has_regions: whether some tensors lie in regions.
+        is_all_in_regions: whether all inputs do, so that it is all that a message says.
     """
 
-    __slots__ = ("id", "inputs", "outputs", "schedule")
+    __slots__ = ("has_regions", "id", "inputs", "is_all_in_regions", "outputs", "schedule")
 
     def __init__(self, received: Any, signature: Signature) -> None:
         check_parameters(received.parameters, "request")
@@ -80,15 +92,21 @@ class MessageHead:
             what = f"input {clipped(tensor.name)}"
             shape = shape_of(list(tensor.shape), what)
             spec = signature.check_input(tensor.name, dtype_of(tensor.datatype, what), shape)
-            check_parameters(tensor.parameters, what)
+            place = _place(tensor, what)
+            if place is not None:
+                check_nbytes(place.nbytes, spec, shape)
             if spec.name in self.inputs:
                 raise InvalidRequestError(f"input {spec.name!r} is given twice")
-            self.inputs[spec.name] = RawInput(spec, shape)
+            self.inputs[spec.name] = RawInput(spec, shape, place)
         signature.check_shapes({name: tensor.shape for name, tensor in self.inputs.items()})
-        for output in received.outputs:
-            check_parameters(output.parameters, f"output {clipped(output.name)}")
-        names = [output.name for output in received.outputs] or [spec.name for spec in signature.outputs]
-        self.outputs = check_wanted([WantedOutput(name, is_binary=True) for name in names], signature)
+        wanted = [
+            WantedOutput(output.name, True, _place(output, f"output {clipped(output.name)}"))
+            for output in received.outputs
+        ] or [WantedOutput(spec.name, is_binary=True) for spec in signature.outputs]
+        self.outputs = check_wanted(wanted, signature)
+        places = [tensor.place for tensor in self.inputs.values()]
+        self.is_all_in_regions = None not in places
+        self.has_regions = any(place is not None for place in (*places, *(output.place for output in self.outputs)))
         self.schedule = schedule_of(parameters_of(received)) if received.parameters else NO_HURRY
 
     def arrays(self, raw: Sequence[Any]) -> Dict[str, Array]:
@@ -107,28 +125,67 @@ class MessageHead:
         return found
 
 
-def request_from_message(received: Any, signature: Signature) -> InferRequest:
-    """The request in a `ModelInferRequest`.
+def request_from_message(received: Any, signature: Signature, regions: Regions | None = None) -> InferRequest:
+    """The request in a `ModelInferRequest`. Without `regions`, tensors in them are refused.
 
     Raises:
-        InvalidRequestError: anything in it doesn't fit the protocol or the model.
+        RequestError: anything in it doesn't fit the protocol, the model or the regions.
     """
-    raw = received.raw_input_contents
-    if raw and len(raw) != len(received.inputs):
-        raise InvalidRequestError(f"{len(received.inputs)} inputs, but {len(raw)} raw_input_contents")
     head = MessageHead(received, signature)
-    if raw:
-        for tensor in received.inputs:
-            if tensor.HasField("contents"):
-                what = f"input {clipped(tensor.name)}"
-                raise InvalidRequestError(f"{what}: both contents and raw_input_contents; send one of them")
-        inputs = head.arrays(raw)
-    else:
-        inputs = {
-            tensor.name: _typed(tensor, head.inputs[tensor.name].spec, head.inputs[tensor.name].shape)
-            for tensor in received.inputs
-        }
+    inputs = inputs_of(received, head, regions)
     return InferRequest(received.model_name, received.model_version, head.id, inputs, head.outputs, head.schedule)
+
+
+def inputs_of(received: Any, head: MessageHead, regions: Regions | None) -> Dict[str, Array]:
+    """The inputs of a message whose head was read; the regions that outputs go to are held.
+
+    Raises:
+        RequestError: there are more or fewer bytes than the head says, or a region doesn't fit.
+    """
+    own = [tensor for tensor in received.inputs if head.inputs[tensor.name].place is None]
+    raw = received.raw_input_contents
+    if raw and len(raw) != len(own):
+        raise InvalidRequestError(f"{len(own)} inputs that aren't in regions, but {len(raw)} raw_input_contents")
+    _check_contents(received, head, has_raw=bool(raw))
+    found = inputs_in_regions(head, regions)
+    for index, tensor in enumerate(own):
+        known = head.inputs[tensor.name]
+        if raw:
+            check_nbytes(len(raw[index]), known.spec, known.shape)
+            found[tensor.name] = known.array(raw[index])
+        else:
+            found[tensor.name] = _typed(tensor, known.spec, known.shape)
+    return found
+
+
+def inputs_in_regions(head: MessageHead, regions: Regions | None) -> Dict[str, Array]:
+    """Those inputs that lie in regions; the regions that outputs go to are held.
+
+    Raises:
+        RequestError: there is no such region, or it is smaller, or there are no regions at all.
+    """
+    hold_outputs(head.outputs, regions)
+    return {
+        name: input_in_region(known.place, known.spec, known.shape, regions)
+        for name, known in head.inputs.items()
+        if known.place is not None
+    }
+
+
+def _check_contents(received: Any, head: MessageHead, has_raw: bool) -> None:
+    for tensor in received.inputs:
+        is_placed = head.inputs[tensor.name].place is not None
+        if tensor.HasField("contents") and (is_placed or has_raw):
+            other = "shared_memory_region" if is_placed else "raw_input_contents"
+            raise InvalidRequestError(f"input {clipped(tensor.name)}: both contents and {other}; send one of them")
+
+
+def _place(tensor: Any, what: str) -> RegionPlace | None:
+    """Where an input or an output lies, if that is in a region."""
+    if not tensor.parameters:
+        return None
+    check_parameters(tensor.parameters, what, REGION_PARAMETERS)
+    return place_of(parameters_of(tensor), what)
 
 
 def parameters_of(received: Any) -> Dict[str, Any]:
@@ -159,11 +216,16 @@ def _floats(values: Any, spec: TensorSpec, shape: Tuple[int, ...]) -> Array:
     return array_from_bytes(array.view(np.uint8).data, spec, shape)
 
 
-def message_from_answer(answer: InferAnswer, wanted: Sequence[WantedOutput]) -> Any:
-    """The `ModelInferResponse` for an answer; it holds a copy of the outputs."""
+def message_from_answer(answer: InferAnswer, wanted: Sequence[WantedOutput], regions: Regions | None = None) -> Any:
+    """The `ModelInferResponse` for an answer; it holds a copy of the outputs, but for those that go into regions.
+
+    Raises:
+        RequestError: an output doesn't fit into its region.
+    """
     response = response_head(answer, wanted)
+    write_outputs(answer.outputs, wanted, regions)
     for output in wanted:
-        response.raw_output_contents.append(answer.outputs[output.name].tobytes())
+        response.raw_output_contents.append(b"" if output.place else answer.outputs[output.name].tobytes())
     return response
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Collection, Dict, List, Sequence, Tuple
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from edge_runtime.wire.inference import (
     Array,
     InferAnswer,
     InferRequest,
+    RegionPlace,
+    Regions,
     WantedOutput,
     array_from_bytes,
     array_from_values,
@@ -26,23 +28,41 @@ from edge_runtime.wire.inference import (
     shape_of,
 )
 from edge_runtime.wire.json_text import parsed_object
+from edge_runtime.wire.regions import (
+    REGION_PARAMETERS,
+    hold_outputs,
+    input_in_region,
+    place_of,
+    write_outputs,
+)
 
 HEAD_LENGTH = "Inference-Header-Content-Length"
 
 
 class PlacedInput:
-    """An input of a head: its tensor, and where its bytes begin after the head; or its values, if they came as JSON."""
+    """An input of a head: its tensor, and where its bytes begin after the head.
 
-    __slots__ = ("array", "count", "dtype", "nbytes", "offset", "shape", "spec")
+    Or its values, if they came as JSON (`array`), or the region that it lies in (`place`).
+    """
 
-    def __init__(self, spec: TensorSpec, shape: Tuple[int, ...], offset: int, array: Array | None) -> None:
+    __slots__ = ("array", "count", "dtype", "nbytes", "offset", "place", "shape", "spec")
+
+    def __init__(
+        self,
+        spec: TensorSpec,
+        shape: Tuple[int, ...],
+        offset: int,
+        array: Array | None = None,
+        place: RegionPlace | None = None,
+    ) -> None:
         self.spec = spec
         self.shape = shape
         self.offset = offset
         self.array = array
+        self.place = place
         self.count = element_count(shape)
         self.dtype = np.dtype(np.uint8) if spec.dtype is DType.BOOL else spec.dtype.numpy
-        self.nbytes = 0 if array is not None else self.count * spec.dtype.itemsize
+        self.nbytes = self.count * spec.dtype.itemsize if array is None and place is None else 0
 
     def array_in(self, body: Any, start: int) -> Array:
         """The tensor: a view of `body`, whose binary part begins at `start`; truth values are copied."""
@@ -60,10 +80,11 @@ class InferHead:
         outputs: what was asked for.
         schedule: how urgent it is.
         nbytes: how many bytes of tensors follow the head.
-        is_binary: whether all tensors, in and out, are binary, so that it is worth keeping for the next request.
+        is_binary: whether no tensor, in or out, is JSON, so that it is worth keeping for the next request.
+        has_regions: whether some lie in regions.
     """
 
-    __slots__ = ("_inputs", "id", "is_binary", "nbytes", "outputs", "schedule")
+    __slots__ = ("_inputs", "has_regions", "id", "is_binary", "nbytes", "outputs", "schedule")
 
     def __init__(self, text: bytes | memoryview, signature: Signature) -> None:
         head = parsed_object(text)
@@ -80,12 +101,28 @@ class InferHead:
         if not isinstance(self.id, str):
             raise InvalidRequestError(f"id: expected a string, got {clipped(self.id)}")
         self.nbytes = sum(placed.nbytes for placed in self._inputs.values())
+        places = [placed.place for placed in self._inputs.values()] + [output.place for output in self.outputs]
+        self.has_regions = any(place is not None for place in places)
         is_read = all(placed.array is None for placed in self._inputs.values())
-        self.is_binary = is_read and all(output.is_binary for output in self.outputs)
+        self.is_binary = is_read and all(output.is_binary or output.place is not None for output in self.outputs)
 
     def arrays(self, body: Any, start: int) -> Dict[str, Array]:
         """The inputs in a body whose binary part begins at `start` and is of the right length."""
         return {name: placed.array_in(body, start) for name, placed in self._inputs.items()}
+
+    def arrays_with(self, regions: Regions | None, body: Any, start: int) -> Dict[str, Array]:
+        """The inputs, some of which may lie in regions; the regions that outputs go to are held.
+
+        Raises:
+            RequestError: there is no such region, or it is smaller, or there are no regions at all.
+        """
+        hold_outputs(self.outputs, regions)
+        return {
+            name: placed.array_in(body, start)
+            if placed.place is None
+            else input_in_region(placed.place, placed.spec, placed.shape, regions)
+            for name, placed in self._inputs.items()
+        }
 
     def check_length(self, nbytes: int) -> None:
         """Raises InvalidRequestError unless as many bytes follow the head as it says."""
@@ -102,21 +139,27 @@ class InferHead:
 
 
 def request_from_body(
-    body: memoryview, head_nbytes: int | None, model: str, version: str, signature: Signature
+    body: memoryview,
+    head_nbytes: int | None,
+    model: str,
+    version: str,
+    signature: Signature,
+    regions: Regions | None = None,
 ) -> InferRequest:
     """The request in a body; `head_nbytes` is what the header says (None: all JSON, 0: one raw tensor).
 
-    Types and shapes are held against the model before anything is multiplied or allocated.
+    Types and shapes are held against the model before anything is multiplied or allocated. Without `regions`, tensors
+    in them are refused.
 
     Raises:
-        InvalidRequestError: anything in it doesn't fit the protocol or the model.
+        RequestError: anything in it doesn't fit the protocol, the model or the regions.
     """
     if head_nbytes == 0:
         return raw_request(body, model, version, signature)
     length = head_length(head_nbytes, len(body))
     head = InferHead(body[:length], signature)
     head.check_length(len(body) - length)
-    return InferRequest(model, version, head.id, head.arrays(body, length), head.outputs, head.schedule)
+    return InferRequest(model, version, head.id, head.arrays_with(regions, body, length), head.outputs, head.schedule)
 
 
 def head_length(head_nbytes: int | None, body_nbytes: int) -> int:
@@ -156,21 +199,37 @@ def _inputs(items: List[Dict[str, Any]], signature: Signature) -> Dict[str, Plac
         spec = signature.check_input(name, dtype_of(item.get("datatype"), what), shape)
         if name in inputs:
             raise InvalidRequestError(f"input {spec.name!r} is given twice")
-        nbytes = _parameters(item, what).get("binary_data_size")
-        if nbytes is None:
-            inputs[name] = PlacedInput(spec, shape, offset, _array_from_json(item, spec, shape))
-            continue
-        if type(nbytes) is not int or nbytes < 0:
-            raise InvalidRequestError(
-                f"{what}: expected binary_data_size to be a number of bytes, got {clipped(nbytes)}"
-            )
-        if "data" in item:
-            raise InvalidRequestError(f"{what}: both data and binary_data_size; send one of them")
-        placed = PlacedInput(spec, shape, offset, None)
-        check_nbytes(nbytes, spec, shape)
-        inputs[name] = placed
-        offset += nbytes
+        inputs[name] = placed = _placed(item, spec, shape, offset)
+        offset += placed.nbytes
     return inputs
+
+
+def _placed(item: Dict[str, Any], spec: TensorSpec, shape: Tuple[int, ...], offset: int) -> PlacedInput:
+    """Where an input lies: in the text, `offset` bytes behind it, or in a region."""
+    what = f"input {spec.name!r}"
+    parameters = _parameters(item, what, REGION_PARAMETERS)
+    nbytes = parameters.get("binary_data_size")
+    place = place_of(parameters, what)
+    given = [name for name, is_given in _sources(item, nbytes, place) if is_given]
+    if len(given) > 1:
+        raise InvalidRequestError(f"{what}: both {given[0]} and {given[1]}; send one of them")
+    if place is not None:
+        check_nbytes(place.nbytes, spec, shape)
+        return PlacedInput(spec, shape, offset, place=place)
+    if nbytes is None:
+        return PlacedInput(spec, shape, offset, _array_from_json(item, spec, shape))
+    if type(nbytes) is not int or nbytes < 0:
+        raise InvalidRequestError(f"{what}: expected binary_data_size to be a number of bytes, got {clipped(nbytes)}")
+    check_nbytes(nbytes, spec, shape)
+    return PlacedInput(spec, shape, offset)
+
+
+def _sources(item: Dict[str, Any], nbytes: Any, place: RegionPlace | None) -> Tuple[Tuple[str, bool], ...]:
+    return (
+        ("data", "data" in item),
+        ("binary_data_size", nbytes is not None),
+        ("shared_memory_region", place is not None),
+    )
 
 
 def _array_from_json(item: Dict[str, Any], spec: TensorSpec, shape: Tuple[int, ...]) -> Array:
@@ -197,8 +256,12 @@ def _flattened(data: object, shape: Tuple[int, ...], name: str) -> List[Any]:
 
 def _wanted(item: Dict[str, Any], default: bool) -> WantedOutput:
     name = _name(item, "output")
-    parameters = _parameters(item, f"output {clipped(name)}")
-    return WantedOutput(name, _flag(parameters, "binary_data", f"output {clipped(name)}", default))
+    what = f"output {clipped(name)}"
+    parameters = _parameters(item, what, REGION_PARAMETERS)
+    place = place_of(parameters, what)
+    if place is not None and _flag(parameters, "binary_data", what):
+        raise InvalidRequestError(f"{what}: both binary_data and shared_memory_region; ask for one of them")
+    return WantedOutput(name, _flag(parameters, "binary_data", what, default), place)
 
 
 def _objects(head: Dict[str, Any], key: str, is_optional: bool = False) -> List[Dict[str, Any]]:
@@ -217,11 +280,11 @@ def _name(item: Dict[str, Any], what: str) -> str:
     return name
 
 
-def _parameters(item: Dict[str, Any], what: str) -> Dict[str, Any]:
+def _parameters(item: Dict[str, Any], what: str, granted: Collection[object] = ()) -> Dict[str, Any]:
     parameters = item.get("parameters") or {}
     if not isinstance(parameters, dict) or any(isinstance(v, (list, dict)) for v in parameters.values()):
         raise InvalidRequestError(f"{what}: expected parameters to be an object of plain values")
-    check_parameters(parameters, what)
+    check_parameters(parameters, what, granted)
     return parameters
 
 
@@ -232,11 +295,16 @@ def _flag(parameters: Dict[str, Any], key: str, what: str, default: bool = False
     return value
 
 
-def body_from_answer(answer: InferAnswer, wanted: Sequence[WantedOutput]) -> Tuple[int | None, bytes]:
+def body_from_answer(
+    answer: InferAnswer, wanted: Sequence[WantedOutput], regions: Regions | None = None
+) -> Tuple[int | None, bytes]:
     """The length of the head (None: all JSON) and the body of an answer, which holds a copy of the outputs.
+
+    Those that go into regions are written there, and aren't in the body.
 
     Raises:
         NotJsonError: an output that was asked for as JSON is FP16, or holds NaN or infinity.
+        RequestError: an output doesn't fit into its region.
     """
     described: List[Dict[str, Any]] = []
     binary: List[Any] = []
@@ -244,16 +312,17 @@ def body_from_answer(answer: InferAnswer, wanted: Sequence[WantedOutput]) -> Tup
         array = answer.outputs[output.name]
         item: Dict[str, Any] = {"name": output.name, "datatype": DType.from_numpy(array.dtype).value}
         item["shape"] = list(array.shape)
-        if output.is_binary:
+        if output.place is None and output.is_binary:
             binary.append(np.ascontiguousarray(array))
             item["parameters"] = {"binary_data_size": array.nbytes}
-        else:
+        elif output.place is None:
             item["data"] = _json_values(output.name, array)
         described.append(item)
     head: Dict[str, Any] = {"model_name": answer.model, "model_version": answer.version, "outputs": described}
     if answer.id:
         head["id"] = answer.id
     text = json.dumps(head, separators=(",", ":")).encode()
+    write_outputs(answer.outputs, wanted, regions)
     return (len(text), b"".join([text, *binary])) if binary else (None, text)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Collection, Dict, Mapping, Sequence, Tuple
+from typing import Any, Collection, Dict, Mapping, Protocol, Sequence, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,11 +24,34 @@ _MAX_RANK = 32
 
 
 @dataclass(frozen=True)
+class RegionPlace:
+    """Bytes of a region of memory that a client shares, by the region's name."""
+
+    region: str
+    offset: int
+    nbytes: int
+
+
+class Regions(Protocol):
+    """The memory that clients share, as one request uses it."""
+
+    def read(self, place: RegionPlace) -> Any:
+        """A copy of the bytes there, which nobody else has; raises RequestError."""
+
+    def hold(self, place: RegionPlace) -> None:
+        """Keeps the region there for `write` until the request ends; raises RequestError."""
+
+    def write(self, pieces: Sequence[Tuple[RegionPlace, Array]]) -> None:
+        """Writes arrays, each at the start of a place that holds it; all of them, or raises RequestError."""
+
+
+@dataclass(frozen=True)
 class WantedOutput:
-    """An output that was asked for, and whether as bytes or as JSON."""
+    """An output that was asked for, and whether as bytes or as JSON, or where it is to be written instead."""
 
     name: str
     is_binary: bool
+    place: RegionPlace | None = None
 
 
 @dataclass(frozen=True)
@@ -167,14 +190,17 @@ def check_wanted(outputs: Sequence[WantedOutput], signature: Signature) -> Tuple
     return tuple(outputs)
 
 
-def check_parameters(names: Collection[object], what: str) -> None:
+def check_parameters(names: Collection[object], what: str, granted: Collection[object] = ()) -> None:
     """Refuses parameters of extensions that we don't have: what they ask for must not be ignored.
+
+    Those in `granted` are ones that we have, here.
 
     Raises:
         InvalidRequestError: naming the first such parameter.
     """
     for name in names:
-        if name in _REFUSED or (str(name).startswith(_REFUSED_PREFIXES) and name != _GRANTED):
+        is_refused = name in _REFUSED or (str(name).startswith(_REFUSED_PREFIXES) and name != _GRANTED)
+        if is_refused and name not in granted:
             raise InvalidRequestError(f"{what}: parameter {clipped(name)} belongs to an extension that isn't supported")
 
 

@@ -138,7 +138,7 @@ def test_priority_decides_who_is_next(busy, gated, head, http_message, http_repl
 
 def test_a_declared_stream_is_served(server, head) -> None:
     for _ in range(3):
-        answer = server.infer("identity", head(stream="camera", period_ms=1, deadline_ms=900), ROW)
+        answer = server.infer("identity", head(stream="camera", period_ms=50, deadline_ms=900), ROW)
         assert answer.status == 200
 
 

@@ -334,7 +334,7 @@ def test_a_model_that_became_slow_leaves_the_loops_thread_until_it_is_fast_again
         now[0] += step[0]
         return now[0]
 
-    run = harness(run_ns=100_000, clock=clock)
+    run = harness(run_ns=100_000, clock=clock, queue_size=64)
     gated.release(400)
     for _ in range(50):
         run.submit(1)
@@ -472,3 +472,82 @@ def test_a_request_with_memory_of_its_own_runs_there(harness, gated):
     run.send(request)
     assert run.wait(1) == [7]
     assert (gated.runs, mine.runs) == (0, 1)
+
+
+def test_a_lane_that_fails_in_a_way_nobody_foresaw_says_so(harness, gated, caplog):
+    run = harness()
+    told = threading.Event()
+    run.dispatcher.on_failure = told.set
+    run.dispatcher._planner.finish = lambda *_: 1 / 0
+    gated.release()
+    run.submit(1)
+    assert told.wait(10)
+    assert "a lane failed" in caplog.text
+    run.dispatcher._planner._scheduler._state.lanes.out = 0  # which it can't know any more
+
+
+def test_each_model_has_a_queue_of_its_own_on_the_loops_thread(harness, gated):
+    gated.release(3)
+    run = harness(run_ns=1000, queue_size=2)
+    other = Work(run.engine, ModelStatistics(), ModelPolicy("other", 1, 2))
+    other.usual_ns[1] = 1000
+    run.loop.do(lambda: run.dispatcher.add(other))
+    of_other = run.request(7)
+    of_other.model = "other"
+
+    def submit_all() -> None:
+        for value in (1, 2):
+            run.dispatcher.submit(run.request(value))
+        with pytest.raises(QueueFullError):
+            run.dispatcher.submit(run.request(3))
+        run.dispatcher.submit(of_other)
+
+    run.loop.do(submit_all)
+    assert sorted(run.wait(3)) == [1, 2, 7]
+
+
+def test_what_is_past_its_deadline_when_its_turn_on_the_loops_thread_comes_is_not_run(harness, gated):
+    now = [0]
+    run = harness(run_ns=1000, clock=lambda: now[0])
+    request = run.request(1)
+    request.deadline_ns = 5000
+
+    def submit_and_wait() -> None:
+        run.dispatcher.submit(request)
+        now[0] = 6000
+
+    run.loop.do(submit_and_wait)
+    (outcome,) = run.wait(1)
+    assert (type(outcome), gated.runs) == (DeadlineExpiredError, 0)
+
+
+def test_runs_that_were_made_again_one_by_one_are_counted_as_they_were_made(harness, gated):
+    plain, calls = gated.run, []
+
+    def failing_together() -> Any:
+        calls.append(len(gated._array))
+        if len(gated._array) > 1:
+            raise BackendError("together")
+        return plain()
+
+    gated.run = failing_together
+    run = harness(max_batch=8)
+    run.submit(0)
+    assert gated.begun.acquire(timeout=10)
+    for value in (1, 2, 3):
+        request = run.request(value)
+        request.group = "g"
+        run.send(request)
+    gated.release(4)
+    assert run.wait(4) == [0, 1, 2, 3]
+    assert (calls, run.statistics.totals.runs, run.statistics.totals.success) == ([1, 3, 1, 1, 1], 4, 4)
+
+
+def test_an_answer_that_can_not_be_given_out_does_not_keep_others_from_theirs(harness, gated, caplog):
+    gated.release(2)
+    run = harness(run_ns=1000)
+    bad, good = run.request(1), run.request(2)
+    bad.emit = lambda outcome: 1 / 0
+    run.loop.do(lambda: [run.dispatcher.submit(each) for each in (bad, good)])
+    assert run.wait(1) == [2]
+    assert "an answer can't be given out" in caplog.text

@@ -182,7 +182,7 @@ def test_what_is_no_message_is_refused_without_a_traceback(channel, method, logg
 
 def test_a_failure_that_nobody_foresaw_is_internal_and_says_nothing(serving, monkeypatch, caplog) -> None:
     with serving("identity") as server, grpc.insecure_channel(server.bound.grpc) as channel:
-        monkeypatch.setattr("edge_runtime.server.grpc_methods.server_metadata", lambda: 1 / 0)
+        monkeypatch.setattr("edge_runtime.server.grpc_methods.server_metadata", lambda _: 1 / 0)
         with pytest.raises(grpc.RpcError) as caught:
             call(channel, "/inference.GRPCInferenceService/ServerMetadata", b"")
     assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.INTERNAL, "internal error")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import socket
 import threading
@@ -303,3 +304,67 @@ def test_a_client_that_does_not_read_a_lanes_answers_gets_the_rest_when_it_does(
         replies = [reply.body[-len(tensor) :] == tensor for reply in http_replies(connection, 40)]
         sender.join()
     assert replies == [True] * 40
+
+
+def test_a_slow_body_in_chunks_gets_408_as_any_other(hasty, http_replies) -> None:
+    with hasty.connection() as connection:
+        connection.sendall(chunked(end=b""))
+        start = time.monotonic()
+        connection.settimeout(0.05)
+        answer = b""
+        while time.monotonic() - start < 8 and not answer:
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(b"1\r\n \r\n")
+            with contextlib.suppress(socket.timeout):
+                answer = connection.recv(1000)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_deadline_counts_from_the_first_byte_of_a_body_in_chunks(serving) -> None:
+    with serving("identity", serving={"deadline_ms": 200}) as server, server.connection() as connection:
+        whole = chunked(json_body())
+        connection.sendall(whole[:-20])
+        connection.settimeout(0.3)
+        with pytest.raises(socket.timeout):
+            connection.recv(1)
+        connection.settimeout(20)
+        connection.sendall(whole[-20:])
+        assert connection.recv(1000).startswith(b"HTTP/1.1 503 ")
+
+
+def test_a_body_over_the_limit_that_comes_with_its_head_is_refused(hasty, http_message) -> None:
+    (answer,) = hasty.exchange(http_message("POST", PATH, json_body(5000)))
+    assert answer.status == 413
+
+
+def test_a_head_alone_takes_no_memory_for_its_body(server, http_message, http_replies, watch_rss) -> None:
+    grown = watch_rss()
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(server.connection()) for _ in range(20)]
+        for connection in connections:
+            headers = {"Content-Length": str(60 << 20), "Expect": "100-continue"}
+            connection.sendall(http_message("POST", PATH, headers=headers))
+            assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert grown() < 32 << 20
+
+
+def test_http_1_0_is_not_told_to_go_on(server, body) -> None:
+    with server.connection() as connection:
+        connection.sendall(b"POST /v2/repository/index HTTP/1.0\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+        connection.sendall(b"{}")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
+
+
+def test_refusals_of_one_head_leave_nothing_behind(serving, http_message) -> None:
+    request = http_message("POST", PATH, b"x", {"Inference-Header-Content-Length": "many"})
+    with serving("identity") as server:
+        for _ in range(50):
+            assert [answer.status for answer in server.exchange(request * 3, 3)] == [400] * 3
+        gc.collect()
+        assert sum(type(each).__name__ == "HttpConnection" for each in gc.get_objects()) < 10
+
+
+def test_a_body_over_the_limit_is_counted(serving, http_message) -> None:
+    with serving("identity", max_request_bytes=4096) as server:
+        server.exchange(http_message("POST", PATH, headers={"Content-Length": "5000"}))
+        assert server.failures("identity") == {"OTHER": 1}

@@ -116,5 +116,6 @@ def test_a_storm_of_cancelled_calls_harms_nobody(serving, gated, grpc_bytes) -> 
         assert infer(grpc_bytes, timeout=10)
         wait_until(lambda: pending(server) == 0)
         succeeded, failed = server.counts("gated")
-        assert server.failures("gated") in ({}, {"CANCELED": failed}, {"REJECTED": failed})
+        failures = server.failures("gated")
+        assert (failures.keys() <= {"CANCELED", "REJECTED"}, sum(failures.values())) == (True, failed)
         assert succeeded == gated.runs

@@ -135,3 +135,9 @@ def test_answers_are_those_of_the_plan(engines, classifier) -> None:
         found = client.infer("classifier", [tensor]).as_numpy("scores")
         assert client.get_model_config("classifier")["instance_group"][0]["count"] == 2
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("arguments", "is_declared"), [((), False), (("--allow-client-shm",), True)])
+def test_the_flag_lets_clients_share_their_memory(engines, arguments, is_declared) -> None:
+    with started(engines, *arguments) as (_, ready), InferenceServerClient(ready["http"]) as client:
+        assert ("system_shared_memory" in client.get_server_metadata()["extensions"]) is is_declared

@@ -162,3 +162,17 @@ def test_several_models_are_served_side_by_side(serving, gated, good_head) -> No
         index = server.ask("POST", "/v2/repository/index", b'{"ready": true}').json
         assert [model["name"] for model in index] == ["identity", "pair", "gated"]
         assert server.infer("identity", good_head(), ROW).status == 200
+
+
+def test_a_drain_waits_for_a_run_whose_client_went_away(serving, gated, http_message) -> None:
+    as_json = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1,4],"data":[1,2,3,4]}]}'
+    with serving(gated.engine) as server:
+        with server.connection() as gone:
+            gone.sendall(http_message("POST", "/v2/models/gated/infer", as_json))
+            assert gated.begun.acquire(timeout=10)
+        server.signal()
+        server.thread.join(2.5)
+        assert server.thread.is_alive()
+        gated.release()
+        server.thread.join(10)
+        assert server.outcome == [True]

@@ -76,8 +76,10 @@ class HttpConnection(asyncio.BufferedProtocol):
         if self._exchange is None or self._exchange.cancel():
             self.writer.release()
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
-        """Where the next bytes go."""
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go; all of `sizehint` bytes, if that is positive and nothing was received yet."""
+        if sizehint > 0 and not self._buffer.end:
+            self._buffer.make_room(sizehint)
         return self._buffer.view[self._buffer.end :]
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -85,11 +87,13 @@ class HttpConnection(asyncio.BufferedProtocol):
         buffer = self._buffer
         if self.writer.is_ending:
             return
-        if buffer.end == buffer.start:
+        if buffer.end == buffer.start and (self._exchange is not None or self._reader.head is None):
             self._arrival_ns = time.perf_counter_ns()
         buffer.end += nbytes
         if self._exchange is None:
             self._advance()
+        if self._exchange is None and not self.writer.is_paused:
+            self._reader.make_room()
         must_wait = buffer.end == len(buffer.data) and (self._exchange is not None or self.writer.is_paused)
         if must_wait and self._transport is not None and not self._is_reading_paused:
             self._is_reading_paused = True
@@ -153,7 +157,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         if self._buffer.end != self._buffer.start:
             self._advance()
         if self._is_reading_paused and self._exchange is None and not self.writer.is_ending:
-            self._buffer.make_room(len(self._buffer.data))
+            self._reader.compact()
             self._is_reading_paused = False
             if self._transport is not None:
                 self._transport.resume_reading()
@@ -162,7 +166,6 @@ class HttpConnection(asyncio.BufferedProtocol):
         """Nothing is under way: the next head has its time again."""
         now_ns = time.perf_counter_ns()
         self._buffer.rest()
-        self._arrival_ns = now_ns
         if not self.writer.is_paused:
             self._expires_ns = now_ns + self._server.idle_ns
 

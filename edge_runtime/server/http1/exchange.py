@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 from typing import Any, Callable, Protocol
 
 from edge_runtime.errors import EdgeRuntimeError, RequestError
-from edge_runtime.scheduling.request import Request
+from edge_runtime.scheduling.request import Outputs, Request
 from edge_runtime.server.compression import check_encoding, decompressed
 from edge_runtime.server.http1.head import RequestHead
 from edge_runtime.server.http1.known import KnownInference
@@ -16,6 +17,7 @@ from edge_runtime.server.http1.reader import RequestReader
 from edge_runtime.server.http1.writer import AnswerWriter
 from edge_runtime.server.http_inference import InferBody, infer_answer
 from edge_runtime.server.models import ModelTable
+from edge_runtime.server.region_access import RegionAccess, RegionUse
 from edge_runtime.server.routes import HttpAnswer, InferRoute, json_answer, refusal
 from edge_runtime.wire.http_infer import InferHead
 from edge_runtime.wire.inference import clipped
@@ -32,6 +34,7 @@ class Serving(Protocol):
     """The server, as a request sees it."""
 
     models: ModelTable
+    regions: RegionAccess
     max_body_nbytes: int
 
     def route(self, head: RequestHead) -> InferRoute | Callable[[bytes], HttpAnswer]:
@@ -49,6 +52,7 @@ class Exchange:
         "_model",
         "_request",
         "_server",
+        "_shared",
         "_start",
         "_task",
         "_writer",
@@ -73,6 +77,7 @@ class Exchange:
         self._start, self._end = reader.body_start, reader.body_end
         self._model: Any = None
         self._request: Request | None = None
+        self._shared: RegionUse | None = None
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> bool:
@@ -88,11 +93,13 @@ class Exchange:
             answer = self._refused(error)
         except Exception as error:  # noqa: BLE001  (the top frame of a request)
             answer = self._failed(error)
+        self._let_go()
         self._writer.answer(answer, not head.keeps_alive, head.method != "HEAD")
         return False
 
     def cancel(self) -> bool:
         """The client is gone; True if its request won't run, False if it does already, and will be answered in vain."""
+        self._let_go()
         if self._task is not None:
             self._task.cancel()
             return True
@@ -105,12 +112,19 @@ class Exchange:
         """Writes what is left of the answer that `KnownInference.encode` made, or the refusal of an error."""
         self._server.models.ended()
         self._request = None
+        if self._shared is not None:
+            self._let_go()
         if isinstance(outcome, (bytes, memoryview)):
             if outcome:
                 self._writer.write(outcome)
         else:
             self._writer.answer(self._refused(outcome), is_last=False)
         self._answered()
+
+    def _let_go(self) -> None:
+        """Lets the regions of this request go."""
+        if self._shared is not None:
+            self._shared.close()
 
     def _plain_body(self) -> bytes:
         """The body of what isn't an inference."""
@@ -121,8 +135,7 @@ class Exchange:
     def _infer(self, route: InferRoute) -> bool:
         head, models = self._head, self._server.models
         models.check_admission(route.model)
-        if head.head_error is not None:
-            raise head.head_error
+        head.check_length()
         known = self._known(route) if head.keeps_alive and not head.encoding and not head.accepted else None
         if known is None:
             check_encoding(head.encoding)
@@ -130,8 +143,14 @@ class Exchange:
             return True
         start = self._start + (head.head_nbytes or 0)
         known.head.check_length(self._end - start)
-        inputs = known.head.arrays(self.data, start)
-        request = route.model.request(inputs, known.head.schedule, known.encode, self.emit, self._arrival_ns)
+        encode: Callable[[Outputs], Any] = known.encode
+        if known.head.has_regions:
+            shared = self._shared = self._server.regions.use()
+            inputs = known.head.arrays_with(shared, self.data, start)
+            encode = partial(known.encode_with, shared)
+        else:
+            inputs = known.head.arrays(self.data, start)
+        request = route.model.request(inputs, known.head.schedule, encode, self.emit, self._arrival_ns)
         if not route.model.runs_here(request) and self._writer.can_deliver:
             request.deliver = self._writer.deliver
         route.model.submit(request)
@@ -140,7 +159,7 @@ class Exchange:
         return True
 
     def _known(self, route: InferRoute) -> KnownInference | None:
-        """What is known of a request whose tensors are all binary; None for another one."""
+        """What is known of a request none of whose tensors is JSON; None for another one."""
         head_nbytes = self._head.head_nbytes or 0
         if not 0 < head_nbytes <= min(_SHORT_HEAD_NBYTES, self._end - self._start):
             return None
@@ -158,13 +177,13 @@ class Exchange:
         return found
 
     async def _answer(self, route: InferRoute) -> None:
-        """Answers a request that isn't binary throughout, or is compressed, or is the last of its connection."""
+        """Answers a request with JSON in it, or one that is compressed, or the last of its connection."""
         head, models = self._head, self._server.models
         data = memoryview(self.data)[self._start : self._end]
         body = InferBody(data, head.encoding, head.head_nbytes, self._arrival_ns, self._server.max_body_nbytes)
         try:
             with models.admission(route.model):
-                answer = await infer_answer(route.model, route.version, body, head.accepted)
+                answer = await infer_answer(route.model, route.version, body, head.accepted, self._server.regions)
         except EdgeRuntimeError as error:
             answer = self._refused(error)
         except Exception as error:  # noqa: BLE001  (the top frame of a request)

@@ -25,7 +25,7 @@ class RequestHead:
         expects_continue: whether the client waits to be told to send its body.
         encoding: the body's Content-Encoding, lower case, "" without one.
         accepted: the compression that the answer may have; None for none.
-        head_nbytes: the Inference-Header-Content-Length; None without one, or with one that `head_error` refuses.
+        head_nbytes: the Inference-Header-Content-Length; None without one, or with one that `check_length` refuses.
         route: what answers it, once that was looked up.
         known: what was found out of the binary inferences that had this head, by their JSON heads.
     """
@@ -51,19 +51,24 @@ class RequestHead:
         self.keeps_alive = received.keeps_alive and received.version == "1.1"
         is_chunked = b"transfer-encoding" in headers
         self.content_length = None if is_chunked else int(headers.get(b"content-length", b"0"))
-        self.expects_continue = headers.get(b"expect", b"").lower() == b"100-continue"
+        self.expects_continue = received.version == "1.1" and headers.get(b"expect", b"").lower() == b"100-continue"
         encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
         self.encoding = "" if encoding == "identity" else encoding
         self.accepted = accepted_coding(headers.get(b"accept-encoding", b"").decode("latin-1"))
         self.head_nbytes: int | None = None
-        self.head_error: InvalidRequestError | None = None
+        self.head_error = ""
         text = headers.get(b"inference-header-content-length")
         try:
             self.head_nbytes = head_nbytes_of(None if text is None else text.decode("latin-1"))
         except InvalidRequestError as error:
-            self.head_error = error
+            self.head_error = str(error)
         self.route: Any = None
         self.known: Dict[bytes, Any] = {}
+
+    def check_length(self) -> None:
+        """Raises InvalidRequestError for an Inference-Header-Content-Length that is no number of bytes."""
+        if self.head_error:
+            raise InvalidRequestError(self.head_error)
 
 
 class RequestHeads:
@@ -86,10 +91,6 @@ class RequestHeads:
                     self._kept.clear()
                 self._kept[data] = found
         return found
-
-    def forget(self) -> None:
-        """Forgets all heads, as when models come or go."""
-        self._kept.clear()
 
 
 class _Received:

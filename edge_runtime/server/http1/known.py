@@ -11,19 +11,22 @@ from edge_runtime.scheduling.request import Outputs
 from edge_runtime.server.models import ServedModel
 from edge_runtime.tensors import DType
 from edge_runtime.wire.http_infer import HEAD_LENGTH, InferHead
+from edge_runtime.wire.inference import Regions
+from edge_runtime.wire.regions import write_outputs
 
 _KEPT_ANSWERS = 64
 
 
 class KnownInference:
-    """Requests to one model with one JSON head, all tensors of which are binary both ways."""
+    """Requests to one model with one JSON head, no tensor of which is JSON, neither way."""
 
-    __slots__ = ("_answers", "_identity", "_names", "head", "model")
+    __slots__ = ("_answers", "_identity", "_names", "_sent", "head", "model")
 
     def __init__(self, model: ServedModel, head: InferHead) -> None:
         self.model = model
         self.head = head
         self._names = [output.name for output in head.outputs]
+        self._sent = [output.place is None for output in head.outputs]
         self._identity: Dict[str, Any] = {"model_name": model.name, "model_version": model.version}
         if head.id:
             self._identity["id"] = head.id
@@ -35,12 +38,29 @@ class KnownInference:
         shapes = tuple([array.shape for array in arrays])
         head = self._answers.get(shapes)
         if head is None:
-            if len(self._answers) >= _KEPT_ANSWERS:
-                self._answers.clear()
-            head = self._answers[shapes] = self._head(arrays)
+            head = self._kept_head(shapes, arrays)
         pieces: List[Any] = [head]
         pieces += [array if array.flags.c_contiguous else np.ascontiguousarray(array) for array in arrays]
         return b"".join(pieces)
+
+    def encode_with(self, regions: Regions, outputs: Outputs) -> bytes:
+        """The whole HTTP answer, without those outputs that go into regions, which are written there.
+
+        Raises:
+            RequestError: an output doesn't fit into its region.
+        """
+        arrays: List[Any] = [outputs[name] for name in self._names]
+        shapes = tuple([array.shape for array in arrays])
+        pieces: List[Any] = [self._answers.get(shapes) or self._kept_head(shapes, arrays)]
+        pieces += [np.ascontiguousarray(array) for array, is_sent in zip(arrays, self._sent) if is_sent]
+        write_outputs(outputs, self.head.outputs, regions)
+        return b"".join(pieces)
+
+    def _kept_head(self, shapes: Tuple[Any, ...], arrays: List[Any]) -> bytes:
+        if len(self._answers) >= _KEPT_ANSWERS:
+            self._answers.clear()
+        head = self._answers[shapes] = self._head(arrays)
+        return head
 
     def _head(self, arrays: List[Any]) -> bytes:
         described = [
@@ -48,12 +68,12 @@ class KnownInference:
                 "name": name,
                 "datatype": DType.from_numpy(array.dtype).value,
                 "shape": list(array.shape),
-                "parameters": {"binary_data_size": array.nbytes},
+                **({"parameters": {"binary_data_size": array.nbytes}} if is_sent else {}),
             }
-            for name, array in zip(self._names, arrays)
+            for name, array, is_sent in zip(self._names, arrays, self._sent)
         ]
         text = json.dumps({**self._identity, "outputs": described}, separators=(",", ":")).encode()
-        length = len(text) + sum(array.nbytes for array in arrays)
+        length = len(text) + sum(array.nbytes for array, is_sent in zip(arrays, self._sent) if is_sent)
         return (
             f"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n{HEAD_LENGTH}: {len(text)}\r\n"
             f"Content-Length: {length}\r\nServer: edge_runtime\r\n\r\n"

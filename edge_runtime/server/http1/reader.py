@@ -10,6 +10,8 @@ from edge_runtime.server.http1.buffer import ReceiveBuffer
 from edge_runtime.server.http1.chunks import ChunkedBody
 from edge_runtime.server.http1.head import MAX_HEAD_NBYTES, RequestHead, RequestHeads, may_begin_head
 
+_GROWTH = 4
+
 
 class RequestReader:
     """One connection's requests, in their order.
@@ -89,25 +91,42 @@ class RequestReader:
         if found < 0:
             if not may_begin_head(bytes(buffer.view[start : min(end, start + 24)])):
                 raise InvalidRequestError("not a valid HTTP request")
-            self._scanned = end - buffer.make_room(MAX_HEAD_NBYTES)
+            self._scanned = end
             return None
         self.body_start = found + 4
         head = self.head = self._heads.head(bytes(buffer.view[start : found + 4]))
-        if head.content_length is None or end - self.body_start < head.content_length:
+        body_nbytes = head.content_length
+        if body_nbytes is None or body_nbytes > self._limit or end - self.body_start < body_nbytes:
             self._await_body(head)
         return head
 
     def _await_body(self, head: RequestHead) -> None:
         """Prepares for a body that isn't there yet; what can be refused without it, is."""
+        self._check(head)
         if (head.content_length or 0) > self._limit:
             raise TooLargeError(f"the request is over {self._limit} bytes")
         check_encoding(head.encoding)
-        self._check(head)
         if head.content_length is None:
             self._chunks = ChunkedBody(self._limit)
-        else:
-            self.body_start -= self.buffer.make_room(self.body_start - self.buffer.start + head.content_length)
         self.wants_continue = head.expects_continue
+
+    def make_room(self) -> None:
+        """Sees to it that more of a request can be received; memory for a long body grows as it comes."""
+        if not self.buffer.is_full:
+            return
+        needed = MAX_HEAD_NBYTES
+        if self.head is not None and self._chunks is None:
+            needed = self.body_start - self.buffer.start + (self.head.content_length or 0)
+        self._make_room(min(needed, _GROWTH * len(self.buffer.data)))
+
+    def compact(self) -> None:
+        """Moves what is left to the front, once nobody has views on what was before it."""
+        self._make_room(len(self.buffer.data))
+
+    def _make_room(self, nbytes: int) -> None:
+        moved = self.buffer.make_room(nbytes)
+        self.body_start -= moved
+        self._scanned -= moved
 
     def _read_chunks(self, chunks: ChunkedBody) -> bool:
         buffer = self.buffer

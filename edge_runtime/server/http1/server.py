@@ -10,6 +10,7 @@ from edge_runtime.errors import EdgeRuntimeError, RequestError
 from edge_runtime.server.http1.connection import HttpConnection
 from edge_runtime.server.http1.head import RequestHead, RequestHeads
 from edge_runtime.server.models import ModelTable
+from edge_runtime.server.region_access import NO_REGIONS, RegionAccess
 from edge_runtime.server.routes import HttpAnswer, HttpRoutes, InferRoute
 from edge_runtime.server.settings import ServerSettings
 
@@ -19,13 +20,14 @@ _LONGEST_WATCH_S = 1.0
 class HttpServer:
     """A protocol factory for `loop.create_server` and `create_unix_server`."""
 
-    def __init__(self, models: ModelTable, settings: ServerSettings) -> None:
+    def __init__(self, models: ModelTable, settings: ServerSettings, regions: RegionAccess = NO_REGIONS) -> None:
         self.models = models
+        self.regions = regions
         self.heads = RequestHeads()
         self.max_body_nbytes = settings.max_request_bytes
         self.idle_ns = round(settings.idle_timeout_s * 1e9)
         self.body_ns = round(settings.body_timeout_s * 1e9)
-        self._routes = HttpRoutes(models)
+        self._routes = HttpRoutes(models, regions)
         self._connections: Set[HttpConnection] = set()
         self._watch_s = min(_LONGEST_WATCH_S, settings.idle_timeout_s / 4, settings.body_timeout_s / 4)
         self._watch: asyncio.TimerHandle | None = None
@@ -51,8 +53,7 @@ class HttpServer:
         route = self.route(head)
         if isinstance(route, InferRoute):
             self.models.check_admission(route.model)
-            if head.head_error is not None:
-                raise head.head_error
+            head.check_length()
 
     def refused(self, head: RequestHead | None, error: EdgeRuntimeError, arrival_ns: int) -> None:
         """Counts an inference that was refused before it was whole."""

@@ -81,7 +81,7 @@ def answers(engine: Any, pieces: list[bytes], **options: Any) -> KeptTransport:
                 connection.buffer_updated(size)
                 left = left[size:]
         for _ in range(1000):
-            if not table.in_flight and connection._exchange is None:
+            if not table.under_way.count and connection._exchange is None:
                 break
             await asyncio.sleep(0.001)
         connection.connection_lost(None)

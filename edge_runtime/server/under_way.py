@@ -1,0 +1,29 @@
+"""How many inferences are under way."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class UnderWay:
+    """How many inferences are under way: a drain waits for their end."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._idle = asyncio.Event()
+
+    def begun(self) -> None:
+        """Says that an inference is under way."""
+        self.count += 1
+
+    def ended(self) -> None:
+        """Says that one that had `begun` has its answer, or needs none any more."""
+        self.count -= 1
+        if not self.count:
+            self._idle.set()
+
+    async def idle(self) -> None:
+        """Returns when none is under way."""
+        while self.count:
+            self._idle.clear()
+            await self._idle.wait()
