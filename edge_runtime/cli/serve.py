@@ -93,8 +93,14 @@ def _ready(bound: Bound, prepared: Sequence[Prepared], startup: Startup, output:
 
 
 def _threads(engine: Engine) -> str:
+    from edge_runtime.engine.loading import EngineOptions
+
     slots = engine.slot_count
-    return f"{slots} run{'s' if slots > 1 else ''} at once"
+    text = f"{slots} run{'s' if slots > 1 else ''} at once"
+    if engine.info.device != "cpu":
+        return text
+    threads = EngineOptions(slots=slots).resolved_threads
+    return f"{text}, {threads} thread{'s' if threads > 1 else ''} each"
 
 
 def _batches(measured: Measured) -> str:

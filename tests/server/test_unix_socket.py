@@ -93,6 +93,10 @@ def test_a_socket_at_which_another_server_listens_is_left_alone(serving, path) -
         assert server.ask("GET", "/v2").status == 200
 
 
+async def attempt(settings):
+    await serve([], settings, print, Stop(asyncio.Event(), asyncio.Event()))
+
+
 def test_a_start_that_fails_leaves_the_socket_of_the_server_that_runs(
     serving, path, connected, http_message, http_replies
 ):
@@ -100,7 +104,7 @@ def test_a_start_that_fails_leaves_the_socket_of_the_server_that_runs(
         for addresses in ({}, {"grpc": server.bound.grpc}):
             settings = ServerSettings(**{"http": "127.0.0.1:0", "grpc": "127.0.0.1:0", "unix": path, **addresses})
             with pytest.raises(ConfigError):
-                asyncio.run(serve([], settings, print, Stop(asyncio.Event(), asyncio.Event())))
+                asyncio.run(attempt(settings))
         with connected() as connection:
             connection.sendall(http_message("GET", "/v2"))
             assert next(http_replies(connection, 1)).status == 200
