@@ -112,18 +112,19 @@ def test_a_body_that_is_still_on_its_way_does_not_hold_a_drain_up(serving, http_
         assert time.monotonic() - start < 5
 
 
-def test_an_idle_server_with_open_connections_gives_them_a_second_to_go(serving, http_message, http_replies) -> None:
+def test_an_idle_server_with_open_connections_stops_at_once(serving, http_message, http_replies) -> None:
     with serving("identity") as server, ExitStack() as stack:
         for data in (b"", b"GET /v2 HT", http_message("GET", "/v2")):
             connection = stack.enter_context(server.connection())
             connection.sendall(data)
         assert next(http_replies(connection, 1)).status == 200
         channel = stack.enter_context(grpc.insecure_channel(server.bound.grpc))
+        channel.subscribe(lambda _state: None)  # grpcio 1.70 reads only while it calls or watches
         channel.unary_unary("/inference.GRPCInferenceService/ServerLive")(b"", timeout=10)
         start = time.monotonic()
         server.signal()
-        server.thread.join(10)  # grpcio 1.70 reads only while it calls, and so never learns that it should go
-        assert time.monotonic() - start < 2
+        server.thread.join(10)
+        assert time.monotonic() - start < 1
 
 
 def attempt(engines: list, **settings: Any) -> bool:
