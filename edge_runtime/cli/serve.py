@@ -67,9 +67,8 @@ def command(
 
         loaded = [engine.result() for engine in engines_to_be]
         startup.ended("loading and warming up")
-        made = [
-            prepared(engine, serving[engine.info.name]) for engine in loaded
-        ]  # beside each other they'd take longer
+        # One after another: beside each other the timed runs would take longer than alone.
+        made = [prepared(engine, serving[engine.info.name]) for engine in loaded]
         give_memory_back()
         startup.ended("timing runs")
         run(made, settings, lambda bound: _ready(bound, made, startup, output))
