@@ -9,6 +9,7 @@ import numpy as np
 
 from edge_runtime.tensors import Feeds
 
+DELIVERED: Any = object()
 Outputs = Mapping[str, "np.ndarray[Any, Any]"]
 
 
@@ -32,7 +33,8 @@ class Request:
     with an `EdgeRuntimeError`; never for a request that was withdrawn.
 
     `deliver`, where there is one, is called before that on the thread that ran the request, if that isn't the owner's:
-    it sends what it can of what `encode` made, and gives what is left, which is what `emit` then gets.
+    it sends what it can of what `encode` made, and gives what is left, which is what `emit` then gets; `DELIVERED`, if
+    nothing is. There is no hurry with that `emit` then.
 
     Attributes:
         model: whose service times count.

@@ -14,6 +14,7 @@ from edge_runtime.scheduling.lanes import Dispatch
 from edge_runtime.scheduling.request import Request
 from edge_runtime.scheduling.service_times import ServiceTimes
 from edge_runtime.server.lane_threads import LaneThreads
+from edge_runtime.server.outcomes import Outcomes
 from edge_runtime.server.planner import Planner
 from edge_runtime.server.run import Run
 from edge_runtime.server.tick import Tick
@@ -31,7 +32,8 @@ _JOIN_S = 1.0
 class Dispatcher:
     """Takes checked requests on the loop's thread, runs them by deadline, and emits every outcome on that thread.
 
-    Each outcome is counted before it is emitted, all but a `RequestError`: that one the transport counts. `is_shared`
+    Each outcome is counted before it is emitted, all but a `RequestError`: that one the transport counts. Outcomes of
+    answers that are delivered already wake nobody: they are emitted by `settle`, or a little later. `is_shared`
     says that the loop's thread may run beside the lanes (a CPU's cores), and needn't wait for one to be free. `now_ns`
     is the clock that requests' arrivals and deadlines are read from. `on_failure` is called on the loop's thread if a
     lane failed in a way that nobody foresaw, after which its requests may never be answered.
@@ -55,6 +57,8 @@ class Dispatcher:
         self._chains: Dict[Request, Run] = {}
         self._tick = Tick(lambda: self._loop.call_soon(self._run_tick), partial(_cost_ns, self._planner))
         self._timer: asyncio.TimerHandle | None = None
+        self._outcomes = Outcomes(self._loop, self._emit, lambda: self._planner.is_idle)
+        self.settle = self._outcomes.settle
         self._is_closed = False
         self._has_settled = asyncio.Event()
         self._threads = LaneThreads(depth, self._run_in_lane)
@@ -113,6 +117,7 @@ class Dispatcher:
                 await self._has_settled.wait()
 
         self._is_closed = True
+        self._outcomes.hurry()
         for request in self._planner.close() + self._tick.clear():
             error = ServerUnavailableError("the server is shutting down; ask another one")
             self._work[request.model].give_up(request, error, self._clock())
@@ -124,7 +129,7 @@ class Dispatcher:
         """Runs what was gathered, on the loop's thread; others need that too, so after 1 ms the rest has to wait."""
         begun_ns = self._clock()
         entries, late = self._tick.take(begun_ns)
-        self._settle(None, late)
+        self._emit(None, late)
         for index, (work, requests, dispatch) in enumerate(entries):
             slot = None if requests[0].slot is not None else work.engine.try_acquire()
             if slot is None and requests[0].slot is None:  # the pool's are all in the lanes
@@ -138,13 +143,13 @@ class Dispatcher:
                 following, expired = self._planner.finish(dispatch, self._clock(), run.is_failed)
                 for other in following:
                     self._threads.put(other)
-                self._settle(run, expired)
+                self._emit(run, expired)
             else:
                 work.inline_runs += 1
                 if work.inline_runs % _SAMPLED == 0 and not run.is_failed:
                     self._planner.observe(work.name, rows, run.output_done_ns - run.start_ns)
                     work.cost_ns.clear()
-                self._settle(run, ())
+                self._emit(run, ())
             if run.output_done_ns - begun_ns > _TICK_NS and index + 1 < len(entries):
                 self._tick.put_back(entries[index + 1 :])
                 return
@@ -161,6 +166,8 @@ class Dispatcher:
 
     def _admit(self, work: Work, request: Request) -> None:
         dispatch = self._planner.admit(request, self._clock())
+        if request.deliver is not None:
+            self._outcomes.expect()
         if dispatch is None:
             self._watch_deadlines()
         elif dispatch.requests[0] is request and request.rows <= work.inline_rows and request.is_light:
@@ -175,14 +182,14 @@ class Dispatcher:
             work = self._work[first.model]
             run = self._chains.pop(first, None) or Run(work.engine, dispatch.requests, dispatch.rows, self._clock)
             goes_on = run.segment(dispatch.segment, dispatch.segment == work.policy.segments - 1)
+            is_delivered = False
             if goes_on:
                 self._chains[first] = run
             else:
                 work.count(run)
-                run.deliver()
+                is_delivered = run.deliver()
             following, expired = self._planner.finish(dispatch, self._clock(), run.is_failed)
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-                self._loop.call_soon_threadsafe(self._settle, None if goes_on else run, expired)
+            self._outcomes.report(None if goes_on else run, expired, is_delivered)
         except Exception:  # the top frame of a lane: what it leaves behind isn't known, so its owner must end it all
             logger.exception("a lane failed")
             if self.on_failure is not None:
@@ -191,7 +198,7 @@ class Dispatcher:
             return []
         return following
 
-    def _settle(self, run: Run | None, expired: Sequence[Request]) -> None:
+    def _emit(self, run: Run | None, expired: Sequence[Request]) -> None:
         if run is not None:
             work = self._work[run.requests[0].model]
             if work.took(run) and not self._planner.waiting(work.name):
@@ -215,7 +222,7 @@ class Dispatcher:
 
     def _expire(self) -> None:
         self._timer = None
-        self._settle(None, self._planner.take_expired(self._clock()))
+        self._emit(None, self._planner.take_expired(self._clock()))
         self._watch_deadlines()
 
 

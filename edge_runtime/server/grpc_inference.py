@@ -181,7 +181,10 @@ class _Exchange:
     def begin(self, inputs: Any) -> None:
         known, call = self._known, self._call
         schedule = known.head.schedule
+        known.model.settle()
         request = known.model.request(inputs, schedule, known.encode, self._emit, call.arrival_ns, call.timeout_ns)
+        if not known.model.runs_here(request):
+            request.deliver = call.offer()
         known.model.submit(request)
         self._request = request
         self._models.begun()
@@ -192,6 +195,9 @@ class _Exchange:
         self._request = None
         if isinstance(outcome, bytes):
             self._call.reply(outcome)
+            return
+        if not isinstance(outcome, EdgeRuntimeError):
+            self._call.delivered(outcome)
             return
         if isinstance(outcome, RequestError):
             _count(self._known.model, self._call)

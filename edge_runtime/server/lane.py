@@ -54,6 +54,7 @@ class LaneProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Does what the messages in `data` ask for."""
         arrival_ns = self._clock()
+        self._holdings.settle()
         self._is_reading = True
         try:
             for record, payload in self._reader.messages(data):
@@ -86,6 +87,7 @@ class LaneProtocol(asyncio.Protocol):
         """Takes no more messages, and ends the connection after the last answer; idempotent."""
         self._is_closing = True
         self._transport.pause_reading()
+        self._holdings.settle()
         self._flush()
 
     def abort(self) -> None:

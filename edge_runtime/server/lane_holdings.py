@@ -7,12 +7,11 @@ from functools import partial
 from typing import Any, Dict, Protocol, Set
 
 from edge_runtime.errors import EdgeRuntimeError, InvalidRequestError, RequestError, TooLargeError, UnknownNameError
-from edge_runtime.scheduling.request import Request
+from edge_runtime.scheduling.request import DELIVERED, Request
+from edge_runtime.server.direct_socket import BROKEN
 from edge_runtime.server.lane_opening import Opening
 from edge_runtime.server.lane_region import Frame, LaneModel, MemoryBudget, Region
 from edge_runtime.wire import lane as wire
-
-_TOLD = object()
 
 
 @dataclass(frozen=True)
@@ -41,14 +40,17 @@ class Answer(Protocol):
 class Direct(Protocol):
     """Sends past the loop."""
 
-    def can_send(self) -> bool:
-        """Whether the next message may go so, as long as no other is sent; asked on the loop's thread."""
+    def offer(self, owner: object) -> bool:
+        """Whether `owner` may send one message so; asked on the loop's thread."""
 
-    def send(self, message: bytes) -> bool:
-        """Whether a short message was sent, from any thread."""
+    def send(self, owner: object, message: bytes) -> Any:
+        """Sends a message, on any thread; gives what `DirectSocket.deliver` does."""
 
-    def release(self) -> None:
-        """Says that nobody sends so any more."""
+    def take_sent(self) -> Any:
+        """The owner whose message was sent, if that wasn't known yet."""
+
+    def abort(self) -> None:
+        """Drops the connection."""
 
 
 class Holdings:
@@ -58,7 +60,6 @@ class Holdings:
         self, models: LaneModels, limits: LaneLimits, budget: MemoryBudget, answer: Answer, direct: Direct
     ) -> None:
         self._direct = direct
-        self._is_dropped = False
         self._models = models
         self._limits = limits
         self._budget = MemoryBudget(limits.nbytes, budget)
@@ -72,6 +73,13 @@ class Holdings:
     def is_running(self) -> bool:
         """Whether an answer is to come of its own accord."""
         return bool(self._running or self._openings)
+
+    def settle(self) -> None:
+        """Takes note of the run whose answer went out past the loop, if there is one; it will still be emitted."""
+        frame: Frame | None = self._direct.take_sent()
+        if frame is not None:
+            frame.told_early += 1
+            self._end(frame)
 
     def open(self, request_id: int, asked: wire.LaneOpen) -> None:
         """Begins to make a region, and answers when it is there or can't be had.
@@ -111,9 +119,6 @@ class Holdings:
         if record.frame >= len(region.frames):
             raise _counted(region, f"frame {record.frame}: the region has {len(region.frames)}")
         frame = region.frames[record.frame]
-        if frame.is_told:  # its answer went out past the loop, which this message overtook
-            frame.told_early += 1
-            self._end(frame)
         if frame.request is not None:
             raise _counted(region, f"frame {record.frame} is in use; wait for its answer")
         frame.prepare()
@@ -122,7 +127,7 @@ class Holdings:
         request.priority = record.priority
         if record.wait_us:
             request.deadline_ns = arrival_ns + record.wait_us * 1000
-        if not self._running and not region.model.runs_here(request) and self._direct.can_send():
+        if not region.model.runs_here(request) and self._direct.offer(frame):
             request.deliver = partial(
                 self._told, frame, wire.done_message(region.number, frame.index, record.request_id)
             )
@@ -151,6 +156,7 @@ class Holdings:
 
     def drop(self) -> None:
         """Withdraws what waits, and closes everything: nobody is there for an answer any more."""
+        self.settle()
         for opening in self._openings:
             opening.abandon()
         for frame in list(self._running):
@@ -158,9 +164,6 @@ class Holdings:
                 self._end(frame)
         for region in list(self._regions.values()):
             self._retire(region)
-        self._is_dropped = True
-        if not self._running:
-            self._direct.release()
 
     def _region(self, number: int) -> Region:
         region = self._regions.get(number)
@@ -178,11 +181,14 @@ class Holdings:
 
     def _finished(self, frame: Frame, outcome: Any) -> None:
         """The end of a run, which may come while its message is still being handled."""
-        if outcome is _TOLD:
+        if outcome in (DELIVERED, BROKEN):
+            self.settle()
             if frame.told_early:
                 frame.told_early -= 1
-            else:
+            else:  # nobody took a part of a message as sent
                 self._end(frame)
+            if outcome is BROKEN:
+                self._direct.abort()
             return
         region, request_id, request = frame.region, frame.request_id, frame.request
         self._end(frame)
@@ -195,17 +201,14 @@ class Holdings:
 
     def _told(self, frame: Frame, message: bytes, outcome: Any) -> Any:
         """Tells the client that a run has ended, from the lane's thread; the loop does if that fails."""
-        frame.is_told = True
-        if self._direct.send(message):
-            return _TOLD
-        frame.is_told = False
-        return outcome
+        left = self._direct.send(frame, message)
+        if isinstance(left, (bytes, memoryview)):
+            return outcome if len(left) == len(message) else BROKEN
+        return left
 
     def _end(self, frame: Frame) -> None:
         self._running.discard(frame)
         frame.region.end(frame)
-        if self._is_dropped and not self._running:
-            self._direct.release()
 
     def _retire(self, region: Region) -> None:
         del self._regions[region.number]

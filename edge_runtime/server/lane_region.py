@@ -95,8 +95,7 @@ class Frame:
     Attributes:
         request: what is under way, or None; `request_id` is its client's number for it.
         feeds: the inputs, for a request.
-        is_told: whether the client has its answer, which the loop doesn't know yet.
-        told_early: how many runs were ended for their client's next one, and will still be emitted.
+        told_early: how many runs were ended before they were emitted.
         slot: the engine's slot over this memory; None if the inputs must be copied into one of the pool.
     """
 
@@ -105,7 +104,6 @@ class Frame:
         "_targets",
         "feeds",
         "index",
-        "is_told",
         "region",
         "request",
         "request_id",
@@ -119,7 +117,6 @@ class Frame:
         self.index = index
         self.request: Request | None = None
         self.request_id = 0
-        self.is_told = False
         self.told_early = 0
         self.slot = region.model.engine.slot_over(memory)
         self.feeds = {tensor.name: memory[tensor.name] for tensor in layout.inputs}
@@ -204,7 +201,6 @@ class Region:
     def end(self, frame: Frame) -> None:
         """Says that a frame isn't in use any more."""
         frame.request = None
-        frame.is_told = False
         self._running -= 1
         self._free_if_unused()
 

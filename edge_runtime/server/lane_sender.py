@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import array
 import asyncio
-import contextlib
 import os
 import socket
 from collections import deque
-from typing import Callable, Deque, List, Tuple
+from typing import Any, Callable, Deque, List, Tuple
+
+from edge_runtime.server.direct_socket import DirectSocket
 
 
 class LaneSender:
@@ -26,7 +27,7 @@ class LaneSender:
         self._waiting: Deque[Tuple[bytes, int | None]] = deque()
         self._socket: socket.socket | None = None  # there while a descriptor waits for the client to read
         self._is_paused = False
-        self._direct: socket.socket | None = None
+        self._direct = DirectSocket()
         transport.set_write_buffer_limits(high=0)
 
     @property
@@ -40,6 +41,9 @@ class LaneSender:
 
     def flush(self) -> None:
         """Sends what is queued, as far as the client reads."""
+        if self._waiting and not self.is_blocked:
+            self._direct.withdraw()
+            self._direct.finish()
         while self._waiting and not self.is_blocked:
             data, descriptor = self._waiting.popleft()
             if descriptor is not None:
@@ -51,28 +55,21 @@ class LaneSender:
                 joined.append(self._waiting.popleft()[0])
             self._transport.write(b"".join(joined) if len(joined) > 1 else data)
 
-    def can_send(self) -> bool:
-        """Whether the next message may go past the transport, from any thread, as long as nothing else is sent."""
-        if self._waiting or self.is_blocked or self._transport.get_write_buffer_size():
-            return False
-        if self._direct is None:
-            with contextlib.suppress(OSError):  # out of descriptors
-                self._direct = socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno()))
-                self._direct.setblocking(False)
-        return self._direct is not None
+    def offer(self, owner: object) -> bool:
+        """Whether `owner` may send one message past the transport, from any thread."""
+        return not self._waiting and not self.is_blocked and self._direct.offer(self._transport, owner)
 
-    def send(self, message: bytes) -> bool:
-        """Whether the kernel took a message whole; see `can_send`."""
-        try:
-            return self._direct is not None and self._direct.send(message) == len(message)
-        except OSError:  # the client doesn't read, or is gone, which the loop finds out
-            return False
+    def send(self, owner: object, message: bytes) -> Any:
+        """Sends a message by an offer; gives what `DirectSocket.deliver` does."""
+        return self._direct.deliver(owner, message)
 
-    def release(self) -> None:
-        """Gives back what `send` needed, which nobody is in any more; idempotent."""
-        if self._direct is not None:
-            self._direct.close()
-            self._direct = None
+    def take_sent(self) -> Any:
+        """The owner whose message was sent so, if that wasn't known yet."""
+        return self._direct.take_sent()
+
+    def abort(self) -> None:
+        """Drops the connection."""
+        self._transport.abort()
 
     def pause(self) -> None:
         """Says that the transport's buffer isn't empty."""
@@ -85,6 +82,7 @@ class LaneSender:
 
     def close(self) -> None:
         """Drops what is queued; idempotent."""
+        self._direct.close()
         if self._socket is not None:
             self._loop.remove_writer(self._socket)
             self._socket.close()

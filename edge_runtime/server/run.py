@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from edge_runtime.engine.engine import Engine, Slot
 from edge_runtime.errors import BackendError, DeviceLostError, EdgeRuntimeError, RequestError
-from edge_runtime.scheduling.request import Request
+from edge_runtime.scheduling.request import DELIVERED, Request
 from edge_runtime.server.statistics import RunTimes
 
 logger = logging.getLogger(__name__)
@@ -63,11 +63,14 @@ class Run(RunTimes):
         self._release()
         return False
 
-    def deliver(self) -> None:
-        """Lets requests send their answers from this thread, those that can."""
+    def deliver(self) -> bool:
+        """Lets requests send their answers from this thread, those that can; whether all have."""
+        is_all = True
         for index, request in enumerate(self.requests):
             if request.deliver is not None and not isinstance(self.outcomes[index], EdgeRuntimeError):
                 self.outcomes[index] = request.deliver(self.outcomes[index])
+            is_all = is_all and self.outcomes[index] is DELIVERED
+        return is_all
 
     def emit(self) -> None:
         """Hands the outcomes out, on the loop's thread."""

@@ -73,11 +73,15 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._transport = None
         self.writer.lost()
         self._server.lost(self)
-        if self._exchange is None or self._exchange.cancel():
-            self.writer.release()
+        if self._exchange is not None:
+            self._exchange.go_on()
+        if self._exchange is not None:
+            self._exchange.cancel()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go; all of `sizehint` bytes, if that is positive and nothing was received yet."""
+        if self._exchange is not None:
+            self._exchange.go_on()
         if sizehint > 0 and not self._buffer.end:
             self._buffer.make_room(sizehint)
         return self._buffer.view[self._buffer.end :]
@@ -98,6 +102,8 @@ class HttpConnection(asyncio.BufferedProtocol):
         if must_wait and self._transport is not None and not self._is_reading_paused:
             self._is_reading_paused = True
             self._transport.pause_reading()
+            if self._exchange is not None:
+                self._exchange.go_on()
 
     def pause_writing(self) -> None:
         """The client doesn't read: nothing more is done for it until it does."""
@@ -113,9 +119,7 @@ class HttpConnection(asyncio.BufferedProtocol):
     def answered(self) -> None:
         """Says that the request which was under way has its answer written; goes on with what came behind it."""
         self._exchange = None
-        if self._transport is None:
-            self.writer.release()
-        elif not self.writer.is_ending:
+        if self._transport is not None and not self.writer.is_ending:
             self._go_on()
 
     def expire(self) -> None:

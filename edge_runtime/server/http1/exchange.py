@@ -9,8 +9,9 @@ from functools import partial
 from typing import Any, Callable, Protocol
 
 from edge_runtime.errors import EdgeRuntimeError, RequestError
-from edge_runtime.scheduling.request import Outputs, Request
+from edge_runtime.scheduling.request import DELIVERED, Outputs, Request
 from edge_runtime.server.compression import check_encoding, decompressed
+from edge_runtime.server.direct_socket import BROKEN
 from edge_runtime.server.http1.head import RequestHead
 from edge_runtime.server.http1.known import KnownInference
 from edge_runtime.server.http1.reader import RequestReader
@@ -49,6 +50,7 @@ class Exchange:
         "_arrival_ns",
         "_end",
         "_head",
+        "_is_last",
         "_model",
         "_request",
         "_server",
@@ -75,6 +77,7 @@ class Exchange:
         self._arrival_ns = arrival_ns
         self.data = reader.body
         self._start, self._end = reader.body_start, reader.body_end
+        self._is_last = reader.buffer.start == reader.buffer.end  # nothing came behind it
         self._model: Any = None
         self._request: Request | None = None
         self._shared: RegionUse | None = None
@@ -94,32 +97,42 @@ class Exchange:
         except Exception as error:  # noqa: BLE001  (the top frame of a request)
             answer = self._failed(error)
         self._let_go()
+        self._writer.has_delivered()  # nor will it, for a request that was refused
         self._writer.answer(answer, not head.keeps_alive, head.method != "HEAD")
         return False
 
-    def cancel(self) -> bool:
-        """The client is gone; True if its request won't run, False if it does already, and will be answered in vain."""
+    def cancel(self) -> None:
+        """Says that the client is gone: its request won't run, or will be answered in vain if it does already."""
         self._let_go()
         if self._task is not None:
             self._task.cancel()
-            return True
-        if self._request is None or not self._model.cancel(self._request):
-            return False
-        self._server.models.ended()
-        return True
+        elif self._request is not None and self._model.cancel(self._request):
+            self._server.models.ended()
+
+    def go_on(self) -> None:
+        """Says that the client has more to say, or is gone: calls `answered` if it has its answer already."""
+        if self._request is not None and self._writer.has_delivered():
+            self._conclude()
+            self._answered()
 
     def emit(self, outcome: Any) -> None:
         """Writes what is left of the answer that `KnownInference.encode` made, or the refusal of an error."""
-        self._server.models.ended()
-        self._request = None
-        if self._shared is not None:
-            self._let_go()
+        if outcome is BROKEN:
+            self._writer.abort()
+        if self._request is None:  # the client went on before the loop heard of its answer
+            return
+        self._writer.has_delivered()
+        self._conclude()
         if isinstance(outcome, (bytes, memoryview)):
-            if outcome:
-                self._writer.write(outcome)
-        else:
+            self._writer.write(outcome)
+        elif outcome is not DELIVERED:
             self._writer.answer(self._refused(outcome), is_last=False)
         self._answered()
+
+    def _conclude(self) -> None:
+        self._server.models.ended()
+        self._request = None
+        self._let_go()
 
     def _let_go(self) -> None:
         """Lets the regions of this request go."""
@@ -151,7 +164,7 @@ class Exchange:
         else:
             inputs = known.head.arrays(self.data, start)
         request = route.model.request(inputs, known.head.schedule, encode, self.emit, self._arrival_ns)
-        if not route.model.runs_here(request) and self._writer.can_deliver:
+        if self._is_last and not route.model.runs_here(request) and self._writer.offer():
             request.deliver = self._writer.deliver
         route.model.submit(request)
         self._request = request

@@ -11,6 +11,7 @@ from edge_runtime.server.http1.chunks import ChunkedBody
 from edge_runtime.server.http1.head import MAX_HEAD_NBYTES, RequestHead, RequestHeads, may_begin_head
 
 _GROWTH = 4
+_BEHIND_NBYTES = 1024  # of room behind a long request: a full buffer isn't read into, which costs two calls
 
 
 class RequestReader:
@@ -116,7 +117,7 @@ class RequestReader:
             return
         needed = MAX_HEAD_NBYTES
         if self.head is not None and self._chunks is None:
-            needed = self.body_start - self.buffer.start + (self.head.content_length or 0)
+            needed = self.body_start - self.buffer.start + (self.head.content_length or 0) + _BEHIND_NBYTES
         self._make_room(min(needed, _GROWTH * len(self.buffer.data)))
 
     def compact(self) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import socket
 import time
 from http import HTTPStatus
 from typing import Any
 
+from edge_runtime.server.direct_socket import DirectSocket
 from edge_runtime.server.routes import HttpAnswer
 
 
@@ -25,7 +24,7 @@ class AnswerWriter:
     def __init__(self, ending_ns: int) -> None:
         self._ending_ns = ending_ns
         self._transport: asyncio.Transport | None = None
-        self._direct: socket.socket | None = None
+        self._direct = DirectSocket()
         self.is_paused = False
         self.is_ending = False
         self.expires_ns: int | None = None
@@ -37,37 +36,25 @@ class AnswerWriter:
     def lost(self) -> None:
         """Sends nothing from here on."""
         self._transport = None
+        self._direct.close()
 
-    def release(self) -> None:
-        """Gives back what `deliver` needed, which nobody is in any more; idempotent."""
-        if self._direct is not None:
-            self._direct.close()
-            self._direct = None
-
-    @property
-    def can_deliver(self) -> bool:
-        """Whether the next bytes may go past the transport, from any thread: as long as `write` isn't called."""
-        transport = self._transport
-        if transport is None or transport.get_write_buffer_size():
-            return False
-        if self._direct is None:
-            with contextlib.suppress(OSError):  # out of descriptors
-                # The transport's own may be closed, and its number given to another connection, while it is used.
-                self._direct = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
-                self._direct.setblocking(False)
-        return self._direct is not None
+    def offer(self) -> bool:
+        """Whether `deliver` may be called once, from any thread, until `has_delivered` is."""
+        return self._transport is not None and self._direct.offer(self._transport, self)
 
     def deliver(self, data: bytes) -> Any:
-        """Sends, on any thread, what the kernel takes of an answer, and gives what is left; see `can_deliver`."""
-        try:
-            sent = self._direct.send(data) if self._direct is not None else 0
-        except OSError:  # the client doesn't read, or is gone, which the loop finds out
-            return data
-        return memoryview(data)[sent:] if sent < len(data) else b""
+        """Sends an answer past the transport; gives what `DirectSocket.deliver` does."""
+        return self._direct.deliver(self, data)
+
+    def has_delivered(self) -> bool:
+        """Whether an answer was sent so; ends the offer."""
+        self._direct.withdraw()
+        return self._direct.take_sent() is not None
 
     def write(self, data: Any) -> None:
         """Sends bytes of an answer."""
         if self._transport is not None:
+            self._direct.finish()
             self._transport.write(data)
 
     def answer(self, answer: HttpAnswer, is_last: bool, has_body: bool = True) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Callable, List, Optional, Protocol, Sequence, Tuple, Union
+from typing import Any, Callable, List, Optional, Protocol, Sequence, Tuple, Union
 
 from edge_runtime.server.http2.head import Fields, Head
 from edge_runtime.server.http2.intake import Intake
@@ -24,6 +24,12 @@ class Answering(Protocol):
     def refuse(self, call: UnaryCall, code: str, text: str, metadata: Sequence[Tuple[str, str]] = ()) -> None:
         """Sends a status alone."""
 
+    def offer(self, call: UnaryCall) -> Callable[[Any], Any] | None:
+        """What sends one message and status OK from another thread; None if it can't be done now."""
+
+    def delivered(self, call: UnaryCall, left: Any) -> None:
+        """Takes note of what became of that."""
+
 
 class UnaryCall:
     """One stream, used on the loop's thread only. `message` and `metadata` are the call's own and never change.
@@ -37,6 +43,7 @@ class UnaryCall:
         "allowed",
         "arrival_ns",
         "content_length",
+        "direct_nbytes",
         "encoding",
         "held",
         "intake",
@@ -78,6 +85,7 @@ class UnaryCall:
         self.reserved = 0  # bytes of a message that was too long for the first window
         self.held = 0  # bytes of a large message that waits
         self.window = window  # how much of the answer the client takes
+        self.direct_nbytes = 0  # the most that an answer past the loop may have; then what it had
         self.is_blocked = False
         self.left = 0  # bytes of `parts`
         self.queued = 0  # bytes of the buffer under them
@@ -92,6 +100,17 @@ class UnaryCall:
         """Answers with one message, made of the pieces, which may be reused as soon as this returns."""
         if not self.is_answered:
             self._connection.answer(self, pieces)
+
+    def offer(self) -> Callable[[Any], Any] | None:
+        """What may be called once with a message, on any thread, to answer before `reply` could; None: nothing.
+
+        If it gives the message back, it is still to be answered; if anything else, `delivered` is to be told.
+        """
+        return self._connection.offer(self)
+
+    def delivered(self, left: Any) -> None:
+        """Says on the loop's thread what sending by what `offer` gave has left."""
+        self._connection.delivered(self, left)
 
     def fail(self, code: str, text: str, metadata: Sequence[Tuple[str, str]] = ()) -> None:
         """Answers with a gRPC status, such as NOT_FOUND, and no message."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Callable, Sequence, Tuple
+from functools import partial
+from typing import Any, Callable, Sequence, Tuple
 
+from edge_runtime.server.direct_socket import BROKEN
 from edge_runtime.server.http2.call import Buffer, UnaryCall
 from edge_runtime.server.http2.controls import Controls
+from edge_runtime.server.http2.direct import DirectAnswer
 from edge_runtime.server.http2.faults import NO_ERROR, Http2Error
 from edge_runtime.server.http2.frames import (
     DEFAULT_WINDOW,
@@ -33,7 +36,7 @@ class Connection:
     more is read: what is in the outbox is the last that goes out.
     """
 
-    __slots__ = ("controls", "is_over", "limits", "now_ns", "outbox", "peer", "streams", "uploads")
+    __slots__ = ("controls", "direct", "is_over", "limits", "now_ns", "outbox", "peer", "streams", "uploads")
 
     def __init__(self, limits: Http2Limits, peer: str, on_output: Callable[[], None], now_ns: int) -> None:
         self.limits = limits
@@ -41,6 +44,7 @@ class Connection:
         self.now_ns = now_ns  # when the bytes that are read now came
         self.streams = Streams()
         self.outbox = Outbox(on_output)
+        self.direct = DirectAnswer(self.outbox)
         self.uploads = Uploads(limits, self.outbox.put)
         self.controls = Controls(self, limits)
         self.is_over = False
@@ -74,6 +78,36 @@ class Connection:
     def refuse(self, call: UnaryCall, code: str, text: str, metadata: Sequence[Tuple[str, str]] = ()) -> None:
         """Sends a gRPC status alone; called by `UnaryCall.fail`."""
         self.end(call, grpc_status_block(code, text, metadata))
+
+    def offer(self, call: UnaryCall) -> Callable[[Any], Any] | None:
+        """What sends an answer past the loop, if this is the only call; called by `UnaryCall.offer`."""
+        if len(self.streams.calls) == 1 and call.is_ended and not self.is_over and self.direct.offer(call):
+            return partial(self.direct.deliver, call)
+        return None
+
+    def settle(self) -> None:
+        """Ends the offer, and the call if its answer was sent: before anything else is read or sent."""
+        call = self.direct.withdraw()
+        if call is not None:
+            self._sent(call)
+
+    def delivered(self, call: UnaryCall, left: Any) -> None:
+        """Takes note of what was sent past the loop; called by `UnaryCall.delivered`."""
+        if isinstance(left, memoryview):
+            self.outbox.put_first(bytes(left))
+            self._sent(call)
+        elif left is BROKEN and self.direct.transport is not None:
+            self.direct.transport.abort()
+        elif self.direct.socket.take_sent() is call:  # otherwise it is known
+            self._sent(call)
+
+    def _sent(self, call: UnaryCall) -> None:
+        self.outbox.window -= call.direct_nbytes
+        if not call.is_answered:
+            call.is_answered = True
+            call.on_cancel = None
+            self.uploads.release(call)
+            self._close(call)
 
     def end(self, call: UnaryCall, block: bytes) -> None:
         """Sends a header block alone."""

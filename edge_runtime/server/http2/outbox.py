@@ -66,6 +66,16 @@ class Outbox:
         """Whether `pump` would make frames if the connection's window lets it."""
         return bool(self._ready) and self.window > 0 and not self.is_paused
 
+    @property
+    def is_clear(self) -> bool:
+        """Whether an answer could be the next to be sent, with no other frame before it."""
+        return not (self.chunks or self._ready or self.is_paused or self._must_shrink_table)
+
+    def put_first(self, data: bytes) -> None:
+        """Adds what must go before all that waits."""
+        self.put(data)
+        self.chunks.insert(0, self.chunks.pop())
+
     def put(self, data: bytes) -> None:
         """Adds frames."""
         if not self.chunks and not self.is_corked:
@@ -85,11 +95,7 @@ class Outbox:
         is_waiting = self._ready or self.is_paused or self._must_shrink_table
         if is_waiting or size > self.window or size > call.window or size > self.max_frame:
             return self._begin(call, pieces, nbytes)
-        stream = call.stream_id
-        opening = _OPENING.pack(
-            0, len(ANSWER), HEADERS, END_HEADERS, stream, ANSWER, size >> 16, size & 0xFFFF, DATA, 0, stream, 0, nbytes
-        )
-        self.put(b"".join((opening, *pieces, _CLOSING.pack(_TRAILERS, stream, TRAILER_OK))))
+        self.put(answer_frames(call.stream_id, pieces, nbytes))
         self.window -= size
         return True
 
@@ -164,6 +170,14 @@ class Outbox:
             frames.append(_CLOSING.pack(_TRAILERS, call.stream_id, TRAILER_OK))
         if frames:
             self.put(b"".join(frames))
+
+
+def answer_frames(stream_id: int, pieces: Sequence[Buffer], nbytes: int) -> bytes:
+    """A whole answer of `nbytes` whose message fits into one frame."""
+    size = PREFIX_NBYTES + nbytes
+    high, low = size >> 16, size & 0xFFFF
+    head = (0, len(ANSWER), HEADERS, END_HEADERS, stream_id, ANSWER, high, low, DATA, 0, stream_id, 0, nbytes)
+    return b"".join((_OPENING.pack(*head), *pieces, _CLOSING.pack(_TRAILERS, stream_id, TRAILER_OK)))
 
 
 def _taken(parts: List[memoryview], count: int) -> List[memoryview]:

@@ -70,11 +70,14 @@ class Http2Protocol(asyncio.BufferedProtocol):
             self._transport.abort()
             return
         self._connection.peer = _peer(self._transport)
+        self._connection.direct.transport = self._transport
         self._transport.set_write_buffer_limits(_HIGH_WATER_NBYTES)
         self._connection.greet()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """Cancels what is under way for this client."""
+        self._connection.settle()
+        self._connection.direct.socket.close()
         self._connection.lost()
         self._keeper.remove(self)
 
@@ -96,6 +99,7 @@ class Http2Protocol(asyncio.BufferedProtocol):
         if connection.is_over:
             return
         connection.now_ns = time.perf_counter_ns()
+        connection.settle()
         connection.outbox.is_corked = True
         try:
             if self._is_direct:
@@ -161,6 +165,8 @@ class Http2Protocol(asyncio.BufferedProtocol):
             self._keeper.flush_soon(self)
 
     def _write(self) -> None:
+        self._connection.settle()
+        self._connection.direct.socket.finish()
         chunks = self._connection.outbox.chunks
         self._connection.outbox.chunks = []
         if self._closing_since_ns or self._transport.is_closing():

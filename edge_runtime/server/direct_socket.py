@@ -1,0 +1,118 @@
+"""Sending past asyncio's transport, from a lane's thread."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import socket
+import struct
+import termios
+import threading
+from typing import Any
+
+from edge_runtime.scheduling.request import DELIVERED
+
+BROKEN: Any = object()
+
+_NO_BYTES = struct.pack("i", 0)
+
+
+class DirectSocket:
+    """A second way to send over a connection, for one answer at a time that is ready while nothing else is to be sent.
+
+    The loop offers it to an owner, and withdraws the offer before it sends anything itself. An answer counts as sent
+    from just before its bytes go out, for the client may go on sooner than the thread that sends does; what the loop
+    sends next goes out behind it, after `finish`.
+    The socket has a descriptor of its own from its first offer until `close`: the transport's may be closed, and its
+    number given to another connection, while it is used.
+    """
+
+    __slots__ = ("_is_closed", "_is_sending", "_offered", "_sending", "_sent", "_socket", "_state")
+
+    def __init__(self) -> None:
+        self._sending = threading.Lock()  # held while bytes go out
+        self._state = threading.Lock()  # never held for long
+        self._offered: Any = None
+        self._sent: Any = None
+        self._socket: socket.socket | None = None
+        self._is_sending = False
+        self._is_closed = False
+
+    def offer(self, transport: asyncio.Transport, owner: object) -> bool:
+        """Whether `owner` may send one answer past the transport.
+
+        Not if another one may already, nor while the client has yet to take what was sent before.
+        """
+        is_free = self._offered is None and self._sent is None and not self._is_closed
+        if not is_free or transport.get_write_buffer_size():
+            return False
+        try:
+            if self._socket is None:
+                self._socket = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+                self._socket.setblocking(False)
+            is_empty = fcntl.ioctl(self._socket, termios.TIOCOUTQ, _NO_BYTES) == _NO_BYTES
+        except OSError:  # out of descriptors
+            return False
+        if is_empty:
+            self._offered = owner
+        return is_empty
+
+    def deliver(self, owner: object, data: bytes) -> Any:
+        """Sends an answer, on any thread, if the offer stands; gives what is left of it, or `DELIVERED`.
+
+        `BROKEN`, if the loop took it as sent before it was clear that the kernel has no memory for all of it: then the
+        connection must be dropped.
+        """
+        with self._sending:
+            with self._state:
+                if self._offered is not owner or self._socket is None:
+                    return data
+                self._offered, self._sent, self._is_sending = None, owner, True
+            count = 0
+            with contextlib.suppress(OSError):  # the client is gone, which the loop finds out
+                count = self._socket.send(data)
+            with self._state:
+                self._is_sending = False
+                was_taken = self._sent is not owner
+                if count < len(data) and not was_taken:
+                    self._sent = None
+                if self._is_closed:
+                    self._give_back()
+        if count == len(data):
+            return DELIVERED
+        return BROKEN if was_taken else memoryview(data)[count:]
+
+    def take_sent(self) -> Any:
+        """The owner whose answer was sent, if the loop didn't know that yet."""
+        if self._sent is None:
+            return None
+        with self._state:
+            owner, self._sent = self._sent, None
+        return owner
+
+    def withdraw(self) -> None:
+        """Ends the offer: nothing is sent by it from here on."""
+        if self._offered is not None:
+            with self._state:
+                self._offered = None
+
+    def finish(self) -> None:
+        """Waits until what counts as sent has gone to the kernel."""
+        if self._is_sending:
+            with self._sending:
+                pass
+
+    def close(self) -> None:
+        """Ends the offer, and gives the descriptor back when nobody uses it any more; idempotent."""
+        with self._state:
+            self._offered = None
+            self._is_closed = True
+            if not self._is_sending:
+                self._give_back()
+
+    def _give_back(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None

@@ -1,0 +1,53 @@
+"""An answer that a lane's thread sends itself, while the loop has nothing to send on the connection."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from edge_runtime.server.direct_socket import DirectSocket
+from edge_runtime.server.http2.call import UnaryCall
+from edge_runtime.server.http2.intake import PREFIX_NBYTES
+from edge_runtime.server.http2.outbox import Outbox, answer_frames
+
+_LARGEST_NBYTES = 64 << 10  # beyond that the loop's wake-up is little beside the sending
+
+
+class DirectAnswer:
+    """The offer to send one call's answer past the loop.
+
+    It stands until the loop withdraws it, which it does before it reads or sends anything else on the connection:
+    windows and streams don't change while it stands.
+    """
+
+    __slots__ = ("_outbox", "socket", "transport")
+
+    def __init__(self, outbox: Outbox) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.socket = DirectSocket()
+        self._outbox = outbox
+
+    def offer(self, call: UnaryCall) -> bool:
+        """Whether `deliver` may be called once for this call, the only one on its connection."""
+        outbox = self._outbox
+        call.direct_nbytes = min(_LARGEST_NBYTES, outbox.window, call.window, outbox.max_frame)
+        return self.transport is not None and outbox.is_clear and self.socket.offer(self.transport, call)
+
+    def deliver(self, call: UnaryCall, message: bytes) -> Any:
+        """Sends an answer, on a lane's thread.
+
+        Gives the message if nothing of it was sent, and otherwise what `DirectSocket.deliver` does.
+        """
+        size = PREFIX_NBYTES + len(message)
+        if size > call.direct_nbytes:
+            return message
+        call.direct_nbytes = size
+        frames = answer_frames(call.stream_id, (message,), len(message))
+        left = self.socket.deliver(call, frames)
+        return message if isinstance(left, (bytes, memoryview)) and len(left) == len(frames) else left
+
+    def withdraw(self) -> UnaryCall | None:
+        """Ends the offer; the call, if its answer was sent and the loop didn't know that yet."""
+        self.socket.withdraw()
+        call: UnaryCall | None = self.socket.take_sent()
+        return call
