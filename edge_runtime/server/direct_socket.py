@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import socket
-import struct
-import termios
 import threading
 from typing import Any
 
@@ -16,7 +13,7 @@ from edge_runtime.scheduling.request import DELIVERED
 
 BROKEN: Any = object()
 
-_NO_BYTES = struct.pack("i", 0)
+_LARGEST_NBYTES = 64 << 10  # beyond that the loop's wake-up is little beside the sending
 
 
 class DirectSocket:
@@ -41,33 +38,28 @@ class DirectSocket:
         self._is_closed = False
 
     def offer(self, transport: asyncio.Transport, owner: object) -> bool:
-        """Whether `owner` may send one answer past the transport.
-
-        Not if another one may already, nor while the client has yet to take what was sent before.
-        """
+        """Whether `owner` may send one answer past the transport; not if another one may already."""
         is_free = self._offered is None and self._sent is None and not self._is_closed
         if not is_free or transport.get_write_buffer_size():
             return False
-        try:
-            if self._socket is None:
+        if self._socket is None:
+            try:
                 self._socket = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
-                self._socket.setblocking(False)
-            is_empty = fcntl.ioctl(self._socket, termios.TIOCOUTQ, _NO_BYTES) == _NO_BYTES
-        except OSError:  # out of descriptors
-            return False
-        if is_empty:
-            self._offered = owner
-        return is_empty
+            except OSError:  # out of descriptors
+                return False
+            self._socket.setblocking(False)
+        self._offered = owner
+        return True
 
     def deliver(self, owner: object, data: bytes) -> Any:
         """Sends an answer, on any thread, if the offer stands; gives what is left of it, or `DELIVERED`.
 
-        `BROKEN`, if the loop took it as sent before it was clear that the kernel has no memory for all of it: then the
-        connection must be dropped.
+        `BROKEN`, if the loop took it as sent before it was clear that the kernel doesn't take all of it, as from a
+        client that asks on without reading: then the connection must be dropped.
         """
         with self._sending:
             with self._state:
-                if self._offered is not owner or self._socket is None:
+                if self._offered is not owner or self._socket is None or len(data) > _LARGEST_NBYTES:
                     return data
                 self._offered, self._sent, self._is_sending = None, owner, True
             count = 0

@@ -287,6 +287,27 @@ def test_answers_from_a_lanes_thread_come_in_order_and_whole(
         assert server.counts("unhurried") == (300, 0)
 
 
+def test_answers_from_a_lanes_thread_come_one_by_one(serving, unhurried, http_message, http_replies, good_head) -> None:
+    text = json.dumps({**good_head(), "parameters": {"binary_data_output": True}}).encode()
+    length = {"Inference-Header-Content-Length": str(len(text))}
+    with serving(unhurried) as server, server.connection() as connection, server.connection() as other:
+        replies = http_replies(connection, 1000)
+        for value in range(500):
+            tensor = np.full(4, value, np.float32).tobytes()
+            connection.sendall(http_message("POST", "/v2/models/unhurried/infer", text + tensor, length))
+            assert np.frombuffer(next(replies).body[-16:], np.float32)[0] == value
+            if value % 7 == 0:
+                connection.sendall(http_message("GET", "/v2/health/ready"))
+                assert next(replies).status == 200
+            if value % 31 == 0:  # a client goes away at any moment of its run
+                with server.connection() as gone:
+                    gone.sendall(http_message("POST", "/v2/models/unhurried/infer", text + tensor, length))
+                    time.sleep(value * 1e-6)
+        other.sendall(http_message("GET", "/v2/models/unhurried/stats"))
+        counts = next(http_replies(other, 1)).json["model_stats"][0]["inference_stats"]
+        assert counts["success"]["count"] >= 500
+
+
 def test_a_client_that_does_not_read_a_lanes_answers_gets_the_rest_when_it_does(
     serving, http_message, http_replies
 ) -> None:

@@ -50,7 +50,6 @@ class Exchange:
         "_arrival_ns",
         "_end",
         "_head",
-        "_is_last",
         "_model",
         "_request",
         "_server",
@@ -77,7 +76,8 @@ class Exchange:
         self._arrival_ns = arrival_ns
         self.data = reader.body
         self._start, self._end = reader.body_start, reader.body_end
-        self._is_last = reader.buffer.start == reader.buffer.end  # nothing came behind it
+        if reader.buffer.start != reader.buffer.end:
+            writer.is_pipelined = True
         self._model: Any = None
         self._request: Request | None = None
         self._shared: RegionUse | None = None
@@ -111,7 +111,9 @@ class Exchange:
 
     def go_on(self) -> None:
         """Says that the client has more to say, or is gone: calls `answered` if it has its answer already."""
-        if self._request is not None and self._writer.has_delivered():
+        if self._request is None or not self._writer.has_delivered():
+            self._writer.is_pipelined = True
+        else:
             self._conclude()
             self._answered()
 
@@ -164,7 +166,7 @@ class Exchange:
         else:
             inputs = known.head.arrays(self.data, start)
         request = route.model.request(inputs, known.head.schedule, encode, self.emit, self._arrival_ns)
-        if self._is_last and not route.model.runs_here(request) and self._writer.offer():
+        if not route.model.runs_here(request) and self._writer.offer():
             request.deliver = self._writer.deliver
         route.model.submit(request)
         self._request = request

@@ -17,6 +17,7 @@ class AnswerWriter:
 
     Attributes:
         is_paused: the client doesn't read.
+        is_pipelined: the client has asked on without waiting for an answer.
         is_ending: the last answer has been written.
         expires_ns: when the client has had its time to read the last one; None before.
     """
@@ -26,6 +27,7 @@ class AnswerWriter:
         self._transport: asyncio.Transport | None = None
         self._direct = DirectSocket()
         self.is_paused = False
+        self.is_pipelined = False
         self.is_ending = False
         self.expires_ns: int | None = None
 
@@ -40,7 +42,8 @@ class AnswerWriter:
 
     def offer(self) -> bool:
         """Whether `deliver` may be called once, from any thread, until `has_delivered` is."""
-        return self._transport is not None and self._direct.offer(self._transport, self)
+        transport = self._transport
+        return transport is not None and not self.is_pipelined and self._direct.offer(transport, self)
 
     def deliver(self, data: bytes) -> Any:
         """Sends an answer past the transport; gives what `DirectSocket.deliver` does."""

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
+import struct
+import termios
 from typing import Any
 
 from edge_runtime.server.direct_socket import DirectSocket
@@ -10,7 +14,7 @@ from edge_runtime.server.http2.call import UnaryCall
 from edge_runtime.server.http2.intake import PREFIX_NBYTES
 from edge_runtime.server.http2.outbox import Outbox, answer_frames
 
-_LARGEST_NBYTES = 64 << 10  # beyond that the loop's wake-up is little beside the sending
+_NOTHING = struct.pack("i", 0)
 
 
 class DirectAnswer:
@@ -29,9 +33,11 @@ class DirectAnswer:
 
     def offer(self, call: UnaryCall) -> bool:
         """Whether `deliver` may be called once for this call, the only one on its connection."""
-        outbox = self._outbox
-        call.direct_nbytes = min(_LARGEST_NBYTES, outbox.window, call.window, outbox.max_frame)
-        return self.transport is not None and outbox.is_clear and self.socket.offer(self.transport, call)
+        outbox, transport = self._outbox, self.transport
+        if transport is None or not outbox.is_clear or not _is_read(transport):
+            return False
+        call.direct_nbytes = min(outbox.window, call.window, outbox.max_frame)
+        return self.socket.offer(transport, call)
 
     def deliver(self, call: UnaryCall, message: bytes) -> Any:
         """Sends an answer, on a lane's thread.
@@ -51,3 +57,10 @@ class DirectAnswer:
         self.socket.withdraw()
         call: UnaryCall | None = self.socket.take_sent()
         return call
+
+
+def _is_read(transport: asyncio.Transport) -> bool:
+    """Whether the client took all that was sent before: then the kernel takes an answer whole."""
+    with contextlib.suppress(OSError):
+        return fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, _NOTHING) == _NOTHING
+    return False
