@@ -98,8 +98,10 @@ class Connection:
             self._sent(call)
         elif left is BROKEN and self.direct.transport is not None:
             self.direct.transport.abort()
-        elif self.direct.socket.take_sent() is call:  # otherwise it is known
-            self._sent(call)
+        else:
+            sent = self.direct.socket.take_sent()  # none if it is known; or that of the next call
+            if sent is not None:
+                self._sent(sent)
 
     def _sent(self, call: UnaryCall) -> None:
         self.outbox.window -= call.direct_nbytes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 import struct
 import time
 from typing import Any, Iterator
@@ -24,6 +25,11 @@ from fakes.http2_client import (
     window_update,
 )
 
+from edge_runtime.scheduling.request import DELIVERED
+from edge_runtime.server.http2.call import UnaryCall
+from edge_runtime.server.http2.connection import Connection
+from edge_runtime.server.http2.head import Head
+from edge_runtime.server.http2.limits import Http2Limits
 from edge_runtime.wire.messages import message as message_class
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -140,3 +146,40 @@ def test_the_connections_window_counts_what_lanes_sent(raw: RawClient) -> None:
     )
     raw.send(window_update(0, 1000))
     assert values(raw.answer(2 * whole + 1).body) == [3] * 32
+
+
+class Transport:
+    """As much of a transport as an answer past the loop needs."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def get_extra_info(self, name: str) -> socket.socket:
+        assert name == "socket"
+        return self._connection
+
+
+def test_a_late_word_of_one_answer_does_not_lose_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        connection = Connection(Http2Limits(), "peer", lambda: None, 0)
+        monkeypatch.setattr(connection.direct, "transport", Transport(ours))
+        calls = [UnaryCall(connection, stream_id, Head([], 100), 0, 1 << 16) for stream_id in (1, 3)]
+        window = connection.outbox.window
+        for call in calls:
+            call.is_ended = True
+            connection.streams.calls[call.stream_id] = call
+            deliver = call.offer()
+            assert deliver is not None
+            assert deliver(b"answer") is DELIVERED
+            assert theirs.recv(1 << 16)
+            if call is calls[0]:
+                connection.settle()  # the next call came before the loop heard of the first
+        calls[0].delivered(DELIVERED)
+        calls[1].delivered(DELIVERED)
+        assert not connection.streams.calls
+        assert connection.outbox.window == window - 2 * len(b"\0\0\0\0\0answer")
+        connection.direct.socket.close()
