@@ -135,6 +135,7 @@ class Scheduler:
 
     def next_expiry_ns(self) -> Optional[int]:
         """When `take_expired` should be called next at the latest; None if nothing can expire."""
+        self._state.renew()
         return self._state.backlog.next_expiry_ns()
 
     def withdraw(self, request: Request) -> bool:

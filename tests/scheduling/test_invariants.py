@@ -149,3 +149,16 @@ def test_a_lane_is_never_idle_while_something_may_start(steps):
         ledger.step("next")
         has_work = bool(ledger.waiting or ledger.begun)
         assert ledger.out or not has_work
+
+
+def test_the_next_expiry_is_told_by_what_runs_take_now():
+    """Found by the property above: the run that ended taught a longer time, by which a deadline can't be kept."""
+    ledger = Ledger(1, 1)
+    for stream in (None, None, "stream", None, None, None):
+        ledger.step("admit", "a", None, 0, stream)
+    for kind in ("next",) * 5:
+        ledger.step(kind)
+    ledger.step("admit", "a", None, 0, None)
+    for kind in ("next", "next", "finish", "expire"):
+        ledger.step(kind)
+    assert ledger.given

@@ -369,8 +369,8 @@ def test_a_head_alone_takes_no_memory_for_its_body(server, http_message, http_re
         assert grown() < 32 << 20
 
 
-def test_http_1_0_is_not_told_to_go_on(server, body) -> None:
-    with server.connection() as connection:
+def test_http_1_0_is_not_told_to_go_on(serving) -> None:  # aiohttp tells it
+    with serving("identity") as server, server.connection() as connection:
         connection.sendall(b"POST /v2/repository/index HTTP/1.0\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
         connection.sendall(b"{}")
         assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")

@@ -21,7 +21,7 @@ from edge_runtime.wire.messages import SERVICE, message, methods
 ours = message("inference.ModelInferRequest").FromString(theirs.SerializeToString())
 assert type(ours) is not type(theirs)
 assert (ours.model_name, ours.id, ours.raw_input_contents[0]) == ("m", "7", b"1234")
-assert len(methods(SERVICE)) == 9
+assert len(methods(SERVICE)) == 12
 print(google.protobuf.__version__)
 """
 
