@@ -38,7 +38,8 @@ class Request:
 
     Attributes:
         model: whose service times count.
-        inputs: arrays by name, views on the transport's own buffer, which holds until `emit` is called.
+        inputs: arrays by name, views on the transport's own buffer, which holds until `emit` is called, or the
+            answer delivered.
         rows: how many samples, at least 1.
         group: requests of one model and one group (not None) may share a run, along axis 0.
         arrival_ns: when its first byte came, by the scheduler's clock.

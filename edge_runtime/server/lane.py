@@ -87,6 +87,7 @@ class LaneProtocol(asyncio.Protocol):
         """Takes no more messages, and ends the connection after the last answer; idempotent."""
         self._is_closing = True
         self._transport.pause_reading()
+        self._sender.withdraw()
         self._holdings.settle()
         self._flush()
 

@@ -46,8 +46,8 @@ class Direct(Protocol):
     def send(self, owner: object, message: bytes) -> Any:
         """Sends a message, on any thread; gives what `DirectSocket.deliver` does."""
 
-    def take_sent(self) -> Any:
-        """The owner whose message was sent, if that wasn't known yet."""
+    def take_sent(self, owner: object = None) -> Any:
+        """The owner whose message was sent, if that wasn't known yet; only `owner`, if one is given."""
 
     def abort(self) -> None:
         """Drops the connection."""
@@ -182,10 +182,10 @@ class Holdings:
     def _finished(self, frame: Frame, outcome: Any) -> None:
         """The end of a run, which may come while its message is still being handled."""
         if outcome in (DELIVERED, BROKEN):
-            self.settle()
             if frame.told_early:
                 frame.told_early -= 1
-            else:  # nobody took a part of a message as sent
+            else:
+                self._direct.take_sent(frame)
                 self._end(frame)
             if outcome is BROKEN:
                 self._direct.abort()
@@ -202,9 +202,7 @@ class Holdings:
     def _told(self, frame: Frame, message: bytes, outcome: Any) -> Any:
         """Tells the client that a run has ended, from the lane's thread; the loop does if that fails."""
         left = self._direct.send(frame, message)
-        if isinstance(left, (bytes, memoryview)):
-            return outcome if len(left) == len(message) else BROKEN
-        return left
+        return left if left in (DELIVERED, BROKEN) else outcome
 
     def _end(self, frame: Frame) -> None:
         self._running.discard(frame)

@@ -63,9 +63,13 @@ class LaneSender:
         """Sends a message by an offer; gives what `DirectSocket.deliver` does."""
         return self._direct.deliver(owner, message)
 
-    def take_sent(self) -> Any:
-        """The owner whose message was sent so, if that wasn't known yet."""
-        return self._direct.take_sent()
+    def take_sent(self, owner: object = None) -> Any:
+        """The owner whose message was sent so, if that wasn't known yet; only `owner`, if one is given."""
+        return self._direct.take_sent(owner)
+
+    def withdraw(self) -> None:
+        """Ends the offer."""
+        self._direct.withdraw()
 
     def abort(self) -> None:
         """Drops the connection."""

@@ -59,6 +59,6 @@ class Outcomes:
 
     def _settle_late(self) -> None:
         was_idle, self._was_idle = self._was_idle, self._is_idle()
-        self.settle()
         is_over = was_idle and self._was_idle  # a lane reports a moment after it has become idle
         self._timer = None if is_over else self._loop.call_later(_PERIOD_S, self._settle_late)
+        self.settle()

@@ -69,6 +69,8 @@ class Run(RunTimes):
         for index, request in enumerate(self.requests):
             if request.deliver is not None and not isinstance(self.outcomes[index], EdgeRuntimeError):
                 self.outcomes[index] = request.deliver(self.outcomes[index])
+                if self.outcomes[index] is DELIVERED:
+                    request.inputs = {}  # their memory may be used again before this run is emitted
             is_all = is_all and self.outcomes[index] is DELIVERED
         return is_all
 

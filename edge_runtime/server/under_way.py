@@ -17,7 +17,7 @@ class UnderWay:
         self.count += 1
 
     def ended(self) -> None:
-        """Says that one that had `begun` has its answer, or needs none any more."""
+        """Says that one that had `begun` has its answer, since a moment perhaps, or needs none."""
         self.count -= 1
         if not self.count:
             self._idle.set()

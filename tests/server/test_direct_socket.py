@@ -34,7 +34,7 @@ class Tricky:
     def __init__(self, meanwhile: Any, count: int) -> None:
         self.meanwhile = meanwhile
         self.count = count
-        self.is_closed = False
+        self.is_closed = self.is_shut_down = False
 
     def setblocking(self, flag: bool) -> None:
         assert not flag
@@ -43,6 +43,10 @@ class Tricky:
         self.meanwhile()
         assert not self.is_closed
         return min(self.count, len(data))
+
+    def shutdown(self, how: int) -> None:
+        assert how == socket.SHUT_RDWR
+        self.is_shut_down = True
 
     def close(self) -> None:
         self.is_closed = True
@@ -118,8 +122,9 @@ def test_nothing_is_offered_past_what_the_transport_has_yet_to_send(direct, ends
     assert not direct.offer(ends[0], "me")
 
 
-def test_what_the_kernel_does_not_take_is_given_back(direct, ends):
+def test_what_the_kernel_does_not_take_is_given_back(ends):
     transport, client = ends
+    direct = DirectSocket(can_rest=True)
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     sent, left = b"", b""
     for number in range(100):
@@ -134,6 +139,13 @@ def test_what_the_kernel_does_not_take_is_given_back(direct, ends):
     received = client.recv(1 << 20)
     assert sent
     assert received + bytes(left) == sent + answer
+    direct.close()
+
+
+def test_an_answer_of_which_a_part_is_out_breaks_the_connection_if_others_could_come_between(direct, tricky):
+    sending = tricky(lambda: None, 3)
+    assert direct.deliver("me", b"answer") is BROKEN
+    assert sending.is_shut_down
 
 
 def test_a_large_answer_is_left_to_the_loop(direct, ends):
@@ -142,11 +154,20 @@ def test_a_large_answer_is_left_to_the_loop(direct, ends):
     assert direct.deliver("me", large) is large
 
 
-def test_an_answer_that_was_taken_as_sent_too_soon_breaks_the_connection(direct, tricky):
+@pytest.mark.parametrize("count", [0, 3])
+def test_an_answer_that_was_taken_as_sent_too_soon_breaks_the_connection(direct, tricky, count):
     taken = []
-    tricky(lambda: taken.append(direct.take_sent()), 3)
+    sending = tricky(lambda: taken.append(direct.take_sent()), count)
     assert direct.deliver("me", b"answer") is BROKEN
     assert taken == ["me"]
+    assert sending.is_shut_down, "what the loop sends next would go out in its place"
+
+
+def test_one_asks_for_the_word_of_ones_own_answer(direct, ends):
+    assert direct.offer(ends[0], "me")
+    assert direct.deliver("me", b"answer") is DELIVERED
+    assert direct.take_sent("another") is None
+    assert direct.take_sent("me") == "me"
 
 
 def test_a_client_that_is_gone_is_the_loops_to_find_out(direct, ends):

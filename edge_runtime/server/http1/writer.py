@@ -17,7 +17,7 @@ class AnswerWriter:
 
     Attributes:
         is_paused: the client doesn't read.
-        is_pipelined: the client has asked on without waiting for an answer.
+        is_pipelined: the client may have asked on without waiting for an answer.
         is_ending: the last answer has been written.
         expires_ns: when the client has had its time to read the last one; None before.
     """
@@ -25,7 +25,7 @@ class AnswerWriter:
     def __init__(self, ending_ns: int) -> None:
         self._ending_ns = ending_ns
         self._transport: asyncio.Transport | None = None
-        self._direct = DirectSocket()
+        self._direct = DirectSocket(can_rest=True)
         self.is_paused = False
         self.is_pipelined = False
         self.is_ending = False

@@ -32,10 +32,10 @@ class Answering(Protocol):
 
 
 class UnaryCall:
-    """One stream, used on the loop's thread only. `message` and `metadata` are the call's own and never change.
+    """One stream, used on the loop's thread. `message` and `metadata` are the call's own and never change.
 
-    Exactly one of `reply` and `fail` answers it; after a cancellation both do nothing. `on_cancel` is called once, if
-    the client goes away or takes the call back before it was answered.
+    Exactly one of `reply`, `fail` and what `offer` gave answers it; after a cancellation they do nothing. `on_cancel`
+    is called once, if the client goes away or takes the call back before it was answered.
     """
 
     __slots__ = (

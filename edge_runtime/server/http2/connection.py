@@ -62,6 +62,7 @@ class Connection:
 
     def answer(self, call: UnaryCall, pieces: Sequence[Buffer]) -> None:
         """Sends one message and status OK; called by `UnaryCall.reply`."""
+        self.settle()
         nbytes = 0
         for piece in pieces:
             nbytes += len(piece) if type(piece) is bytes else memoryview(piece).nbytes
@@ -86,22 +87,17 @@ class Connection:
         return None
 
     def settle(self) -> None:
-        """Ends the offer, and the call if its answer was sent: before anything else is read or sent."""
+        """Ends the offer, and the call if its answer was sent: before anything else is answered, read or written."""
         call = self.direct.withdraw()
         if call is not None:
             self._sent(call)
 
     def delivered(self, call: UnaryCall, left: Any) -> None:
         """Takes note of what was sent past the loop; called by `UnaryCall.delivered`."""
-        if isinstance(left, memoryview):
-            self.outbox.put_first(bytes(left))
-            self._sent(call)
-        elif left is BROKEN and self.direct.transport is not None:
+        if left is BROKEN and self.direct.transport is not None:
             self.direct.transport.abort()
-        else:
-            sent = self.direct.socket.take_sent()  # none if it is known; or that of the next call
-            if sent is not None:
-                self._sent(sent)
+        elif self.direct.socket.take_sent(call) is call:  # otherwise it is known
+            self._sent(call)
 
     def _sent(self, call: UnaryCall) -> None:
         self.outbox.window -= call.direct_nbytes
@@ -110,6 +106,8 @@ class Connection:
             call.on_cancel = None
             self.uploads.release(call)
             self._close(call)
+            if self.controls.is_leaving:
+                self.outbox.on_output()  # it may be the last
 
     def end(self, call: UnaryCall, block: bytes) -> None:
         """Sends a header block alone."""

@@ -14,21 +14,22 @@ from edge_runtime.server.http2.call import UnaryCall
 from edge_runtime.server.http2.intake import PREFIX_NBYTES
 from edge_runtime.server.http2.outbox import Outbox, answer_frames
 
+_LARGEST_NBYTES = 8 << 10  # of an answer which the kernel surely takes whole when it has nothing else to send
 _NOTHING = struct.pack("i", 0)
 
 
 class DirectAnswer:
     """The offer to send one call's answer past the loop.
 
-    It stands until the loop withdraws it, which it does before it reads or sends anything else on the connection:
-    windows and streams don't change while it stands.
+    It stands until the loop withdraws it, which it does before it answers, reads or writes anything else on the
+    connection: nothing takes from the windows while it stands.
     """
 
     __slots__ = ("_outbox", "socket", "transport")
 
     def __init__(self, outbox: Outbox) -> None:
         self.transport: asyncio.Transport | None = None
-        self.socket = DirectSocket()
+        self.socket = DirectSocket(_LARGEST_NBYTES)
         self._outbox = outbox
 
     def offer(self, call: UnaryCall) -> bool:
@@ -60,7 +61,7 @@ class DirectAnswer:
 
 
 def _is_read(transport: asyncio.Transport) -> bool:
-    """Whether the client took all that was sent before: then the kernel takes an answer whole."""
+    """Whether the client took all that was sent before."""
     with contextlib.suppress(OSError):
         return fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, _NOTHING) == _NOTHING
     return False

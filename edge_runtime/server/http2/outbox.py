@@ -71,11 +71,6 @@ class Outbox:
         """Whether an answer could be the next to be sent, with no other frame before it."""
         return not (self.chunks or self._ready or self.is_paused or self._must_shrink_table)
 
-    def put_first(self, data: bytes) -> None:
-        """Adds what must go before all that waits."""
-        self.put(data)
-        self.chunks.insert(0, self.chunks.pop())
-
     def put(self, data: bytes) -> None:
         """Adds frames."""
         if not self.chunks and not self.is_corked:

@@ -112,6 +112,8 @@ class Http2Protocol(asyncio.BufferedProtocol):
             logger.debug("%s: %s", connection.peer, fault)
             connection.fail(fault)
         connection.outbox.is_corked = False
+        if len(connection.streams.calls) > 1:  # another call came behind the one with the offer
+            connection.settle()
         self.flush()
 
     def pause_writing(self) -> None:
@@ -187,6 +189,7 @@ class Http2Protocol(asyncio.BufferedProtocol):
             self._rest = b""
             if not self._transport.is_closing():
                 self._transport.resume_reading()
+                self._connection.direct.socket.finish()
                 self._transport.write_eof()
 
 

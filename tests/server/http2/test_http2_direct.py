@@ -162,24 +162,62 @@ class Transport:
         return self._connection
 
 
-def test_a_late_word_of_one_answer_does_not_lose_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def pair(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Connection, socket.socket]]:
+    """A connection, and the client's end of it."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         connection = Connection(Http2Limits(), "peer", lambda: None, 0)
         monkeypatch.setattr(connection.direct, "transport", Transport(ours))
-        calls = [UnaryCall(connection, stream_id, Head([], 100), 0, 1 << 16) for stream_id in (1, 3)]
-        window = connection.outbox.window
-        for call in calls:
-            call.is_ended = True
-            connection.streams.calls[call.stream_id] = call
-            deliver = call.offer()
-            assert deliver is not None
-            assert deliver(b"answer") is DELIVERED
-            assert theirs.recv(1 << 16)
-            if call is calls[0]:
-                connection.settle()  # the next call came before the loop heard of the first
-        calls[0].delivered(DELIVERED)
-        calls[1].delivered(DELIVERED)
-        assert not connection.streams.calls
-        assert connection.outbox.window == window - 2 * len(b"\0\0\0\0\0answer")
+        yield connection, theirs
         connection.direct.socket.close()
+
+
+def begun(connection: Connection, stream_id: int) -> UnaryCall:
+    """A call that is whole."""
+    call = UnaryCall(connection, stream_id, Head([], 100), 0, 1 << 16)
+    call.is_ended = True
+    connection.streams.calls[stream_id] = call
+    return call
+
+
+def test_a_late_word_of_one_answer_does_not_lose_the_next(pair: tuple[Connection, socket.socket]) -> None:
+    connection, client = pair
+    window = connection.outbox.window
+    calls = []
+    for stream_id in (1, 3):
+        calls.append(begun(connection, stream_id))
+        deliver = calls[-1].offer()
+        assert deliver is not None
+        assert deliver(b"answer") is DELIVERED
+        assert client.recv(1 << 16)
+        if stream_id == 1:
+            connection.settle()  # the next call came before the loop heard of the first
+    for each in calls:
+        each.delivered(DELIVERED)
+    assert not connection.streams.calls
+    assert connection.outbox.window == window - 2 * len(b"\0\0\0\0\0answer")
+
+
+def test_an_answer_past_the_loop_does_not_overdraw_the_window_that_another_used(
+    pair: tuple[Connection, socket.socket],
+) -> None:
+    connection, client = pair
+    deliver = begun(connection, 1).offer()
+    assert deliver is not None
+    begun(connection, 3).reply(bytes(connection.outbox.window - 100))
+    assert deliver(bytes(200)) == bytes(200)
+    client.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        client.recv(1)
+
+
+def test_an_answer_past_the_loop_counts_before_the_next_is_framed(pair: tuple[Connection, socket.socket]) -> None:
+    connection, _ = pair
+    window = connection.outbox.window
+    deliver = begun(connection, 1).offer()
+    assert deliver is not None
+    second = begun(connection, 3)
+    assert deliver(bytes(95)) is DELIVERED
+    second.reply(bytes(window - 50))
+    assert connection.outbox.window == 0
