@@ -33,7 +33,7 @@ class Dispatcher:
     """Takes checked requests on the loop's thread, runs them by deadline, and emits every outcome on that thread.
 
     Each outcome is counted before it is emitted, all but a `RequestError`: that one the transport counts. Outcomes of
-    answers that are delivered already wake nobody: they are emitted by `settle`, or a little later. `is_shared`
+    answers that are delivered already wake nobody: they are emitted a little later. `is_shared`
     says that the loop's thread may run beside the lanes (a CPU's cores), and needn't wait for one to be free. `now_ns`
     is the clock that requests' arrivals and deadlines are read from. `on_failure` is called on the loop's thread if a
     lane failed in a way that nobody foresaw, after which its requests may never be answered.
@@ -58,7 +58,6 @@ class Dispatcher:
         self._tick = Tick(lambda: self._loop.call_soon(self._run_tick), partial(_cost_ns, self._planner))
         self._timer: asyncio.TimerHandle | None = None
         self._outcomes = Outcomes(self._loop, self._emit, lambda: self._planner.is_idle)
-        self.settle = self._outcomes.settle
         self._is_closed = False
         self._has_settled = asyncio.Event()
         self._threads = LaneThreads(depth, self._run_in_lane)

@@ -181,7 +181,6 @@ class _Exchange:
     def begin(self, inputs: Any) -> None:
         known, call = self._known, self._call
         schedule = known.head.schedule
-        known.model.settle()
         request = known.model.request(inputs, schedule, known.encode, self._emit, call.arrival_ns, call.timeout_ns)
         if not known.model.runs_here(request):
             request.deliver = call.offer()

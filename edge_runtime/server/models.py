@@ -41,7 +41,6 @@ class ServedModel:
         self.cancel = dispatcher.cancel
         self.now_ns = dispatcher.now_ns
         self.runs_here = dispatcher.runs_here
-        self.settle = dispatcher.settle
         self._work = work
         self._dispatcher = dispatcher
         self.under_way = UnderWay()  # of the table that it is put into

@@ -18,8 +18,8 @@ _PERIOD_S = 0.1
 class Outcomes:
     """Runs that have ended, and requests that expired meanwhile, for `emit` on the loop's thread.
 
-    Where all answers of a run are delivered, the loop isn't woken for it: it is emitted when
-    `settle` is called next, at the latest after 0.2 s. `is_idle` says that no run is under way.
+    Where all answers of a run are delivered, the loop isn't woken for it: it is emitted with the next outcome that the
+    loop is woken for, or within 0.2 s. `is_idle` says that no run is under way.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, emit: Emit, is_idle: Callable[[], bool]) -> None:
@@ -35,30 +35,29 @@ class Outcomes:
         """Says, on the loop's thread, that a run may be delivered."""
         self._was_idle = False
         if self._timer is None and not self._is_urgent:
-            self._timer = self._loop.call_later(_PERIOD_S, self._settle_late)
+            self._timer = self._loop.call_later(_PERIOD_S, self._emit_late)
 
     def report(self, run: Run | None, expired: Sequence[Request], is_delivered: bool) -> None:
         """Takes in, on any thread, what is to be emitted."""
         self._ended.append((run, expired))
-        if is_delivered and not expired and not self._is_urgent:  # `hurry` settles when it has set that
+        if is_delivered and not expired and not self._is_urgent:  # `hurry` emits when it has set that
             return
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-            self._loop.call_soon_threadsafe(self.settle)
-
-    def settle(self) -> None:
-        """Emits what there is, on the loop's thread."""
-        while self._ended:
-            self._emit(*self._ended.popleft())
+            self._loop.call_soon_threadsafe(self._settle)
 
     def hurry(self) -> None:
         """Has everything emitted at once, from here on."""
         self._is_urgent = True
         if self._timer is not None:
             self._timer.cancel()
-        self.settle()
+        self._settle()
 
-    def _settle_late(self) -> None:
+    def _settle(self) -> None:
+        while self._ended:
+            self._emit(*self._ended.popleft())
+
+    def _emit_late(self) -> None:
         was_idle, self._was_idle = self._was_idle, self._is_idle()
         is_over = was_idle and self._was_idle  # a lane reports a moment after it has become idle
-        self._timer = None if is_over else self._loop.call_later(_PERIOD_S, self._settle_late)
-        self.settle()
+        self._timer = None if is_over else self._loop.call_later(_PERIOD_S, self._emit_late)
+        self._settle()

@@ -35,7 +35,9 @@ def test_a_file_outside_tmpfs_can_not_be_opened() -> None:
 @pytest.mark.parametrize("key", ["name", "/name", "///name"])
 def test_slashes_before_a_key_are_none_of_it(key: str) -> None:
     with SharedObject(16) as made:
-        os.close(opened_object("/dev/shm", key.replace("name", made.key), 0, 16))
+        descriptor = opened_object("/dev/shm", key.replace("name", made.key), 0, 16)
+        assert os.fstat(descriptor).st_ino == Path("/dev/shm", made.key).stat().st_ino
+        os.close(descriptor)
 
 
 def test_a_refused_object_leaves_no_descriptor() -> None:

@@ -46,7 +46,9 @@ def test_times_are_learnt_anew_with_each_change_and_a_slow_rise_counts_from_the_
 
 
 def test_a_machine_that_tells_nothing_is_not_watched() -> None:
-    asyncio.run(asyncio.wait_for(watch_conditions(lambda: None, lambda: Conditions(None, None), 0), 5))
+    said: list[None] = []
+    asyncio.run(asyncio.wait_for(watch_conditions(lambda: said.append(None), lambda: Conditions(None, None), 0), 5))
+    assert said == []
 
 
 def test_conditions_are_read_from_the_board(tmp_path: Path) -> None:

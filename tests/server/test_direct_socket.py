@@ -8,24 +8,10 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
+from fakes.socket_transport import SocketTransport
 
 from edge_runtime.scheduling.request import DELIVERED
 from edge_runtime.server.direct_socket import BROKEN, DirectSocket
-
-
-class Transport:
-    """As much of a transport as `DirectSocket` asks of one."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
-        self.unsent = 0
-
-    def get_write_buffer_size(self) -> int:
-        return self.unsent
-
-    def get_extra_info(self, name: str) -> socket.socket:
-        assert name == "socket"
-        return self._connection
 
 
 class Tricky:
@@ -57,7 +43,7 @@ def ends() -> Iterator[tuple[Any, socket.socket]]:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.setblocking(False)
-        yield Transport(ours), theirs
+        yield SocketTransport(ours), theirs
 
 
 @pytest.fixture

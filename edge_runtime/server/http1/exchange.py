@@ -97,7 +97,7 @@ class Exchange:
         except Exception as error:  # noqa: BLE001  (the top frame of a request)
             answer = self._failed(error)
         self._let_go()
-        self._writer.has_delivered()  # nor will it, for a request that was refused
+        self._writer.end_offer()
         self._writer.answer(answer, not head.keeps_alive, head.method != "HEAD")
         return False
 
@@ -111,7 +111,7 @@ class Exchange:
 
     def go_on(self) -> None:
         """Says that the client has more to say, or is gone: calls `answered` if it has its answer already."""
-        if self._request is None or not self._writer.has_delivered():
+        if self._request is None or not self._writer.end_offer():
             self._writer.is_pipelined = True
         else:
             self._conclude()
@@ -123,7 +123,7 @@ class Exchange:
             self._writer.abort()
         if self._request is None:  # the client went on before the loop heard of its answer
             return
-        self._writer.has_delivered()
+        self._writer.end_offer()
         self._conclude()
         if isinstance(outcome, (bytes, memoryview)):
             self._writer.write(outcome)

@@ -41,7 +41,7 @@ class AnswerWriter:
         self._direct.close()
 
     def offer(self) -> bool:
-        """Whether `deliver` may be called once, from any thread, until `has_delivered` is."""
+        """Whether `deliver` may be called once, from any thread, until `end_offer` is."""
         transport = self._transport
         return transport is not None and not self.is_pipelined and self._direct.offer(transport, self)
 
@@ -49,8 +49,8 @@ class AnswerWriter:
         """Sends an answer past the transport; gives what `DirectSocket.deliver` does."""
         return self._direct.deliver(self, data)
 
-    def has_delivered(self) -> bool:
-        """Whether an answer was sent so; ends the offer."""
+    def end_offer(self) -> bool:
+        """Lets nothing be delivered any more; whether an answer was, which the loop didn't know yet."""
         self._direct.withdraw()
         return self._direct.take_sent() is not None
 

@@ -87,7 +87,7 @@ class Connection:
         return None
 
     def settle(self) -> None:
-        """Ends the offer, and the call if its answer was sent: before anything else is answered, read or written."""
+        """Ends the offer, and the call if its answer was sent: before anything else is answered or written, or read."""
         call = self.direct.withdraw()
         if call is not None:
             self._sent(call)

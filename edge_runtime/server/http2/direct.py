@@ -21,8 +21,8 @@ _NOTHING = struct.pack("i", 0)
 class DirectAnswer:
     """The offer to send one call's answer past the loop.
 
-    It stands until the loop withdraws it, which it does before it answers, reads or writes anything else on the
-    connection: nothing takes from the windows while it stands.
+    It stands until the loop withdraws it, which it does before it answers or writes anything else on the connection,
+    and before its next read: nothing takes from the windows while it stands.
     """
 
     __slots__ = ("_outbox", "socket", "transport")

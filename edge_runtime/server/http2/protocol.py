@@ -112,8 +112,6 @@ class Http2Protocol(asyncio.BufferedProtocol):
             logger.debug("%s: %s", connection.peer, fault)
             connection.fail(fault)
         connection.outbox.is_corked = False
-        if len(connection.streams.calls) > 1:  # another call came behind the one with the offer
-            connection.settle()
         self.flush()
 
     def pause_writing(self) -> None:

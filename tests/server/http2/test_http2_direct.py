@@ -24,6 +24,7 @@ from fakes.http2_client import (
     settings,
     window_update,
 )
+from fakes.socket_transport import SocketTransport
 
 from edge_runtime.scheduling.request import DELIVERED
 from edge_runtime.server.http2.call import UnaryCall
@@ -148,27 +149,13 @@ def test_the_connections_window_counts_what_lanes_sent(raw: RawClient) -> None:
     assert values(raw.answer(2 * whole + 1).body) == [3] * 32
 
 
-class Transport:
-    """As much of a transport as an answer past the loop needs."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def get_extra_info(self, name: str) -> socket.socket:
-        assert name == "socket"
-        return self._connection
-
-
 @pytest.fixture
 def pair(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Connection, socket.socket]]:
     """A connection, and the client's end of it."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         connection = Connection(Http2Limits(), "peer", lambda: None, 0)
-        monkeypatch.setattr(connection.direct, "transport", Transport(ours))
+        monkeypatch.setattr(connection.direct, "transport", SocketTransport(ours))
         yield connection, theirs
         connection.direct.socket.close()
 
