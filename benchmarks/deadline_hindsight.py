@@ -33,13 +33,15 @@ class Watched:
         return getattr(self._scheduler, name)
 
     def admit(self, request: Request, now_ns: int) -> None:
-        """Hands it on, and looks into a refusal."""
+        """Hands it on, and looks into a refusal, or into why it has to wait for a promise: it may be refused yet."""
         try:
             self._scheduler.admit(request, now_ns)
         except DeadlineRefusedError:
             if self._must_refuse(request, now_ns):
                 self.had_to.add(request)
             raise
+        if request in self._scheduler._undecided and self._must_refuse(request, now_ns):
+            self.had_to.add(request)
 
     def _must_refuse(self, request: Request, now_ns: int) -> bool:
         state = self._state

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Tuple
 
 from edge_runtime.scheduling.request import Period, Request
-from edge_runtime.scheduling.scheduler import Dispatch, ModelPolicy, Scheduler
+from edge_runtime.scheduling.scheduler import PATIENCE_NS, Dispatch, ModelPolicy, Scheduler
 from edge_runtime.scheduling.service_times import ServiceTimes
 
 MS = 1_000_000
@@ -109,7 +109,7 @@ class Mix:
         """Ours, for one lane, after 64 runs of each size."""
         rng = random.Random(seed)
         times = ServiceTimes()
-        made = Scheduler(times, 1)
+        made = Scheduler(times, 1, patience_ns=PATIENCE_NS)
         for name, source in self.sources.items():
             made.register(ModelPolicy(name, 4, 256, source.max_batch, source.segments))
             for segment, rows in itertools.product(range(source.segments), range(1, max(1, source.max_batch) + 1)):

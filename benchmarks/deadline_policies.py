@@ -36,6 +36,10 @@ class OneLane:
         """Neither looks at what waits before it is its turn."""
         return None
 
+    def take_refused(self, now_ns: int) -> List[Tuple[Request, Exception]]:  # noqa: ARG002
+        """Neither lets anybody wait for a promise."""
+        return []
+
     def finish(self, dispatch: Any, now_ns: int) -> None:  # noqa: ARG002
         """Frees the lane."""
         self._is_free = True

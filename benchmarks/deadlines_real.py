@@ -15,7 +15,7 @@ from virtual_accelerator import Trace
 
 from edge_runtime.engine.loading import EngineOptions, load
 from edge_runtime.plan.store import PlanStore
-from edge_runtime.scheduling.scheduler import ModelPolicy, Scheduler
+from edge_runtime.scheduling.scheduler import PATIENCE_NS, ModelPolicy, Scheduler
 from edge_runtime.scheduling.service_times import ServiceTimes
 
 ROWS = {"short": 1, "long": 6}  # the same net at these numbers of rows, as two models
@@ -62,7 +62,7 @@ def _timed(run: Callable[[], object]) -> List[int]:
 
 def _ours(measured: Dict[str, List[int]]) -> Scheduler:
     times = ServiceTimes()
-    made = Scheduler(times, 1)
+    made = Scheduler(times, 1, patience_ns=PATIENCE_NS)
     for model, durations in measured.items():
         made.register(ModelPolicy(model, 4, 256))
         for ns in durations:

@@ -51,6 +51,7 @@ class RealAccelerator:
                 self._scheduler.admit(request, self._now_ns())
             except ServerUnavailableError as error:
                 outcome.refused_ns, outcome.error = self._now_ns(), error
+            self._give_up()
             self._changed.notify()
 
     def _next(self) -> Any:
@@ -58,11 +59,18 @@ class RealAccelerator:
         with self._changed:
             while True:
                 dispatch = self._scheduler.next(self._now_ns())
-                for request in self._scheduler.take_expired(self._now_ns()):
-                    self._trace.outcomes[request].expired_ns = self._now_ns()
+                self._give_up()
                 if dispatch is not None or self._is_over:
                     return dispatch
                 self._changed.wait()
+
+    def _give_up(self) -> None:
+        now_ns = self._now_ns()
+        for request, error in self._scheduler.take_refused(now_ns):
+            outcome = self._trace.outcomes[request]
+            outcome.refused_ns, outcome.error = now_ns, error
+        for request in self._scheduler.take_expired(now_ns):
+            self._trace.outcomes[request].expired_ns = now_ns
 
     def _work(self) -> None:
         while True:

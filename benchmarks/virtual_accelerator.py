@@ -98,6 +98,9 @@ class VirtualAccelerator:
             outcome.refused_ns, outcome.error = self.now_ns, error
 
     def _expire(self) -> None:
+        for request, error in self.scheduler.take_refused(self.now_ns):
+            outcome = self._trace.outcomes[request]
+            outcome.refused_ns, outcome.error = self.now_ns, error
         for request in self.scheduler.take_expired(self.now_ns):
             self._trace.outcomes[request].expired_ns = self.now_ns
 

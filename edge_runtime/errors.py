@@ -159,7 +159,7 @@ class QueueFullError(ServerUnavailableError):
 
 
 class DeadlineRefusedError(ServerUnavailableError):
-    """A deadline that can't be kept, by what is known when the request arrives; nothing was queued."""
+    """A deadline that can't be promised, when the request comes or within some milliseconds of that; it wasn't run."""
 
 
 class DeadlineExpiredError(ServerUnavailableError):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 from edge_runtime.errors import (
     DeadlineExpiredError,
+    DeadlineRefusedError,
     QueueFullError,
     ServerUnavailableError,
     UnknownNameError,
@@ -19,9 +20,11 @@ from edge_runtime.scheduling.request import Request
 from edge_runtime.scheduling.selection import Selection
 from edge_runtime.scheduling.service_times import ServiceTimes
 from edge_runtime.scheduling.state import State, rest_of
+from edge_runtime.scheduling.undecided import Undecided
 
-__all__ = ["Dispatch", "ModelPolicy", "Scheduler"]
+__all__ = ["PATIENCE_NS", "Dispatch", "ModelPolicy", "Scheduler"]
 
+PATIENCE_NS = 10_000_000  # a server's
 _STEP = 4  # of sequence numbers: others are put in between
 
 
@@ -33,12 +36,16 @@ class Scheduler:
     Requests of priority 1 come before those of 2 and so on, 0 last; then the earlier deadline counts. One without a
     deadline takes its model's share of the time; it never expires. While a model's service times are unknown, it counts
     as taking no time: nothing is refused for its sake.
+
+    A request whose deadline can't be promised when it comes is refused at once, unless it lacks so little that runs may
+    make up for it by ending early: it may then wait for `patience_ns`, and is tested again whenever a run ends.
     """
 
-    def __init__(self, times: ServiceTimes, lanes: int, depth: Optional[int] = None) -> None:
+    def __init__(self, times: ServiceTimes, lanes: int, depth: Optional[int] = None, patience_ns: int = 0) -> None:
         self._state = State(times, lanes, lanes if depth is None else depth)
         self._admission = Admission(self._state)
         self._selection = Selection(self._state)
+        self._undecided = Undecided(patience_ns)
         self._is_open = True
         self._sequence = 0
         self._now_ns = 0
@@ -56,7 +63,9 @@ class Scheduler:
         state.has_chains = state.has_chains or policy.segments > 1
 
     def admit(self, request: Request, now_ns: int) -> None:
-        """Takes a request in; it waits from here on. When it raises, nothing waits and nothing is promised.
+        """Takes a request in; it waits from here on, perhaps for a promise (`take_refused`).
+
+        When it raises, nothing waits and nothing is promised.
 
         Raises:
             UnknownNameError: its model isn't registered.
@@ -85,12 +94,14 @@ class Scheduler:
                 f"the deadline passed {(now_ns - job.deadline_ns) / 1e6:.3f} ms before the request could be taken in"
             )
         if job.deadline_ns != NEVER or state.streams.live:
-            self._admission.check(job, request.stream, request.arrival_ns, now_ns)
-        model.tallest = max(model.tallest, request.rows)
-        state.shares.taken(model, likely_ns)
-        state.backlog.add(job, now_ns, 1 if job.deadline_ns != NEVER else state.active(now_ns))
-        if model.segments > 1 and model.busy >= model.slots:
-            self._inherit(model)
+            try:
+                self._admission.check(job, request.stream, request.arrival_ns, now_ns)
+            except DeadlineRefusedError as refusal:
+                may_wait = state.lanes.out and request.stream is None
+                if may_wait and self._undecided.hold(job, likely_ns, refusal, now_ns):
+                    return
+                raise
+        state.take_in(job, likely_ns, now_ns)
 
     def next(self, now_ns: int) -> Optional[Dispatch]:
         """The run to start now, for the caller to start and report to `finish`; None if nothing may start."""
@@ -119,10 +130,19 @@ class Scheduler:
             model.busy -= 1
             if model.segments > 1:
                 state.backlog.disinherit(model)
-            return
-        state.renew()
-        state.backlog.add(rest_of(job), now_ns, 1)
-        self._inherit(model)
+        else:
+            state.renew()
+            state.backlog.add(rest_of(job), now_ns, 1)
+            state.inherit(model)
+        if self._undecided:
+            self._undecided.reconsider(state, self._admission, now_ns)
+
+    def take_refused(self, now_ns: int) -> List[Tuple[Request, DeadlineRefusedError]]:
+        """Takes out and gives those that waited for a promise and get none, and why."""
+        overdue = self._undecided.overdue(now_ns) if self._undecided else []
+        for held in overdue:
+            self._undecided.remove(held.job.requests[0])
+        return [(held.job.requests[0], held.refusal) for held in overdue]
 
     def take_expired(self, now_ns: int) -> List[Request]:
         """Takes out and gives those that couldn't keep their deadline even if they started now."""
@@ -134,15 +154,16 @@ class Scheduler:
         return [job.requests[0] for job in jobs]
 
     def next_expiry_ns(self) -> Optional[int]:
-        """When `take_expired` should be called next at the latest; None if nothing can expire."""
+        """When `take_expired` and `take_refused` should be called next at the latest; None if there is no need."""
         self._state.renew()
-        return self._state.backlog.next_expiry_ns()
+        times = [self._state.backlog.next_expiry_ns(), self._undecided.next_ns()]
+        return min([each for each in times if each is not None], default=None)
 
     def withdraw(self, request: Request) -> bool:
         """Takes out a request that nobody waits for any more; False if it doesn't wait, or its chain has begun."""
         job = self._state.backlog.jobs.get(request)
         if job is None:
-            return False
+            return self._undecided.remove(request)
         self._state.backlog.remove(job, self._now_ns, self._state.active(self._now_ns))
         return True
 
@@ -155,7 +176,7 @@ class Scheduler:
     @property
     def is_idle(self) -> bool:
         """Whether nothing is handed out and nothing waits, chains that have begun among it."""
-        return not self._state.lanes.out and not self._state.backlog
+        return not self._state.lanes.out and not self._state.backlog and not self._undecided
 
     def close(self) -> List[Request]:
         """Admits nothing from here on and gives back all that wait; chains that have begun go on."""
@@ -163,7 +184,7 @@ class Scheduler:
         jobs = list(self._state.backlog.jobs.values())
         for job in reversed(jobs):
             self._state.backlog.remove(job, 0, 1)
-        return [job.requests[0] for job in jobs]
+        return [job.requests[0] for job in jobs] + self._undecided.close()
 
     def _model(self, name: str) -> Model:
         model = self._state.models.get(name)
@@ -200,11 +221,5 @@ class Scheduler:
         if not run.segment:
             run.model.busy += 1
             if run.model.segments > 1 and run.model.busy >= run.model.slots:
-                self._inherit(run.model)
+                state.inherit(run.model)
         return state.lanes.hand_out(run, lane, now_ns)
-
-    def _inherit(self, model: Model) -> None:
-        """Lets the first begun chain of a model run before those that wait for its slot."""
-        backlog, heir = self._state.backlog, self._state.heir(model)
-        if heir is not None and heir in backlog.begun():
-            backlog.inherit(heir, self._state.waiting_of(model))

@@ -6,7 +6,7 @@ from typing import Dict, List
 
 from edge_runtime.scheduling.backlog import Backlog, by_key, inherited_key
 from edge_runtime.scheduling.forecast import Situation
-from edge_runtime.scheduling.job import Job, Model
+from edge_runtime.scheduling.job import NEVER, Job, Model
 from edge_runtime.scheduling.lanes import Lanes
 from edge_runtime.scheduling.service_times import ServiceTimes
 from edge_runtime.scheduling.shares import Shares
@@ -39,6 +39,21 @@ class State:
     def active(self, now_ns: int) -> int:
         """How many models share the lanes."""
         return self.shares.active(self.models.values(), now_ns)
+
+    def take_in(self, job: Job, likely_ns: int, now_ns: int) -> None:
+        """Lets a job wait that was promised its deadline, if it has one; `likely_ns` is what it counts as."""
+        model = job.model
+        model.tallest = max(model.tallest, job.rows)
+        self.shares.taken(model, likely_ns)
+        self.backlog.add(job, now_ns, 1 if job.deadline_ns != NEVER else self.active(now_ns))
+        if model.segments > 1 and model.busy >= model.slots:
+            self.inherit(model)
+
+    def inherit(self, model: Model) -> None:
+        """Lets the first begun chain of a model run before those that wait for its slot."""
+        heir = self.heir(model)
+        if heir is not None and heir in self.backlog.begun():
+            self.backlog.inherit(heir, self.waiting_of(model))
 
     def situation(self, now_ns: int, candidate: Job | None = None) -> Situation:
         """What a forecast starts from, if one more waits."""

@@ -9,13 +9,13 @@ import time
 from functools import partial
 from typing import Callable, Dict, List, Sequence
 
-from edge_runtime.errors import DeadlineExpiredError, ServerUnavailableError
+from edge_runtime.errors import ServerUnavailableError
 from edge_runtime.scheduling.lanes import Dispatch
 from edge_runtime.scheduling.request import Request
 from edge_runtime.scheduling.service_times import ServiceTimes
 from edge_runtime.server.lane_threads import LaneThreads
 from edge_runtime.server.outcomes import Outcomes
-from edge_runtime.server.planner import Planner
+from edge_runtime.server.planner import GivenUp, Planner, expired
 from edge_runtime.server.run import Run
 from edge_runtime.server.tick import Tick
 from edge_runtime.server.work import Work
@@ -128,7 +128,7 @@ class Dispatcher:
         """Runs what was gathered, on the loop's thread; others need that too, so after 1 ms the rest has to wait."""
         begun_ns = self._clock()
         entries, late = self._tick.take(begun_ns)
-        self._emit(None, late)
+        self._emit(None, [(request, expired()) for request in late])
         for index, (work, requests, dispatch) in enumerate(entries):
             slot = None if requests[0].slot is not None else work.engine.try_acquire()
             if slot is None and requests[0].slot is None:  # the pool's are all in the lanes
@@ -139,10 +139,10 @@ class Dispatcher:
             run.segment(0, True, slot)
             work.count(run)
             if dispatch is not None:
-                following, expired = self._planner.finish(dispatch, self._clock(), run.is_failed)
+                following, given_up = self._planner.finish(dispatch, self._clock(), run.is_failed)
                 for other in following:
                     self._threads.put(other)
-                self._emit(run, expired)
+                self._emit(run, given_up)
             else:
                 work.inline_runs += 1
                 if work.inline_runs % _SAMPLED == 0 and not run.is_failed:
@@ -167,9 +167,11 @@ class Dispatcher:
         dispatch = self._planner.admit(request, self._clock())
         if request.deliver is not None:
             self._outcomes.expect()
-        if dispatch is None:
+        if dispatch is None or request not in dispatch.requests:
             self._watch_deadlines()
-        elif dispatch.requests[0] is request and request.rows <= work.inline_rows and request.is_light:
+        if dispatch is None:
+            return
+        if dispatch.requests[0] is request and request.rows <= work.inline_rows and request.is_light:
             self._tick.put((work, dispatch.requests, dispatch))
         else:
             self._threads.put(dispatch)
@@ -187,8 +189,8 @@ class Dispatcher:
             else:
                 work.count(run)
                 is_delivered = run.deliver()
-            following, expired = self._planner.finish(dispatch, self._clock(), run.is_failed)
-            self._outcomes.report(None if goes_on else run, expired, is_delivered)
+            following, given_up = self._planner.finish(dispatch, self._clock(), run.is_failed)
+            self._outcomes.report(None if goes_on else run, given_up, is_delivered)
         except Exception:  # the top frame of a lane: what it leaves behind isn't known, so its owner must end it all
             logger.exception("a lane failed")
             if self.on_failure is not None:
@@ -197,14 +199,13 @@ class Dispatcher:
             return []
         return following
 
-    def _emit(self, run: Run | None, expired: Sequence[Request]) -> None:
+    def _emit(self, run: Run | None, given_up: Sequence[GivenUp]) -> None:
         if run is not None:
             work = self._work[run.requests[0].model]
             if work.took(run) and not self._planner.waiting(work.name):
                 work.place()
             run.emit()
-        for request in expired:
-            error = DeadlineExpiredError("the deadline can't be kept any more; the request wasn't run")
+        for request, error in given_up:
             self._work[request.model].give_up(request, error, self._clock())
         self._has_settled.set()
 
@@ -221,7 +222,7 @@ class Dispatcher:
 
     def _expire(self) -> None:
         self._timer = None
-        self._emit(None, self._planner.take_expired(self._clock()))
+        self._emit(None, self._planner.take_given_up(self._clock()))
         self._watch_deadlines()
 
 

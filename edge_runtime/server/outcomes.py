@@ -7,16 +7,16 @@ import contextlib
 from collections import deque
 from typing import Callable, Deque, Sequence, Tuple
 
-from edge_runtime.scheduling.request import Request
+from edge_runtime.server.planner import GivenUp
 from edge_runtime.server.run import Run
 
-Emit = Callable[["Run | None", Sequence[Request]], None]
+Emit = Callable[["Run | None", Sequence[GivenUp]], None]
 
 _PERIOD_S = 0.1
 
 
 class Outcomes:
-    """Runs that have ended, and requests that expired meanwhile, for `emit` on the loop's thread.
+    """Runs that have ended, and requests that were given up meanwhile, for `emit` on the loop's thread.
 
     Where all answers of a run are delivered, the loop isn't woken for it: it is emitted with the next outcome that the
     loop is woken for, or within 0.2 s. `is_idle` says that no run is under way.
@@ -26,7 +26,7 @@ class Outcomes:
         self._loop = loop
         self._emit = emit
         self._is_idle = is_idle
-        self._ended: Deque[Tuple[Run | None, Sequence[Request]]] = deque()
+        self._ended: Deque[Tuple[Run | None, Sequence[GivenUp]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._is_urgent = False
         self._was_idle = False
@@ -37,10 +37,10 @@ class Outcomes:
         if self._timer is None and not self._is_urgent:
             self._timer = self._loop.call_later(_PERIOD_S, self._emit_late)
 
-    def report(self, run: Run | None, expired: Sequence[Request], is_delivered: bool) -> None:
+    def report(self, run: Run | None, given_up: Sequence[GivenUp], is_delivered: bool) -> None:
         """Takes in, on any thread, what is to be emitted."""
-        self._ended.append((run, expired))
-        if is_delivered and not expired and not self._is_urgent:  # `hurry` emits when it has set that
+        self._ended.append((run, given_up))
+        if is_delivered and not given_up and not self._is_urgent:  # `hurry` emits when it has set that
             return
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
             self._loop.call_soon_threadsafe(self._settle)

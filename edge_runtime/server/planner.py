@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 from typing import List, Tuple
 
+from edge_runtime.errors import DeadlineExpiredError, ServerUnavailableError
 from edge_runtime.scheduling.lanes import Dispatch
 from edge_runtime.scheduling.policy import ModelPolicy
 from edge_runtime.scheduling.request import Request
-from edge_runtime.scheduling.scheduler import Scheduler
+from edge_runtime.scheduling.scheduler import PATIENCE_NS, Scheduler
 from edge_runtime.scheduling.service_times import ServiceTimes
+
+GivenUp = Tuple[Request, ServerUnavailableError]  # a request that won't run, and why
 
 
 class Planner:
@@ -17,7 +20,7 @@ class Planner:
 
     def __init__(self, times: ServiceTimes, lanes: int, depth: int) -> None:
         self._times = times
-        self._scheduler = Scheduler(times, lanes, depth)
+        self._scheduler = Scheduler(times, lanes, depth, PATIENCE_NS)
         self._lock = threading.Lock()
 
     @property
@@ -46,25 +49,31 @@ class Planner:
             self._scheduler.admit(request, now_ns)
             return self._scheduler.next(now_ns)
 
-    def finish(self, dispatch: Dispatch, now_ns: int, is_failed: bool) -> Tuple[List[Dispatch], List[Request]]:
-        """Takes note of the end of a run; gives what may start now, and what has expired."""
+    def finish(self, dispatch: Dispatch, now_ns: int, is_failed: bool) -> Tuple[List[Dispatch], List[GivenUp]]:
+        """Takes note of the end of a run; gives what may start now, and what won't run."""
         with self._lock:
             self._scheduler.finish(dispatch, now_ns, failed=is_failed)
-            expired = self._scheduler.take_expired(now_ns)
-            return list(iter(lambda: self._scheduler.next(now_ns), None)), expired
+            given_up = self._given_up(now_ns)
+            return list(iter(lambda: self._scheduler.next(now_ns), None)), given_up
 
     def withdraw(self, request: Request) -> bool:
         """Whether a request waited; it doesn't any more."""
         with self._lock:
             return self._scheduler.withdraw(request)
 
-    def take_expired(self, now_ns: int) -> List[Request]:
-        """Takes out and gives those whose deadline can't be kept any more."""
+    def take_given_up(self, now_ns: int) -> List[GivenUp]:
+        """Takes out and gives those whose deadline can't be kept any more, or that waited for a promise in vain."""
         with self._lock:
-            return self._scheduler.take_expired(now_ns)
+            return self._given_up(now_ns)
+
+    def _given_up(self, now_ns: int) -> List[GivenUp]:
+        given_up: List[GivenUp] = [*self._scheduler.take_refused(now_ns)]
+        for request in self._scheduler.take_expired(now_ns):
+            given_up.append((request, expired()))
+        return given_up
 
     def next_expiry_ns(self) -> int | None:
-        """When `take_expired` should be called next at the latest."""
+        """When `take_given_up` should be called next at the latest."""
         with self._lock:
             return self._scheduler.next_expiry_ns()
 
@@ -87,3 +96,8 @@ class Planner:
         """Says that runs take another time from now on."""
         with self._lock:
             self._times.relearn()
+
+
+def expired() -> DeadlineExpiredError:
+    """Why a request that had been promised its deadline isn't run."""
+    return DeadlineExpiredError("the deadline can't be kept any more; the request wasn't run")

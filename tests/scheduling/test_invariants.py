@@ -32,9 +32,9 @@ STEPS = st.lists(
 class Ledger:
     """A scheduler, all that happened to each request, and the limits that must hold after each step."""
 
-    def __init__(self, lanes: int, depth: int) -> None:
+    def __init__(self, lanes: int, depth: int, patience_ns: int = 0) -> None:
         self.times = ServiceTimes(margin=0)
-        self.scheduler = Scheduler(self.times, lanes, depth)
+        self.scheduler = Scheduler(self.times, lanes, depth, patience_ns)
         self.depth, self.now = depth, 0
         for name, slots in SLOTS.items():
             self.scheduler.register(ModelPolicy(name, slots, QUEUE, 3, 2 if name == "chain" else 1))
@@ -94,9 +94,10 @@ class Ledger:
 
     def expire(self):
         at = self.scheduler.next_expiry_ns()
+        refused = [request for request, _ in self.scheduler.take_refused(self.now)]
         expired = self.scheduler.take_expired(self.now)
-        assert not expired or at <= self.now
-        self.take(expired)
+        assert not (refused or expired) or at <= self.now
+        self.take([*refused, *expired])
 
     def relearn(self):
         self.times.relearn()
@@ -107,10 +108,10 @@ class Ledger:
             self.waiting.remove(request)
 
 
-@given(steps=STEPS, lanes=st.integers(1, 3), beyond=st.integers(0, 1))
+@given(steps=STEPS, lanes=st.integers(1, 3), beyond=st.integers(0, 1), patience=st.sampled_from([0, 12, 1000]))
 @settings(max_examples=300, deadline=None)
-def test_every_request_is_given_out_once_and_no_limit_is_passed(steps, lanes, beyond):
-    ledger = Ledger(lanes, lanes + beyond)
+def test_every_request_is_given_out_once_and_no_limit_is_passed(steps, lanes, beyond, patience):
+    ledger = Ledger(lanes, lanes + beyond, patience)
     for step in steps:
         ledger.step(*step)
     ledger.take(ledger.scheduler.close())

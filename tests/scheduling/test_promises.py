@@ -24,9 +24,9 @@ def worst(model, segment, rows):
     return MODELS[model][0] + MODELS[model][1] * rows
 
 
-def scheduler(lanes=1, depth=None, max_batch=4, slots=4, scale=1):
+def scheduler(lanes=1, depth=None, max_batch=4, slots=4, scale=1, patience_ns=0):
     times = ServiceTimes(margin=0)
-    made = Scheduler(times, lanes, depth)
+    made = Scheduler(times, lanes, depth, patience_ns)
     for name in (*MODELS, *CHAINS):
         segments = len(CHAINS.get(name, "1"))
         made.register(
@@ -70,15 +70,17 @@ def requests_of(drawn, scale=1):
 @given(drawn=REQUESTS, seed=st.integers(0, 1000))
 @settings(max_examples=150, deadline=None)
 def test_nobody_who_was_taken_in_misses(play, lanes, depth, drawn, seed):
-    rng = random.Random(seed)
+    rng, patience = random.Random(seed), (0, 15, 1000)[seed % 3]
 
     def duration(dispatch):
         longest = worst(dispatch.model, dispatch.segment, dispatch.rows)
         return rng.choice((longest, rng.randint(1, longest)))
 
     segments = {name: len(each) for name, each in CHAINS.items()}
-    trace = play(scheduler(lanes, depth), requests_of(drawn), lanes, duration, segments)
+    trace = play(scheduler(lanes, depth, patience_ns=patience), requests_of(drawn), lanes, duration, segments)
     assert not trace.missed()
+    for each in trace.outcomes.values():
+        assert each.refused_ns is None or each.refused_ns <= each.request.arrival_ns + patience
     assert all((each.refused_ns is None) is (each.answered_ns is not None) for each in trace.outcomes.values())
 
 
@@ -118,7 +120,9 @@ def test_a_declared_stream_is_never_refused_again_and_misses_nothing(play, lanes
 
     requests = sorted([*stream_requests(streams), *requests_of(others, SCALE)], key=lambda each: each.arrival_ns)
     segments = {name: len(each) for name, each in CHAINS.items()}
-    trace = play(scheduler(lanes, depth, scale=SCALE), requests, lanes, duration, segments)
+    trace = play(
+        scheduler(lanes, depth, scale=SCALE, patience_ns=40 * SCALE * (seed % 2)), requests, lanes, duration, segments
+    )
     assert not [each for each in trace.missed() if each.request.stream is not None or lanes == 1]
     declared = set()
     for each in trace.outcomes.values():

@@ -23,6 +23,7 @@ from edge_runtime.errors import (
 from edge_runtime.scheduling.policy import ModelPolicy
 from edge_runtime.scheduling.request import DELIVERED, Request
 from edge_runtime.scheduling.service_times import ServiceTimes
+from edge_runtime.server import planner
 from edge_runtime.server.dispatcher import Dispatcher
 from edge_runtime.server.statistics import ModelStatistics
 from edge_runtime.server.work import Work
@@ -421,6 +422,40 @@ def test_one_whose_deadline_can_not_be_kept_any_more_is_told_while_another_still
     run.send(waiting)
     (outcome,) = run.wait(1)
     assert type(outcome) is DeadlineExpiredError
+    gated.release()
+    assert run.wait(1)[1] == 1
+    assert (gated.runs, run.counts) == (1, (1, {"REJECTED": 1}))
+
+
+def lacking_a_little(run: Harness) -> Request:
+    """One that can be promised its deadline only if the run that has just begun ends 50 ms before its time."""
+    request = run.request(2)
+    request.deadline_ns = run.dispatcher.now_ns() + 2 * run.times.worst_ns("gated", 0, 1) - 50 * MS
+    return request
+
+
+def test_one_that_lacks_a_little_runs_if_the_one_before_it_ends_early(harness, gated, monkeypatch):
+    monkeypatch.setattr(planner, "PATIENCE_NS", 1000 * MS)
+    run = harness(run_ns=500 * MS)
+    run.submit(1)
+    assert gated.begun.acquire(timeout=10)
+    run.send(lacking_a_little(run))
+    assert run.pending() == 1
+    gated.release(2)
+    assert run.wait(2) == [1, 2]
+    assert run.counts == (2, {})
+
+
+def test_one_that_lacks_a_little_is_refused_in_time_if_the_one_before_it_does_not_end_early(
+    harness, gated, monkeypatch
+):
+    monkeypatch.setattr(planner, "PATIENCE_NS", 200 * MS)
+    run = harness(run_ns=500 * MS)
+    run.submit(1)
+    assert gated.begun.acquire(timeout=10)
+    run.send(lacking_a_little(run))
+    (outcome,) = run.wait(1)
+    assert type(outcome) is DeadlineRefusedError
     gated.release()
     assert run.wait(1)[1] == 1
     assert (gated.runs, run.counts) == (1, (1, {"REJECTED": 1}))
