@@ -78,7 +78,7 @@ class Engine:
         signature: Signature,
         make_slot: Callable[[], Slot],
         slots: int,
-        make_slot_over: Callable[[Mapping[str, Array]], Slot] | None = None,
+        make_slot_over: Callable[[Mapping[str, Array], Engine], Slot | None] | None = None,
         segment_count: int = 1,
     ) -> None:
         self._make_slot_over = make_slot_over
@@ -104,12 +104,14 @@ class Engine:
         return len(self._slots)
 
     def slot_over(self, memory: Mapping[str, Array]) -> Slot | None:
-        """A slot beside the pool's over its user's memory, by tensor name; None where the backend can't have one.
+        """A slot over its user's memory, by tensor name; None where the backend can't have one.
+
+        It stands beside the pool's slots, or runs on one of them.
 
         The arrays are contiguous, of fixed shapes that pass the signature's checks, one for every input and output. The
         caller closes the slot before the memory goes and before the engine is closed.
         """
-        return None if self._make_slot_over is None else self._make_slot_over(memory)
+        return None if self._make_slot_over is None else self._make_slot_over(memory, self)
 
     def infer(self, feeds: Feeds) -> Dict[str, Array]:
         """The outputs for one set of inputs, as arrays that the caller owns.

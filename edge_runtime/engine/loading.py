@@ -195,8 +195,7 @@ def _chained(
 def _warmed(
     info: EngineInfo, signature: Signature, make_slot: Callable[[], Slot], options: EngineOptions, segments: int = 1
 ) -> Engine:
-    over = make_slot.over if isinstance(make_slot, onnxruntime.SlotMaker) else None
-    engine = Engine(info, signature, make_slot, options.slots, over, segments)
+    engine = Engine(info, signature, make_slot, options.slots, getattr(make_slot, "over", None), segments)
     try:
         engine.warm_up(options.warm_up_runs)
     except BaseException:

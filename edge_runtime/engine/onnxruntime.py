@@ -9,19 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.engine.chain import Links
+from edge_runtime.engine.user_memory import input_memory, is_read_in_place, snapshot, unfit_output
 from edge_runtime.engine.weights import read_weights
-from edge_runtime.errors import BackendError, InvalidRequestError
+from edge_runtime.errors import BackendError
 from edge_runtime.onnxruntime_api import SessionOptions, load_session, run_bound, translated, trimming_options
 from edge_runtime.plan.contents import PlanFiles
-from edge_runtime.tensors import DType, Shape, Signature, TensorSpec, element_count
+from edge_runtime.tensors import Shape, Signature, TensorSpec, element_count
 
 Array = npt.NDArray[Any]
 ShapeKey = Tuple[Shape, ...]
 Learnt = Dict[ShapeKey, Dict[str, Shape]]
 
 _MAX_LEARNT_SHAPES = 256
-_SMALL_NBYTES = 4096
-_PLAIN_VALUES = (DType.FP16, DType.FP32, DType.FP64, DType.UINT8, DType.INT8)
 
 
 def slot_maker(plan: PlanFiles, signature: Signature, options: SessionOptions, what: str) -> SlotMaker:
@@ -66,7 +65,7 @@ class SlotMaker:
         lends = {name: _allocated(specs[name], shape, self._what) for name, shape in links.lends.items()}
         return OnnxRuntimeSlot(self._session, self._signature, self._what, {**links.lent, **lends})
 
-    def over(self, memory: Mapping[str, Array]) -> OnnxRuntimeSlotOver:
+    def over(self, memory: Mapping[str, Array], pool: Any) -> OnnxRuntimeSlotOver:  # noqa: ARG002  (of a protocol)
         """A slot over memory that the caller keeps until the slot is closed; see `Engine.slot_over`."""
         return OnnxRuntimeSlotOver(self._session, self._signature, memory, self._what)
 
@@ -236,10 +235,7 @@ class OnnxRuntimeSlotOver:
         Raises:
             InvalidRequestError: it is another one.
         """
-        memory = self._memory[name]
-        if memory.shape != shape:
-            raise InvalidRequestError(f"input {name!r}: expected shape {list(memory.shape)}, got {list(shape)}")
-        return memory
+        return input_memory(self._memory, name, shape)
 
     def run(self) -> Dict[str, Array]:
         """Runs what lies in the memory; the outputs are the memory's own arrays.
@@ -249,10 +245,7 @@ class OnnxRuntimeSlotOver:
             InvalidRequestError: the outputs' shapes depend on the data, and now aren't those of the memory.
         """
         for private, given in self._copies:
-            if private.dtype == np.bool_:
-                np.not_equal(given.view(np.uint8), 0, out=private)
-            else:
-                np.copyto(private, given)
+            snapshot(private, given)
         try:
             run_bound(self._session, self._binding, self._what)
         except BackendError:
@@ -275,7 +268,7 @@ class OnnxRuntimeSlotOver:
 
     def _bound_input(self, spec: TensorSpec, given: Array) -> Array:
         """What ONNX Runtime reads for an input: the memory itself where its values may change during a run."""
-        if spec.dtype in _PLAIN_VALUES and given.nbytes >= _SMALL_NBYTES:
+        if is_read_in_place(spec.dtype, given.nbytes):
             return given
         private = np.zeros(given.shape, spec.dtype.numpy)
         self._copies.append((private, given))
@@ -301,10 +294,7 @@ class OnnxRuntimeSlotOver:
         for spec, shape in zip(self._computed(), found):
             expected = self._memory[spec.name].shape
             if shape != expected:
-                raise InvalidRequestError(
-                    f"output {spec.name!r} has shape {list(shape)} for these inputs, not {list(expected)}: shapes that "
-                    "depend on the data don't fit shared memory; send the request over HTTP or gRPC"
-                )
+                raise unfit_output(spec.name, shape, expected)
 
 
 def _allocated(spec: TensorSpec, shape: Shape, what: str) -> Array:

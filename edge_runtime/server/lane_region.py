@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.engine.engine import Engine
-from edge_runtime.errors import InvalidRequestError, ServerUnavailableError, TooLargeError
+from edge_runtime.engine.user_memory import unfit_output
+from edge_runtime.errors import ServerUnavailableError, TooLargeError
 from edge_runtime.scheduling.request import Outputs, Request
 from edge_runtime.tensors import TensorSpec, element_count
 from edge_runtime.wire.lane import LaneLayout, LaneTensor
@@ -143,10 +144,7 @@ class Frame:
             if value is target:
                 continue
             if value.shape != target.shape:
-                raise InvalidRequestError(
-                    f"output {name!r} has shape {list(value.shape)} for these inputs, not {list(target.shape)}: shapes "
-                    "that depend on the data don't fit shared memory; send the request over HTTP or gRPC"
-                )
+                raise unfit_output(name, value.shape, target.shape)
             np.copyto(target, value)
 
     def emit(self, outcome: Any) -> None:

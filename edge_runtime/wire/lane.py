@@ -7,6 +7,7 @@ and FAILED. Tensors never travel: they lie in the memory whose descriptor comes 
 from __future__ import annotations
 
 import json
+import mmap
 import struct
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
@@ -29,7 +30,7 @@ MAX_FRAMES = 1024
 MAX_PRIORITY = 2**16 - 1
 _MAX_TENSORS = 256
 _ALIGNMENT = 256
-_PAGE_NBYTES = 4096
+_PAGE_NBYTES = mmap.PAGESIZE  # what a GPU pins at least: frames share none
 _RECORD = struct.Struct("<BxHIIIQQ")
 RECORD_NBYTES = _RECORD.size
 

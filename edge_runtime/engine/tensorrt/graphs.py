@@ -1,7 +1,7 @@
-"""CUDA graphs of whole runs, one for each input shape: launching one costs the CPU a single call.
+"""CUDA graphs of whole runs, one for each set of input shapes and places: launching one costs the CPU a single call.
 
 A graph holds for as long as the shapes of its execution context stay what they were. So each graph has a context of its
-own, where contexts can share their scratch memory; else there is one graph, and it goes when the shapes change.
+own, where contexts can share their scratch memory; else all are of one context, and go when its shapes change.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import logging
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
-from typing import Callable, Hashable, List
+from typing import Callable, Hashable, List, Tuple
 
 from edge_runtime.device.cuda.port import Cuda
 from edge_runtime.device.cuda.streams import Graph, Stream
@@ -19,6 +19,8 @@ from edge_runtime.engine.tensorrt.gpu_use import give_back
 from edge_runtime.errors import BackendError, DeviceLostError
 
 logger = logging.getLogger(__name__)
+
+Key = Tuple[Hashable, int]  # shapes, and the number of the placement
 
 MOST_GRAPHS = 32
 _MOST_REFUSALS = 8
@@ -34,7 +36,7 @@ class _Captured:
 
 
 class ShapeGraphs:
-    """The graphs of one slot, by shape; every failure but a lost device leaves the slot without that graph.
+    """The graphs of one slot, by key; every failure but a lost device leaves the slot without that graph.
 
     `new_execution` makes a context that shares the slot's scratch memory; None if there is only `main`.
     """
@@ -47,14 +49,15 @@ class ShapeGraphs:
         self._main = main
         self._new_execution = new_execution
         self._what = what
-        self._captured: OrderedDict[Hashable, _Captured] = OrderedDict()
+        self._captured: OrderedDict[Key, _Captured] = OrderedDict()
         self._spare: List[Execution] = []
-        self._most = MOST_GRAPHS if new_execution else 1
-        self._refused: set[Hashable] = set()
-        self._uses: Counter[Hashable] = Counter()
+        self._most = MOST_GRAPHS
+        self._shapes: Hashable = None  # of the one context, if there is just one
+        self._refused: set[Key] = set()
+        self._uses: Counter[Key] = Counter()
         self._counted = 0
 
-    def launch(self, key: Hashable) -> bool:
+    def launch(self, key: Key) -> bool:
         """Puts the run of a shape on the stream, if there is a graph of it."""
         found = self._captured.get(key)
         if found is None:
@@ -71,12 +74,17 @@ class ShapeGraphs:
         self._count(key)
         return True
 
-    def execution(self, key: Hashable) -> Execution:
+    def execution(self, key: Key) -> Execution:
         """The context to run a shape on without a graph: one that a graph can be captured from, if there is room."""
         if key in self._captured:  # what else is known of the shape was forgotten
             self._drop(key)
         if self._new_execution is None:
-            self.forget()  # the context's shapes are about to change
+            if key[0] != self._shapes:
+                self.forget()
+            self._shapes = key[0]
+            self._count(key)
+            if len(self._captured) >= self._most:
+                self._make_room(key)
             return self._main
         if key in self._refused or len(self._refused) >= _MOST_REFUSALS:
             return self._main
@@ -87,7 +95,7 @@ class ShapeGraphs:
             self._make_spare(self._new_execution)
         return self._spare[-1] if self._spare else self._main
 
-    def _make_room(self, key: Hashable) -> None:
+    def _make_room(self, key: Key) -> None:
         """Drops the graph that wasn't used for longest if the shape is in more use than that one's.
 
         So shapes in turn, more of them than there is room for, aren't captured over and over.
@@ -96,7 +104,7 @@ class ShapeGraphs:
         if oldest is not None and self._uses[key] > self._uses[oldest]:
             self._drop(oldest)
 
-    def _count(self, key: Hashable) -> None:
+    def _count(self, key: Key) -> None:
         """Counts a use; now and then all counts are halved, for shapes go out of use."""
         self._uses[key] += 1
         self._counted += 1
@@ -113,13 +121,13 @@ class ShapeGraphs:
             self._most = len(self._captured)
             logger.info("%s: runs with no more than %d CUDA graphs: %s", self._what, self._most, error)
 
-    def capture(self, key: Hashable, execution: Execution, submit: Callable[[], None]) -> None:
+    def capture(self, key: Key, execution: Execution, submit: Callable[[], None]) -> None:
         """Records what `submit` puts on the stream as the graph of a shape, after it was run once without one.
 
         The stream must have finished.
         """
         is_own = bool(self._spare) and execution is self._spare[-1]
-        is_refused = key in self._refused or len(self._refused) >= _MOST_REFUSALS
+        is_refused = key in self._refused or len(self._refused) >= _MOST_REFUSALS or len(self._captured) >= self._most
         if is_refused or not (is_own or self._new_execution is None):
             return
         try:
@@ -135,16 +143,17 @@ class ShapeGraphs:
             self._spare.pop()
         self._captured[key] = _Captured(graph, execution)
 
-    def _refuse(self, key: Hashable, error: BackendError) -> None:
+    def _refuse(self, key: Key, error: BackendError) -> None:
         self._refused.add(key)
         logger.info("%s: runs without a CUDA graph at shapes %s: %s", self._what, key, error)
 
-    def forget(self) -> None:
-        """Drops all graphs: addresses or the only context's shapes change."""
+    def forget(self, placement: int | None = None) -> None:
+        """Drops all graphs, as addresses or the one context's shapes change; or those of a placement, by its number."""
         for key in list(self._captured):
-            self._drop(key)
+            if placement in (None, key[1]):
+                self._drop(key)
 
-    def _drop(self, key: Hashable) -> None:
+    def _drop(self, key: Key) -> None:
         found = self._captured.pop(key)
         if found.execution is not self._main:
             self._spare.append(found.execution)

@@ -6,7 +6,9 @@ import contextlib
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable, List, Sequence
+from typing import Any, List, Mapping, Sequence
+
+import numpy.typing as npt
 
 from edge_runtime.device.cuda.loading import open_cuda
 from edge_runtime.device.cuda.port import Cuda
@@ -16,6 +18,7 @@ from edge_runtime.engine.tensorrt.memory_kind import FILE, device_key, read_meas
 from edge_runtime.engine.tensorrt.options import TensorRTOptions
 from edge_runtime.engine.tensorrt.plan_engine import PlanEngine
 from edge_runtime.engine.tensorrt.slot import TensorRTSlot
+from edge_runtime.engine.tensorrt.slot_over import Pool, TensorRTSlotOver, slot_over
 from edge_runtime.engine.tensorrt.trial_child import trial_run_in_child
 from edge_runtime.engine.tensorrt.trial_request import TrialRequest
 from edge_runtime.engine.tensorrt.verified import is_verified, mark_verified, verified_key
@@ -26,6 +29,8 @@ from edge_runtime.tensors import Signature
 
 logger = logging.getLogger(__name__)
 
+Array = npt.NDArray[Any]
+
 
 def slot_maker(
     plan: PlanFiles,
@@ -34,7 +39,7 @@ def slot_maker(
     what: str,
     cuda: Cuda | None = None,
     library: TensorRT | None = None,
-) -> Callable[[], TensorRTSlot]:
+) -> SlotMaker:
     """A maker of slots that share the engine of a plan; the engine is given back with the last of them.
 
     CUDA and TensorRT are loaded unless they are given; CUDA first, for a TensorRT without a driver may end the process.
@@ -45,7 +50,23 @@ def slot_maker(
     """
     cuda = cuda or open_cuda(options.device)
     shared = PlanEngine(plan.model, signature, library or load(options.library), cuda, options, what)
-    return lambda: TensorRTSlot(shared, lambda: plan.model)
+    return SlotMaker(shared, plan)
+
+
+class SlotMaker:
+    """Makes slots that share an engine: called for one with memory of its own, or `over` its user's memory."""
+
+    def __init__(self, shared: PlanEngine, plan: PlanFiles) -> None:
+        self._shared = shared
+        self._plan = plan
+
+    def __call__(self) -> TensorRTSlot:
+        """A slot with memory of its own."""
+        return TensorRTSlot(self._shared, lambda: self._plan.model)
+
+    def over(self, memory: Mapping[str, Array], pool: Pool) -> TensorRTSlotOver | None:
+        """A slot over memory that the caller keeps until the slot is closed; see `Engine.slot_over`."""
+        return slot_over(self._shared, memory, pool)
 
 
 class PartMaker:

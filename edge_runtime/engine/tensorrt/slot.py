@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from typing import Any, Callable, Dict, Tuple
+from collections import deque
+from typing import Any, Callable, Deque, Dict, Tuple
 
 import numpy.typing as npt
 
@@ -15,8 +16,9 @@ from edge_runtime.engine.tensorrt.execution import Execution
 from edge_runtime.engine.tensorrt.gpu_use import give_back
 from edge_runtime.engine.tensorrt.graphs import ShapeGraphs
 from edge_runtime.engine.tensorrt.memory_kind import AUTO
+from edge_runtime.engine.tensorrt.placement import OWN, Placement
 from edge_runtime.engine.tensorrt.plan_engine import PlanEngine
-from edge_runtime.engine.tensorrt.slot_tensors import Shaped, SlotTensors
+from edge_runtime.engine.tensorrt.slot_tensors import RunKey, Shaped, SlotTensors
 from edge_runtime.engine.tensorrt.tensor_memory import TensorMemory
 from edge_runtime.errors import BackendError, DeviceLostError
 from edge_runtime.tensors import Shape
@@ -31,6 +33,9 @@ class TensorRTSlot:
 
     At shapes that were seen before, a run allocates nothing. `run` and `close` wait for the stream, so memory is never
     given back or written to while the GPU uses it.
+
+    Attributes:
+        left: numbers of placements on which nothing runs any more, from any thread; their graphs go with the next run.
     """
 
     def __init__(self, shared: PlanEngine, read_plan: Callable[[], bytes], links: Links = UNLINKED) -> None:
@@ -39,6 +44,7 @@ class TensorRTSlot:
         self._gpu = shared.gpu
         self._cuda = shared.gpu.cuda
         self._shapes: Dict[str, Shape] = {}
+        self.left: Deque[int] = deque()
         shared.acquire()
         try:
             with contextlib.ExitStack() as owned:
@@ -103,14 +109,14 @@ class TensorRTSlot:
     def bind(self, name: str, shape: Shape) -> Array:
         """A writable view of this slot's memory for an input; `shape` lies inside the profile."""
         self._shapes[name] = shape
-        return self._tensors.view(name, shape)
+        return self._tensors.memory[name].view(shape)
 
     def memory_of(self, name: str) -> TensorMemory:
         """The memory of a tensor, for a slot of a later part of a chain, which is closed before this one."""
         return self._tensors.memory[name]
 
-    def run(self) -> Dict[str, Array]:
-        """Runs what is bound; outputs hold until the next run.
+    def run(self, place: Placement = OWN) -> Dict[str, Array]:
+        """Runs what is bound; outputs hold until the next run. Those that lie elsewhere (`place`) aren't among them.
 
         Raises:
             InvalidRequestError: a value of an input doesn't fit what TensorRT computes with.
@@ -121,32 +127,37 @@ class TensorRTSlot:
         """
         self._gpu.enter()
         try:
-            return self._run()
+            return self._run(place)
         except DeviceLostError as error:
             raise self._gpu.lose(error) from error
         except BaseException:
             self._drain()
             raise
 
-    def _run(self) -> Dict[str, Array]:
+    def _run(self, place: Placement) -> Dict[str, Array]:
+        while self.left:
+            number = self.left.popleft()
+            self._tensors.forget(number)
+            if self._graphs:
+                self._graphs.forget(number)
         tensors, shapes = self._tensors, {spec.name: self._shapes[spec.name] for spec in self._shared.signature.inputs}
         tensors.narrow(shapes)
-        key = tuple(shapes.values())
+        key = tuple(shapes.values()), place.number
         shaped = tensors.known(key)
         if shaped is None or self._graphs is None or not self._graphs.launch(key):
-            shaped = self._run_plainly(key, shapes)
+            shaped = self._run_plainly(key, shapes, place)
         else:
             self._wait()
         tensors.widen(shaped)
         return shaped.outputs
 
-    def _run_plainly(self, key: Tuple[Shape, ...], shapes: Dict[str, Shape]) -> Shaped:
+    def _run_plainly(self, key: RunKey, shapes: Dict[str, Shape], place: Placement) -> Shaped:
         """Runs without a graph, and captures one for the next time."""
         tensors, graphs = self._tensors, self._graphs
         execution = graphs.execution(key) if graphs else self._main
         is_repeated = execution.is_settled and execution.has_shapes(shapes)
         generation = tensors.generation
-        shaped = tensors.shaped(execution, shapes)
+        shaped = tensors.shaped(execution, shapes, place)
         if graphs and tensors.generation != generation:
             graphs.forget()
         with tensors.asked():

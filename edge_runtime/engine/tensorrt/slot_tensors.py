@@ -14,6 +14,7 @@ from edge_runtime.engine.tensorrt.chain_memory import CrossingMemory, LentMemory
 from edge_runtime.engine.tensorrt.execution import Execution
 from edge_runtime.engine.tensorrt.memory_kind import memory_kind
 from edge_runtime.engine.tensorrt.output_allocator import OutputRequest, make_output_allocator
+from edge_runtime.engine.tensorrt.placement import OWN, Placement
 from edge_runtime.engine.tensorrt.plan_engine import PlanEngine
 from edge_runtime.engine.tensorrt.signature_check import engine_outputs
 from edge_runtime.engine.tensorrt.tensor_io import EngineTensor, UnfitInputsError
@@ -26,13 +27,14 @@ logger = logging.getLogger(__name__)
 
 Array = npt.NDArray[Any]
 ShapeKey = Tuple[Shape, ...]
+RunKey = Tuple[ShapeKey, int]  # shapes, and the number of the placement
 
 _MOST_SHAPES = 256
 
 
 @dataclass
 class Shaped:
-    """What one set of input shapes decides: copies, and the shapes and arrays of outputs.
+    """What one set of input shapes decides: copies, and the shapes and arrays of outputs that lie in the slot's memory.
 
     `is_fixed`: nothing else decides them. Else it is good for one run.
     """
@@ -54,7 +56,7 @@ class SlotTensors:
         self._signature = shared.signature
         self.memory: Dict[str, TensorMemory] = {}
         self._addresses: Dict[str, int] = {}
-        self._shaped: Dict[ShapeKey, Shaped] = {}
+        self._shaped: Dict[RunKey, Shaped] = {}
         self._requests: Dict[str, OutputRequest] = {}
         owned.callback(self._shaped.clear)  # its arrays keep the memory
         specs = (*self._signature.inputs, *engine_outputs(self._signature))
@@ -116,10 +118,6 @@ class SlotTensors:
         """Whether the data of a run decides the shape of an output."""
         return bool(self._requests)
 
-    def view(self, name: str, shape: Shape) -> Array:
-        """The memory of a tensor as callers see it."""
-        return self.memory[name].view(shape)
-
     def narrow(self, shapes: Mapping[str, Shape]) -> None:
         """Gives TensorRT what callers wrote in a data type that it hasn't.
 
@@ -129,11 +127,15 @@ class SlotTensors:
         for memory in self._converted_inputs:
             memory.narrow(shapes[memory.tensor.name])
 
-    def known(self, key: ShapeKey) -> Shaped | None:
+    def known(self, key: RunKey) -> Shaped | None:
         """What was found for these shapes before."""
         return self._shaped.get(key)
 
-    def shaped(self, execution: Execution, shapes: Dict[str, Shape]) -> Shaped:
+    def forget(self, placement: int) -> None:
+        """Drops what was found for a placement, by its number."""
+        self._shaped = {key: shaped for key, shaped in self._shaped.items() if key[1] != placement}
+
+    def shaped(self, execution: Execution, shapes: Dict[str, Shape], place: Placement = OWN) -> Shaped:
         """What these shapes mean; the context is set to them, with the addresses that they take.
 
         Raises:
@@ -143,18 +145,19 @@ class SlotTensors:
         execution.set_shapes(shapes, self._shared.what)
         for name in self._host_inputs:
             execution.io.set_values(name, self.memory[name].values(shapes[name]))
-        key = tuple(shapes[spec.name] for spec in self._signature.inputs)
+        key = tuple(shapes[spec.name] for spec in self._signature.inputs), place.number
         found = self._shaped.get(key)
         if found is None:
-            found = self._learnt(execution, shapes)
+            found = self._learnt(execution, shapes, place)
             if found.is_fixed:
                 if len(self._shaped) >= _MOST_SHAPES:
                     self._shaped.clear()
                 self._shaped[key] = found
-        execution.bind({name: address for name, address in self._addresses.items() if name not in self._requests})
+        addresses = {**self._addresses, **place.mapped}
+        execution.bind({name: address for name, address in addresses.items() if name not in self._requests})
         return found
 
-    def _learnt(self, execution: Execution, shapes: Dict[str, Shape]) -> Shaped:
+    def _learnt(self, execution: Execution, shapes: Dict[str, Shape], place: Placement) -> Shaped:
         decided: Dict[str, Shape] = {}
         for name in self._output_names:
             shape = execution.io.output_shape(name)
@@ -166,8 +169,8 @@ class SlotTensors:
             else:
                 self._fit(self.memory[name], shape)
                 decided[name] = shape
-        inputs = [self.memory[name].copy(self.memory[name].nbytes(shape)) for name, shape in shapes.items()]
-        outputs = [self.memory[name].copy(self.memory[name].nbytes(shape)) for name, shape in decided.items()]
+        inputs = [place.copy(self.memory[name], shape) for name, shape in shapes.items()]
+        outputs = [place.copy(self.memory[name], shape) for name, shape in decided.items()]
         is_fixed = not self._host_inputs and len(decided) == len(self._output_names)
         everything = {**shapes, **decided}
         return Shaped(
@@ -175,9 +178,9 @@ class SlotTensors:
             [copy for copy in outputs if copy],
             decided,
             {
-                spec.name: self.view(spec.name, everything[spec.name])
+                spec.name: self.memory[spec.name].view(everything[spec.name])
                 for spec in self._signature.outputs
-                if spec.name in everything
+                if spec.name in everything and spec.name not in place.hosts
             },
             is_fixed,
         )
@@ -214,9 +217,9 @@ class SlotTensors:
             decided[name] = request.shape
             copy = memory.copy(memory.nbytes(request.shape))
             copies.extend([copy] if copy else [])
-        views = {name: self.view(name, shape) for name, shape in decided.items()}
-        order = [spec.name for spec in self._signature.outputs]
+        views = {name: self.memory[name].view(shape) for name, shape in decided.items()}
         outputs = {**shaped.outputs, **views}
+        order = [spec.name for spec in self._signature.outputs if spec.name in outputs]
         return Shaped([], copies, {**shaped.shapes, **decided}, {name: outputs[name] for name in order}, False)
 
     def widen(self, shaped: Shaped) -> None:

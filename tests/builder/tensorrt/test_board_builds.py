@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import shutil
 import subprocess
 import sys
@@ -124,6 +125,22 @@ def test_a_plan_is_built_tried_published_and_runs(
     with edge_runtime.load(plan) as engine:
         outputs = engine.infer({"x": np.ones((3, 4), np.float32)})
     assert outputs["scores"].shape == (3, 3)
+
+
+def test_a_loaded_plan_runs_over_its_users_memory(workshop: Workshop, board: Callable[..., None]) -> None:
+    board()
+    plan, memory = workshop.build("fp32"), mmap.mmap(-1, 8192)
+    given = {
+        "x": np.frombuffer(memory, np.float32, 12).reshape(3, 4),
+        "scores": np.frombuffer(memory, np.float32, 9, 4096).reshape(3, 3),
+    }
+    given["x"][:] = np.random.default_rng(1).normal(size=(3, 4))
+    with edge_runtime.load(plan) as engine:
+        slot = engine.slot_over(given)
+        assert slot is not None
+        assert slot.run()["scores"] is given["scores"]
+        np.testing.assert_array_equal(given["scores"], engine.infer({"x": given["x"]})["scores"])
+        slot.close()
 
 
 def test_implicit_int8_gets_a_scale_for_every_activation(workshop: Workshop, board: Callable[..., None]) -> None:

@@ -15,7 +15,7 @@ from fakes.tensorrt import fake_tensorrt
 from onnx import TensorProto, helper
 
 from edge_runtime.engine.engine import Engine, EngineInfo
-from edge_runtime.engine.tensorrt.loading import slot_maker
+from edge_runtime.engine.tensorrt.loading import SlotMaker, slot_maker
 from edge_runtime.engine.tensorrt.options import TensorRTOptions
 from edge_runtime.plan.contents import PlanFiles
 from edge_runtime.tensorrt_api import FULL, TensorRT, from_module
@@ -99,14 +99,15 @@ class Rig:
         signature: Signature | None = None,
         values: Mapping[str, Any] | None = None,
         **options: Any,
-    ) -> Callable[[], Any]:
+    ) -> SlotMaker:
         plan = PlanFiles({"model.plan": build(self.module, model, profiles or [profile], values=values)})
         signature = signature or signature_of(model, profile)
         return slot_maker(plan, signature, TensorRTOptions(**options), "model 'm'", self.cuda, self.library)
 
     def engine(self, model: bytes, profile: Profile, slots: int = 1, **options: Any) -> Engine:
         signature = options.get("signature") or signature_of(model, profile)
-        made = Engine(INFO, signature, self.maker(model, profile, **options), slots)
+        maker = self.maker(model, profile, **options)
+        made = Engine(INFO, signature, maker, slots, maker.over)
         self.engines.append(made)
         return made
 

@@ -80,8 +80,8 @@ def test_the_shape_that_was_not_used_for_longest_makes_room_for_one_in_use(
     assert rig.cuda.counts["end_capture"] == graphs.MOST_GRAPHS + 1
     assert rig.cuda.counts["destroy_graph"] == 1
     with engine.slot() as slot:
-        assert ((50, 4),) in slot._graphs._captured
-        assert ((1, 4),) not in slot._graphs._captured
+        assert (((50, 4),), 0) in slot._graphs._captured
+        assert (((1, 4),), 0) not in slot._graphs._captured
 
 
 def test_more_shapes_in_turn_than_there_is_room_for_are_not_captured_over_and_over(
