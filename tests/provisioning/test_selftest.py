@@ -64,7 +64,7 @@ def test_a_board_runs_every_precision_in_every_mode(
     names = set(states(test))
     modes = [f"{memory} memory, graphs {graphs}" for memory in ("copy", "mapped") for graphs in ("auto", "off")]
     assert {f"run {precision}, {mode}" for precision in ("fp32", "fp16", "int8") for mode in modes} <= names
-    in_place = "can't be used in place" if surface == "8.2" else "used in place"  # 8.2 runs by pycuda
+    in_place = "can't be used in place" if surface == "8.2" else "used in place"  # 8.2's GPU is a Nano's
     assert all(
         step.text.endswith(f"a client's memory {in_place}") for step in test.steps if step.name.startswith("run ")
     )
