@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Tuple, Type
 
 import numpy.typing as npt
 
+from edge_runtime.device.identity import saturates_int8
 from edge_runtime.errors import BackendError, BackendUnavailableError, UnsupportedModelError
 
 EXECUTED_MODEL = "executed.onnx"
@@ -21,6 +22,11 @@ _DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
 # ONNX Runtime 1.31 ends the process where it fuses an FP16 product with a transpose of the leading axes. What the
 # fusion saves elsewhere isn't measurable.
 _BROKEN_OPTIMIZERS = ["MatmulTransposeFusion"]
+
+# On x86 without VNNI its INT8 kernels add pairs of products in 16 bits, where they saturate. So Q/DQ aren't fused into
+# them there, and layers compute in float in between, which takes as long. (`session.x64quantprecision` doesn't help
+# where both factors are activations, and refuses weights with two users.)
+_INT8_FUSION = "QDQSelectorActionTransformer"
 
 
 @dataclass(frozen=True)
@@ -73,8 +79,9 @@ def load_session(
     with translated(f"{what}: ONNX Runtime can't load it"):
         values = {name: runtime.OrtValue.ortvalue_from_numpy(value) for name, value in (weights or {}).items()}
         settings.add_external_initializers(list(values), list(values.values()))
+        disabled = [*_BROKEN_OPTIMIZERS, *([_INT8_FUSION] if saturates_int8() else [])]
         session = runtime.InferenceSession(
-            model, settings, providers=["CPUExecutionProvider"], disabled_optimizers=_BROKEN_OPTIMIZERS
+            model, settings, providers=["CPUExecutionProvider"], disabled_optimizers=disabled
         )
         session.weights = values
         return session

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Dict, Tuple
 
@@ -75,13 +76,26 @@ def identify(root: Path = Path("/")) -> DeviceInfo:
     return DeviceInfo("nvidia" if has_node else "cpu", board or "none", platform.machine(), cpu)
 
 
+@lru_cache(maxsize=None)
+def saturates_int8(root: Path = Path("/")) -> bool:
+    """Whether a CPU's usual way to multiply INT8 vectors saturates in between: x86 without VNNI."""
+    flags = _cpu_fields(root).get("flags", "").split()
+    return platform.machine() in ("x86_64", "AMD64") and not {"avx512_vnni", "avx_vnni"}.intersection(flags)
+
+
 def _line(path: Path) -> str:
     return printable(text_of(path))
 
 
 def _cpu_model(root: Path) -> str:
+    fields = _cpu_fields(root)
+    return fields.get("model name") or fields.get("Model") or fields.get("CPU part", "")
+
+
+def _cpu_fields(root: Path) -> Dict[str, str]:
+    """What /proc/cpuinfo says, of the first CPU."""
     fields: Dict[str, str] = {}
     for line in text_of(root / "proc/cpuinfo").splitlines():
         name, _, value = line.partition(":")
         fields.setdefault(name.strip(), printable(value))
-    return fields.get("model name") or fields.get("Model") or fields.get("CPU part", "")
+    return fields

@@ -6,7 +6,7 @@ from typing import Callable
 import pytest
 from fakes import boards
 
-from edge_runtime.device.identity import identify
+from edge_runtime.device.identity import identify, saturates_int8
 
 
 def machine(root: Path, files: dict[str, bytes]) -> Path:
@@ -48,6 +48,24 @@ def test_a_machine_is_a_jetson_has_a_gpu_or_neither(
 def test_the_cpu_is_named(tmp_path: Path) -> None:
     cpuinfo = b"processor\t: 0\nmodel name\t: AMD EPYC\nprocessor\t: 1\nmodel name\t: other\n"
     assert identify(machine(tmp_path, {"proc/cpuinfo": cpuinfo})).cpu == "AMD EPYC"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "flags", "saturates"),
+    [
+        ("x86_64", "fpu avx2", True),
+        ("x86_64", "fpu avx2 avx512_vnni", False),
+        ("AMD64", "avx_vnni", False),
+        ("x86_64", "", True),
+        ("aarch64", "", False),
+    ],
+)
+def test_int8_saturates_on_x86_without_vnni(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str, flags: str, saturates: bool
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: architecture)
+    cpuinfo = f"processor\t: 0\nflags\t\t: {flags}\nprocessor\t: 1\nflags\t\t: avx_vnni\n".encode()
+    assert saturates_int8(machine(tmp_path, {"proc/cpuinfo": cpuinfo})) is saturates
 
 
 @pytest.mark.parametrize(

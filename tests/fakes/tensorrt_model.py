@@ -124,7 +124,12 @@ class Runnable:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        return onnxruntime.InferenceSession(self.model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            self.model.SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=["QDQSelectorActionTransformer"],  # whose INT8 kernels saturate on some CPUs
+        )
 
     def run(self, feeds: Mapping[str, np.ndarray[Any, Any]]) -> Dict[str, np.ndarray[Any, Any]]:
         """The outputs; inputs are taken as TensorRT has them and turned into the model's types."""

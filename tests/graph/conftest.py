@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
 from edge_runtime.graph.model import load_model, model_from_bytes
 from edge_runtime.graph.outputs import with_extra_outputs
 from edge_runtime.graph.quantize import quantizable
+from edge_runtime.onnxruntime_api import SessionOptions, load_session
 
 
 def _float_value(name, shape):
@@ -46,10 +46,7 @@ def run():
     """A function that runs a model (or the bytes of one) on ONNX Runtime and returns its outputs by name."""
 
     def outputs(model, feeds):
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        data = model if isinstance(model, bytes) else model.serialize()
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        session = load_session(model if isinstance(model, bytes) else model.serialize(), SessionOptions(), "the net")
         names = [output.name for output in session.get_outputs()]
         return dict(zip(names, session.run(names, feeds)))
 
