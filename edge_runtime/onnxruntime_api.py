@@ -23,10 +23,10 @@ _DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
 # fusion saves elsewhere isn't measurable.
 _BROKEN_OPTIMIZERS = ["MatmulTransposeFusion"]
 
-# On x86 without VNNI its INT8 kernels add pairs of products in 16 bits, where they saturate. So Q/DQ aren't fused into
-# them there, and layers compute in float in between, which takes as long. (`session.x64quantprecision` doesn't help
-# where both factors are activations, and refuses weights with two users.)
-_INT8_FUSION = "QDQSelectorActionTransformer"
+# On x86 without VNNI its INT8 kernels add pairs of products in 16 bits, where they saturate. There Q/DQ stay what they
+# are, and layers compute in float in between, with weights that are dequantised once. (`session.x64quantprecision`
+# doesn't help where both factors are activations, and refuses weights with two users.)
+_WITHOUT_INT8_KERNELS = ("session.disable_quant_qdq", "1")
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,8 @@ def load_session(
     settings.log_severity_level = 4
     settings.enable_mem_pattern = options.plans_memory
     settings.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.allow_spinning else "0")
+    if saturates_int8():
+        settings.add_session_config_entry(*_WITHOUT_INT8_KERNELS)
     if options.profile_folder is not None:
         settings.enable_profiling = True
         settings.profile_file_prefix = str(Path(options.profile_folder) / "profile")
@@ -79,9 +81,8 @@ def load_session(
     with translated(f"{what}: ONNX Runtime can't load it"):
         values = {name: runtime.OrtValue.ortvalue_from_numpy(value) for name, value in (weights or {}).items()}
         settings.add_external_initializers(list(values), list(values.values()))
-        disabled = [*_BROKEN_OPTIMIZERS, *([_INT8_FUSION] if saturates_int8() else [])]
         session = runtime.InferenceSession(
-            model, settings, providers=["CPUExecutionProvider"], disabled_optimizers=disabled
+            model, settings, providers=["CPUExecutionProvider"], disabled_optimizers=_BROKEN_OPTIMIZERS
         )
         session.weights = values
         return session

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.engine.chain import Links
-from edge_runtime.engine.user_memory import input_memory, is_read_in_place, snapshot, unfit_output
+from edge_runtime.engine.user_memory import input_memory, is_read_in_place, is_written_in_place, snapshot, unfit_output
 from edge_runtime.engine.weights import read_weights
 from edge_runtime.errors import BackendError
 from edge_runtime.onnxruntime_api import SessionOptions, load_session, run_bound, translated, trimming_options
@@ -214,6 +214,7 @@ class OnnxRuntimeSlotOver:
 
     Someone else may write into that memory during a run. So only large inputs of plain values are read where they lie;
     small ones, and those that may be indices or sizes, are copied before the run, after which they don't change.
+    Outputs that may be indices are copied after it: other layers may read them.
     """
 
     def __init__(self, session: Any, signature: Signature, memory: Mapping[str, Array], what: str) -> None:
@@ -223,6 +224,7 @@ class OnnxRuntimeSlotOver:
         self._memory = dict(memory)
         self._outputs = {spec.name: memory[spec.name] for spec in signature.outputs}
         self._copies: List[Tuple[Array, Array]] = []
+        self._made = {spec.name: self._output_memory(spec) for spec in self._computed()}
         self._binding = session.io_binding()
         for spec in signature.inputs:
             bound = self._bound_input(spec, memory[spec.name])
@@ -251,6 +253,9 @@ class OnnxRuntimeSlotOver:
         except BackendError:
             self._check_output_shapes()
             raise
+        for name, made in self._made.items():
+            if made is not self._outputs[name]:
+                np.copyto(self._outputs[name], made)
         return self._outputs
 
     def close(self) -> None:
@@ -259,6 +264,7 @@ class OnnxRuntimeSlotOver:
         self._session = None
         self._memory.clear()
         self._outputs = {}
+        self._made.clear()
         self._copies.clear()
 
     def _computed(self) -> List[TensorSpec]:
@@ -274,10 +280,15 @@ class OnnxRuntimeSlotOver:
         self._copies.append((private, given))
         return private
 
+    def _output_memory(self, spec: TensorSpec) -> Array:
+        """Where ONNX Runtime writes an output: the memory itself where its values may change during a run."""
+        given = self._memory[spec.name]
+        return given if is_written_in_place(spec.dtype) else np.zeros(given.shape, spec.dtype.numpy)
+
     def _bind_outputs(self) -> None:
         self._binding.clear_binding_outputs()
         for spec in self._computed():
-            output = self._memory[spec.name]
+            output = self._made[spec.name]
             self._binding.bind_output(spec.name, "cpu", 0, spec.dtype.numpy.type, output.shape, output.ctypes.data)
 
     def _check_output_shapes(self) -> None:

@@ -21,6 +21,11 @@ def is_read_in_place(dtype: DType, nbytes: int) -> bool:
     return dtype in _PLAIN_VALUES and nbytes >= _SMALL_NBYTES
 
 
+def is_written_in_place(dtype: DType) -> bool:
+    """Whether an output may change during a run, for layers after the one that writes it may read it."""
+    return dtype in _PLAIN_VALUES
+
+
 def snapshot(private: Array, given: Array) -> None:
     """Copies an input to where it doesn't change any more, and makes booleans of whatever bytes were given for them."""
     if private.dtype == np.bool_:

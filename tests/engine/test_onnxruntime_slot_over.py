@@ -106,6 +106,31 @@ def test_large_plain_inputs_are_read_where_they_lie_and_all_others_are_copied() 
     assert seen == {f"{name}_64" for name in ("FP16", "FP32", "FP64", "INT8", "UINT8")}
 
 
+def test_outputs_that_may_be_indices_are_copied_after_the_run() -> None:
+    """Other layers may read them. A made-up session writes over the outputs when it ends, as a client could."""
+    names = {f"{dtype.value}_x": (dtype, LARGE) for dtype in DType}
+    outputs = {name.replace("_x", "_y"): tensor for name, tensor in names.items()}
+    nodes = [helper.make_node("Identity", [name], [name.replace("_x", "_y")]) for name in names]
+    with onnx_engine(nodes, names, outputs) as engine:
+        memory = {name: np.ones(shape, dtype.numpy) for name, (dtype, shape) in {**names, **outputs}.items()}
+        slot = engine.slot_over(memory)
+
+        class Changing:
+            def __init__(self, session) -> None:
+                self.session = session
+
+            def run_with_iobinding(self, binding, *options) -> None:
+                self.session.run_with_iobinding(binding, *options)
+                for name in outputs:
+                    memory[name].fill(0)
+
+        slot._session = Changing(slot._session)
+        slot.run()
+        kept = {name for name in outputs if memory[name].all()}
+        slot.close()
+    assert outputs.keys() - kept == {f"{kind}_y" for kind in ("FP16", "FP32", "FP64", "INT8", "UINT8")}
+
+
 def test_an_output_that_is_an_input_is_the_inputs_memory() -> None:
     tensors = {"x": (DType.FP32, LARGE), "y": (DType.FP32, LARGE)}
     with onnx_engine([helper.make_node("Neg", ["x"], ["y"])], {"x": tensors["x"]}, tensors) as engine:

@@ -1,7 +1,7 @@
 """CUDA graphs of whole runs, one for each set of input shapes and places: launching one costs the CPU a single call.
 
-A graph holds for as long as the shapes of its execution context stay what they were. So each graph has a context of its
-own, where contexts can share their scratch memory; else all are of one context, and go when its shapes change.
+A graph holds for as long as the shapes and addresses of its execution context stay what they were. So each graph has a
+context of its own, where contexts can share their scratch memory; else there is one, and it goes when they change.
 """
 
 from __future__ import annotations
@@ -51,9 +51,8 @@ class ShapeGraphs:
         self._what = what
         self._captured: OrderedDict[Key, _Captured] = OrderedDict()
         self._spare: List[Execution] = []
-        self._most = MOST_GRAPHS
-        self._shapes: Hashable = None  # of the one context, if there is just one
-        self._refused: set[Key] = set()
+        self._most = MOST_GRAPHS if new_execution else 1
+        self._refused: set[Hashable] = set()  # shapes
         self._uses: Counter[Key] = Counter()
         self._counted = 0
 
@@ -79,14 +78,9 @@ class ShapeGraphs:
         if key in self._captured:  # what else is known of the shape was forgotten
             self._drop(key)
         if self._new_execution is None:
-            if key[0] != self._shapes:
-                self.forget()
-            self._shapes = key[0]
-            self._count(key)
-            if len(self._captured) >= self._most:
-                self._make_room(key)
+            self.forget()  # the context's shapes or addresses are about to change
             return self._main
-        if key in self._refused or len(self._refused) >= _MOST_REFUSALS:
+        if key[0] in self._refused or len(self._refused) >= _MOST_REFUSALS:
             return self._main
         self._count(key)
         if not self._spare and len(self._captured) >= self._most:
@@ -127,7 +121,7 @@ class ShapeGraphs:
         The stream must have finished.
         """
         is_own = bool(self._spare) and execution is self._spare[-1]
-        is_refused = key in self._refused or len(self._refused) >= _MOST_REFUSALS or len(self._captured) >= self._most
+        is_refused = key[0] in self._refused or len(self._refused) >= _MOST_REFUSALS
         if is_refused or not (is_own or self._new_execution is None):
             return
         try:
@@ -144,8 +138,8 @@ class ShapeGraphs:
         self._captured[key] = _Captured(graph, execution)
 
     def _refuse(self, key: Key, error: BackendError) -> None:
-        self._refused.add(key)
-        logger.info("%s: runs without a CUDA graph at shapes %s: %s", self._what, key, error)
+        self._refused.add(key[0])
+        logger.info("%s: runs without a CUDA graph at shapes %s: %s", self._what, key[0], error)
 
     def forget(self, placement: int | None = None) -> None:
         """Drops all graphs, as addresses or the one context's shapes change; or those of a placement, by its number."""

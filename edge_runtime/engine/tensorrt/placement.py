@@ -7,14 +7,16 @@ from typing import Mapping, NamedTuple
 
 from edge_runtime.device.cuda.port import CopyKind
 from edge_runtime.engine.tensorrt.tensor_memory import Copy, TensorMemory
+from edge_runtime.engine.user_memory import unfit_output
 from edge_runtime.errors import BackendError
 from edge_runtime.tensors import Shape
 
 
 class Span(NamedTuple):
-    """Host memory: its address for the CPU and for copies, and its size."""
+    """The host memory of a tensor of one shape: its address for the CPU and for copies, and its size."""
 
     address: int
+    shape: Shape
     nbytes: int
 
 
@@ -33,17 +35,19 @@ class Placement:
         """The copy between host and device, whose device memory is the slot's own; None if there is nothing to copy.
 
         Raises:
-            BackendError: a tensor of that shape takes another number of bytes than it has here.
+            InvalidRequestError: an output has another shape than there is memory for here.
+            BackendError: nothing on the device takes the copy.
         """
-        name, nbytes = memory.tensor.name, memory.nbytes(shape)
-        own = memory.copy(nbytes)
+        name, own = memory.tensor.name, memory.copy(memory.nbytes(shape))
         if name not in self.hosts:
             return own
-        address, there = self.hosts[name]
-        if there != nbytes:
-            raise BackendError(f"tensor {name!r}: expected {there:,} bytes, for which there is room, got {nbytes:,}")
-        if own is None or name in self.mapped:
+        address, expected, _ = self.hosts[name]
+        if shape != expected:
+            raise unfit_output(name, shape, expected)
+        if name in self.mapped:
             return None
+        if own is None:
+            raise BackendError(f"tensor {name!r} is mapped in the slot's own memory, and must be here")
         is_inward = own.kind is CopyKind.HOST_TO_DEVICE
         return replace(own, source=address) if is_inward else replace(own, destination=address)
 

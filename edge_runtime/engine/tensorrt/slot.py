@@ -45,6 +45,7 @@ class TensorRTSlot:
         self._cuda = shared.gpu.cuda
         self._shapes: Dict[str, Shape] = {}
         self.left: Deque[int] = deque()
+        self._last: RunKey | None = None
         shared.acquire()
         try:
             with contextlib.ExitStack() as owned:
@@ -75,7 +76,7 @@ class TensorRTSlot:
         is_on_host = any(tensor.is_host for tensor in shared.tensors)
         has_graphs = shared.options.graphs == AUTO and self._cuda.has_graphs and not is_on_host
         make: Callable[[], Execution] | None = None
-        if has_graphs and shared.is_dynamic and shared.shares_scratch:
+        if has_graphs and shared.shares_scratch:
             make = self._sharing(owned)
             main = make()
         else:
@@ -155,7 +156,8 @@ class TensorRTSlot:
         """Runs without a graph, and captures one for the next time."""
         tensors, graphs = self._tensors, self._graphs
         execution = graphs.execution(key) if graphs else self._main
-        is_repeated = execution.is_settled and execution.has_shapes(shapes)
+        is_repeated = execution.is_settled and execution.has_shapes(shapes) and key == self._last
+        self._last = key
         generation = tensors.generation
         shaped = tensors.shaped(execution, shapes, place)
         if graphs and tensors.generation != generation:

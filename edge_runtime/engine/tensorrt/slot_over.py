@@ -18,7 +18,7 @@ from edge_runtime.engine.tensorrt.placement import Placement, Span
 from edge_runtime.engine.tensorrt.plan_engine import PlanEngine
 from edge_runtime.engine.tensorrt.slot import TensorRTSlot
 from edge_runtime.engine.tensorrt.tensor_io import EngineTensor
-from edge_runtime.engine.user_memory import input_memory, is_read_in_place, snapshot, unfit_output
+from edge_runtime.engine.user_memory import input_memory, is_read_in_place, is_written_in_place, snapshot, unfit_output
 from edge_runtime.errors import BackendError, DeviceLostError
 from edge_runtime.tensors import Shape
 
@@ -73,7 +73,8 @@ class TensorRTSlotOver:
     """A slot over its user's memory, of fixed shapes.
 
     Someone else may write into that memory during a run. So large inputs of plain values are read where they lie; small
-    ones, and those that may be indices or sizes, are copied before the run, after which they don't change.
+    ones, and those that may be indices or sizes, are copied before the run, after which they don't change. Outputs that
+    may be indices are copied after it: other layers may read them.
     """
 
     def __init__(
@@ -136,7 +137,7 @@ def _has_place(shared: PlanEngine, tensor: EngineTensor, array: Array) -> bool:
     """Whether the GPU may use a tensor where its user has it."""
     if tensor.is_host or not array.nbytes or _buffer(array) is None:
         return False
-    if tensor.is_input and not is_read_in_place(tensor.dtype, array.nbytes):
+    if not (is_read_in_place(tensor.dtype, array.nbytes) if tensor.is_input else is_written_in_place(tensor.dtype)):
         return False
     return not _is_mapped(shared, array) or array.ctypes.data % _ALIGNMENT == 0
 
@@ -158,9 +159,12 @@ def _placed(
     shared: PlanEngine, tensors: Mapping[str, Array], owned: contextlib.ExitStack
 ) -> Tuple[RegisteredBuffer, Placement]:
     """Tensors of one buffer, pinned with all pages from the first to the last of them; `owned` gives that back."""
-    hosts = {name: Span(array.ctypes.data, array.nbytes) for name, array in tensors.items()}
+    hosts = {name: Span(array.ctypes.data, array.shape, array.nbytes) for name, array in tensors.items()}
     mapped = [name for name, array in tensors.items() if _is_mapped(shared, array)]
-    whole = np.frombuffer(_buffer(next(iter(tensors.values()))), np.uint8)
+    try:
+        whole = np.frombuffer(_buffer(next(iter(tensors.values()))), np.uint8)
+    except (TypeError, ValueError) as error:
+        raise BackendError(f"its owner gives no buffer ({error})") from error
     start = whole.ctypes.data
     low = min(span.address for span in hosts.values()) - start
     high = max(span.address + span.nbytes for span in hosts.values()) - start

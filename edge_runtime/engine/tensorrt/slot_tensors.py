@@ -133,7 +133,8 @@ class SlotTensors:
 
     def forget(self, placement: int) -> None:
         """Drops what was found for a placement, by its number."""
-        self._shaped = {key: shaped for key, shaped in self._shaped.items() if key[1] != placement}
+        for key in [key for key in self._shaped if key[1] == placement]:
+            del self._shaped[key]
 
     def shaped(self, execution: Execution, shapes: Dict[str, Shape], place: Placement = OWN) -> Shaped:
         """What these shapes mean; the context is set to them, with the addresses that they take.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import mmap
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, Iterator, Mapping, Tuple
 
 import numpy as np
@@ -110,23 +111,65 @@ def test_mapped_memory_is_used_where_it_lies_and_other_is_copied_by_the_gpu_alon
         assert not (pooled.bind("x", (2, WIDE)) == frames[0]["x"]).any()  # nobody copied it there
 
 
-@pytest.mark.parametrize("surface", SURFACES)
-def test_every_place_has_a_graph_of_its_own(make_rig: Any, wide: bytes, over: Any, surface: str) -> None:
-    rig = make_rig(surface)
-    engine = rig.engine(wide, FIXED)
-    frames = pair(3)
-    slots = [over(engine, frames[index]) for index in range(3)]
-    for _ in range(3):
+def each_in_turn(engine: Any, slots: list, times: int) -> None:
+    for _ in range(times):
         for slot in slots:
             slot.run()
         engine.infer({"x": np.zeros((2, WIDE), np.float32)})
+
+
+@pytest.mark.parametrize("surface", ["10.3", "11.4"])
+@pytest.mark.parametrize("profile", [FIXED, BATCHED], ids=["fixed", "batched"])
+def test_every_place_has_a_graph_and_a_context_of_its_own(
+    make_rig: Any, wide: bytes, over: Any, surface: str, profile: Any
+) -> None:
+    rig = make_rig(surface)
+    engine = rig.engine(wide, profile)
+    frames = pair(3)
+    slots = [over(engine, frames[index]) for index in range(3)]
+    each_in_turn(engine, slots, 3)
     captured, launched = rig.cuda.counts["end_capture"], rig.cuda.counts["launch_graph"]
     assert captured == 4
+    with engine.slot() as pooled:
+        assert len({id(found.execution) for found in pooled._graphs._captured.values()}) == 4
     for seed, slot in enumerate(slots):
         value = fill(frames[seed], seed)
         slot.run()
         np.testing.assert_allclose(frames[seed]["y"], 2 * value)
     assert (rig.cuda.counts["end_capture"], rig.cuda.counts["launch_graph"]) == (captured, launched + 3)
+
+
+@pytest.mark.parametrize("surface", ["8.2", "8.6"])
+def test_where_contexts_share_nothing_the_graph_goes_with_the_place(
+    make_rig: Any, wide: bytes, over: Any, surface: str
+) -> None:
+    rig = make_rig(surface)
+    rig.cuda._attributes = ORIN
+    engine = rig.engine(wide, FIXED)
+    frames = pair(2)
+    slots = [over(engine, frames[index]) for index in range(2)]
+    each_in_turn(engine, slots, 4)
+    assert rig.cuda.counts["end_capture"] == 0  # none came twice in a row
+    for seed in range(5):
+        value = fill(frames[1], seed)
+        np.testing.assert_allclose(slots[1].run()["y"], 2 * value)
+    assert (rig.cuda.counts["end_capture"], rig.cuda.counts["launch_graph"]) == (1, 3)
+    each_in_turn(engine, slots, 1)
+    assert rig.cuda.counts["destroy_graph"] == 1
+
+
+def test_a_place_that_can_not_be_captured_counts_by_its_shape(make_rig: Any, wide: bytes, over: Any) -> None:
+    rig = make_rig()
+    engine = rig.engine(wide, BATCHED)
+    frames = pair(9)
+    for _ in range(9):
+        rig.cuda.fail_next("end_capture", 901)
+    for index in range(9):
+        over(engine, frames[index]).run()
+    captured = rig.cuda.counts["end_capture"]
+    for _ in range(2):
+        engine.infer({"x": np.zeros((5, WIDE), np.float32)})
+    assert rig.cuda.counts["end_capture"] == captured + 1
 
 
 def test_a_warm_run_allocates_nothing(rig: Any, wide: bytes, over: Any) -> None:
@@ -155,8 +198,23 @@ def test_closing_gives_the_memory_back_and_drops_the_graph_with_the_next_run(rig
     assert len(rig.cuda.alive()) == alive - 2
 
 
+def test_closing_the_engine_frees_memory_that_a_place_was_forgotten_in(make_rig: Any, wide: bytes) -> None:
+    rig = make_rig()
+    engine = rig.engine(wide, FIXED)
+    slot = engine.slot_over(pair()[0])
+    for _ in range(3):
+        slot.run()
+        engine.infer({"x": np.zeros((2, WIDE), np.float32)})
+    slot.close()
+    engine.infer({"x": np.zeros((2, WIDE), np.float32)})
+    with engine.slot() as pooled:
+        assert len(pooled._tensors._shaped) == 1
+    engine.close()
+    assert rig.cuda.alive() == []
+
+
 def test_more_places_than_there_are_graphs_are_served(make_rig: Any, wide: bytes, over: Any) -> None:
-    rig = make_rig("8.6")
+    rig = make_rig()
     engine = rig.engine(wide, FIXED)
     frames = pair(graphs.MOST_GRAPHS + 4)
     slots = [over(engine, memory) for memory in frames.arrays]
@@ -245,6 +303,97 @@ def test_small_inputs_indices_and_booleans_are_copied_before_the_run(
     slot.run()
     seen = {name for name in kinds if not given[f"{name}_out"].all()}
     assert seen == {"big"}
+
+
+@pytest.mark.parametrize("memory", ["mapped", "copy"])
+@pytest.mark.parametrize("shape", [(1200, 2), (3, 800), (3, 900)])
+def test_another_shape_by_the_values_of_an_input_is_refused(
+    make_rig: Any, make_model: Callable[..., bytes], over: Any, memory: str, shape: Tuple[int, int]
+) -> None:
+    model = make_model(
+        [("Resize", ["x", "", "", "s"], ["y"], {"mode": "nearest"})],
+        {"x": (TensorProto.FLOAT, [2, 1200]), "s": (TensorProto.INT64, [2])},
+        {"y": (TensorProto.FLOAT, ["a", "b"])},
+    )
+    profile = {"x": ShapeRange.fixed((2, 1200)), "s": ShapeRange.fixed((2,))}
+    engine = make_rig().engine(model, profile, memory=memory, values={"s": ((1, 1), (2, 1200), (2400, 2400))})
+    given = Frames(1, x=(np.float32, (2, 1200)), s=(np.int64, (2,)), y=(np.float32, (2, 1200)))[0]
+    slot = over(engine, given)
+    given["x"][:] = np.arange(2400).reshape(2, 1200)
+    given["s"][:] = (2, 1200)
+    np.testing.assert_array_equal(slot.run()["y"], given["x"])
+    given["s"][:] = shape
+    with pytest.raises(InvalidRequestError, match=r"output 'y' has shape \[.*\] for these inputs, not \[2, 1200\]"):
+        slot.run()
+    given["s"][:] = (2, 1200)
+    np.testing.assert_array_equal(slot.run()["y"], given["x"])
+
+
+@pytest.mark.parametrize("surface", ["8.2", "8.6", "10.3"])
+def test_a_type_that_tensorrt_lacks_is_converted(
+    make_rig: Any, make_model: Callable[..., bytes], over: Any, surface: str
+) -> None:
+    names = {"i": (TensorProto.INT64, [1200]), "x": (TensorProto.FLOAT, [1200])}
+    model = make_model(
+        [("Add", ["i", "i"], ["j"], {}), ("Add", ["x", "x"], ["y"], {})],
+        names,
+        {"j": (TensorProto.INT64, [1200]), "y": (TensorProto.FLOAT, [1200])},
+    )
+    engine = make_rig(surface, FakeCuda(ORIN)).engine(model, {name: ShapeRange.fixed((1200,)) for name in names})
+    given = Frames(1, **{n: (t, (1200,)) for n, t in zip("ixjy", (np.int64, np.float32, np.int64, np.float32))})[0]
+    slot = over(engine, given)
+    for start in range(5):
+        given["i"][:] = np.arange(1200) + start
+        given["x"][:] = start
+        slot.run()
+        np.testing.assert_array_equal(given["j"], 2 * given["i"])
+        np.testing.assert_array_equal(given["y"], 2 * given["x"])
+
+
+def test_an_output_that_may_be_indices_does_not_change_during_the_run(
+    make_rig: Any, make_model: Callable[..., bytes], over: Any
+) -> None:
+    """A later layer may read it, and whoever shares the memory may write there."""
+    model = make_model(
+        [("ArgMax", ["x"], ["i"], {"axis": 1, "keepdims": 0}), ("Gather", ["t", "i"], ["y"], {})],
+        {"x": (TensorProto.FLOAT, [1200, 3])},
+        {"i": (TensorProto.INT64, [1200]), "y": (TensorProto.FLOAT, [1200])},
+        {"t": np.arange(3, dtype=np.float32)},
+    )
+    rig = make_rig()
+    engine = rig.engine(model, {"x": ShapeRange.fixed((1200, 3))}, memory="mapped")
+    given = Frames(1, x=(np.float32, (1200, 3)), i=(np.int64, (1200,)), y=(np.float32, (1200,)))[0]
+    slot = over(engine, given)
+    assert set(slot._place.mapped) == {"x", "y"}
+    given["x"][:] = np.random.default_rng(0).normal(size=(1200, 3))
+    slot.run()
+    np.testing.assert_array_equal(given["i"], given["x"].argmax(axis=1))
+    np.testing.assert_array_equal(given["y"], given["i"])
+
+
+def test_threads_that_open_run_and_close_frames_beside_others(make_rig: Any, wide: bytes) -> None:
+    rig = make_rig()
+    engine = rig.engine(wide, BATCHED, slots=2)
+
+    def frames(seed: int) -> None:
+        for turn in range(4):
+            given = pair(2, 1 + (seed + turn) % 3)
+            slots = [engine.slot_over(memory) for memory in given.arrays]
+            for run in range(10):
+                value = fill(given[run % 2], run)
+                slots[run % 2].run()
+                np.testing.assert_array_equal(given[run % 2]["y"], 2 * value)
+            for slot in slots:
+                slot.close()
+
+    def infer(seed: int) -> None:
+        for run in range(40):
+            x = np.full((1 + (seed + run) % 8, WIDE), run, np.float32)
+            np.testing.assert_array_equal(engine.infer({"x": x})["y"], 2 * x)
+
+    with ThreadPoolExecutor(5) as pool:
+        for done in [*[pool.submit(frames, seed) for seed in range(3)], *[pool.submit(infer, seed) for seed in (3, 4)]]:
+            done.result()
 
 
 def test_outputs_whose_shapes_follow_the_data_are_copied_and_others_than_there_is_room_for_refused(
