@@ -270,7 +270,7 @@ def test_real_quantised_models_stay_near_their_float32_selves(real_model, real_f
     exact, rounded, answers = (run(each, feeds) for each in (model, quantised, half))
     for output, expected in exact.items():
         error, usual = (np.square(each[output] - expected).mean() for each in (answers, rounded))
-        assert error <= 2 * usual + 1e-6
+        assert error <= 3 * usual + 1e-6  # `usual` alone differs by 1.6 between ways in which ONNX Runtime computes it
 
 
 def test_nearly_dead_channels_keep_fp16_and_their_values(build, run):
