@@ -82,4 +82,5 @@ class RealAccelerator:
                 end_ns = self._now_ns()
                 for request in dispatch.requests:
                     self._trace.outcomes[request].answered_ns = end_ns
+                self._give_up()
                 self._scheduler.finish(dispatch, end_ns)

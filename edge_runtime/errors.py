@@ -159,7 +159,14 @@ class QueueFullError(ServerUnavailableError):
 
 
 class DeadlineRefusedError(ServerUnavailableError):
-    """A deadline that can't be promised, when the request comes or within some milliseconds of that; it wasn't run."""
+    """A deadline that can't be promised, when the request comes or within some milliseconds of that; it wasn't run.
+
+    `late_ns` is how late the answer would be at worst; 0 where that isn't known.
+    """
+
+    def __init__(self, message: str, retry_after_s: float = 1.0, late_ns: int = 0) -> None:
+        super().__init__(message, retry_after_s)
+        self.late_ns = late_ns
 
 
 class DeadlineExpiredError(ServerUnavailableError):

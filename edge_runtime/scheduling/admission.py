@@ -6,13 +6,15 @@ from typing import List
 
 from edge_runtime.errors import DeadlineRefusedError, InvalidRequestError
 from edge_runtime.scheduling.batching import harm
-from edge_runtime.scheduling.forecast import Late, least_late
+from edge_runtime.scheduling.forecast import ENDLESS, Late, least_late
 from edge_runtime.scheduling.job import NEVER, Job, Model
 from edge_runtime.scheduling.policy import ModelPolicy
 from edge_runtime.scheduling.request import Period
 from edge_runtime.scheduling.shares import WINDOW_NS
 from edge_runtime.scheduling.state import State
 from edge_runtime.scheduling.streams import Stream
+
+_SHORTEST_S = 0.001
 
 
 class Admission:
@@ -114,7 +116,8 @@ class Admission:
         backlog, lanes, model = state.backlog, state.lanes, job.model
         end_ns = self._soonest_ns(job, now_ns)
         if end_ns > job.deadline_ns:
-            self._refuse(job, {job.key: end_ns - job.deadline_ns})
+            before_ns = sum([each.cost_ns for each in backlog.urgent.jobs if each.key < job.key])
+            self._refuse(job, {job.key: end_ns + before_ns // len(lanes.free) - job.deadline_ns})
         if not backlog and not state.streams.live and not lanes.chains and model.busy < model.slots:
             return
         urgent = backlog.urgent
@@ -193,7 +196,8 @@ class Admission:
         whose = "it would be done" if own_ns else "another one that was taken in before would be done"
         raise DeadlineRefusedError(
             f"the deadline can't be kept: {whose} {_ms(short_ns)} too late; ask again later, or with a later deadline",
-            retry_after_s=short_ns / 1e9,
+            retry_after_s=max(_SHORTEST_S, short_ns / 1e9),
+            late_ns=0 if ENDLESS in found else short_ns,
         )
 
 

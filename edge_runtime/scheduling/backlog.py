@@ -73,6 +73,10 @@ class Backlog:
             return iter(self.easy.jobs)
         return iter(sorted([*self.urgent.jobs, *self.easy.jobs], key=by_key))
 
+    def first_key(self) -> Optional[Key]:
+        """The place of the first that may start."""
+        return min([line.keys[0] for line in (self.urgent, self.easy) if line.keys], default=None)
+
     def of_group(self, head: Job) -> Iterator[Job]:
         """Those that might share a run with `head`, in order; all others may be among them."""
         yield from self.urgent.jobs

@@ -38,7 +38,7 @@ class Scheduler:
     as taking no time: nothing is refused for its sake.
 
     A request whose deadline can't be promised when it comes is refused at once, unless it lacks so little that runs may
-    make up for it by ending early: it may then wait for `patience_ns`, and is tested again whenever a run ends.
+    make up for it by ending early: it may then wait for `patience_ns`, and is tested again when it is to run next.
     """
 
     def __init__(self, times: ServiceTimes, lanes: int, depth: Optional[int] = None, patience_ns: int = 0) -> None:
@@ -107,10 +107,12 @@ class Scheduler:
         """The run to start now, for the caller to start and report to `finish`; None if nothing may start."""
         state = self._state
         self._now_ns = now_ns
-        if not state.backlog:
+        if not state.backlog and not self._undecided:
             return None
         if state.version != state.times.version:
             state.renew()
+        if self._undecided and state.lanes.open():
+            self._undecided.reconsider(state, self._admission, now_ns)
         if state.streams.live:
             state.streams.forget(now_ns)
         for lane in state.lanes.open():
@@ -134,14 +136,10 @@ class Scheduler:
             state.renew()
             state.backlog.add(rest_of(job), now_ns, 1)
             state.inherit(model)
-        if self._undecided:
-            self._undecided.reconsider(state, self._admission, now_ns)
 
     def take_refused(self, now_ns: int) -> List[Tuple[Request, DeadlineRefusedError]]:
         """Takes out and gives those that waited for a promise and get none, and why."""
-        overdue = self._undecided.overdue(now_ns) if self._undecided else []
-        for held in overdue:
-            self._undecided.remove(held.job.requests[0])
+        overdue = self._undecided.take_overdue(now_ns) if self._undecided else []
         return [(held.job.requests[0], held.refusal) for held in overdue]
 
     def take_expired(self, now_ns: int) -> List[Request]:
@@ -170,8 +168,8 @@ class Scheduler:
     def waiting(self, model: Optional[str] = None) -> int:
         """How many requests wait, of one model or of all; chains that have begun aren't among them."""
         if model is not None:
-            return self._model(model).waiting
-        return sum([each.waiting for each in self._state.models.values()])
+            return self._model(model).waiting + self._undecided.count(self._model(model))
+        return sum([self.waiting(name) for name in self._state.models])
 
     @property
     def is_idle(self) -> bool:

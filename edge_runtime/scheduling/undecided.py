@@ -6,30 +6,36 @@ from typing import Dict, List, Optional
 
 from edge_runtime.errors import DeadlineRefusedError
 from edge_runtime.scheduling.admission import Admission
-from edge_runtime.scheduling.job import Job
+from edge_runtime.scheduling.job import Job, Model
 from edge_runtime.scheduling.request import Request
 from edge_runtime.scheduling.state import State
 
-_MOST = 4  # each costs an admission test whenever a run ends
+_MOST_OF_A_MODEL = 1
+_SHORTEST_S = 0.001
 
 
 class Held:
-    """A job that isn't decided about, what it is likely to cost, why it was refused last, and until when it waits."""
+    """A job that isn't decided about, what it is likely to cost, and why it was refused last.
 
-    __slots__ = ("job", "likely_ns", "refusal", "until_ns")
+    It waits until `until_ns`, and was tested last at `tested_ns`.
+    """
 
-    def __init__(self, job: Job, likely_ns: int, refusal: DeadlineRefusedError, until_ns: int) -> None:
+    __slots__ = ("job", "likely_ns", "refusal", "tested_ns", "until_ns")
+
+    def __init__(self, job: Job, likely_ns: int, refusal: DeadlineRefusedError, now_ns: int, until_ns: int) -> None:
         self.job = job
         self.likely_ns = likely_ns
-        self.refusal = refusal
+        self.refusal = refusal.with_traceback(None)  # whose frames would keep the request
+        self.tested_ns = now_ns
         self.until_ns = until_ns
 
 
 class Undecided:
-    """At most four jobs, each for `patience_ns` at most and no longer than it could still be done in time.
+    """At most one job of each model, for `patience_ns` at most and no longer than it could still be done in time.
 
     A promise has to hold for the longest time of every run that goes before. Each run that ends sooner leaves room that
-    nobody could count on. What lacks more than the time that it may wait isn't held: runs won't be that much shorter.
+    nobody could count on. A job is tested again when a lane is free and it would be the next to run: nothing is decided
+    by an earlier test, and each costs time. What lacks more than the time that it may wait isn't held.
     """
 
     def __init__(self, patience_ns: int) -> None:
@@ -42,55 +48,64 @@ class Undecided:
     def __contains__(self, request: Request) -> bool:
         return request in self._held
 
+    def count(self, model: Model) -> int:
+        """How many jobs of a model are held."""
+        return sum([held.job.model is model for held in self._held.values()])
+
     def hold(self, job: Job, likely_ns: int, refusal: DeadlineRefusedError, now_ns: int) -> bool:
-        """Whether a job that was refused may wait for another test; it does then, as one of its model's that wait."""
+        """Whether a job that was refused may wait for another test."""
         until_ns = min(now_ns + self._patience_ns, job.deadline_ns - job.cost_ns)
-        if len(self._held) >= _MOST or refusal.retry_after_s * 1e9 > until_ns - now_ns:
+        if not 0 < refusal.late_ns <= until_ns - now_ns or self.count(job.model) >= _MOST_OF_A_MODEL:
             return False
-        self._held[job.requests[0]] = Held(job, likely_ns, refusal, until_ns)
-        job.model.waiting += 1
+        self._held[job.requests[0]] = Held(job, likely_ns, refusal, now_ns, until_ns)
         return True
 
-    def in_order(self) -> List[Held]:
-        """All of them, the most urgent first."""
-        return sorted(self._held.values(), key=lambda held: held.job.key)
-
     def reconsider(self, state: State, admission: Admission, now_ns: int) -> None:
-        """Takes in those that there is room for since a run ended; gives the others up if nothing runs after it."""
-        state.renew()
-        for held in self.in_order():
+        """Takes in the one that is to run next, if there is room for it; gives all up if nothing runs or waits."""
+        head = state.backlog.first_key()
+        for held in self._in_order():
             job = held.job
+            if head is not None and job.key > head:
+                break
+            if held.tested_ns == now_ns:
+                continue
+            held.tested_ns = now_ns
             job.cost_ns = job.model.rest_ns(job.rows)
+            held.until_ns = min(held.until_ns, job.deadline_ns - job.cost_ns)
             try:
                 admission.check(job, None, job.requests[0].arrival_ns, now_ns)
             except DeadlineRefusedError as refusal:
-                held.refusal = refusal
+                held.refusal = refusal.with_traceback(None)
             else:
                 self.remove(job.requests[0])
                 state.take_in(job, held.likely_ns, now_ns)
+                return
         if not state.lanes.out and not state.backlog:
             for held in self._held.values():
                 held.until_ns = now_ns
 
     def remove(self, request: Request) -> bool:
         """Whether a request was held; it isn't any more."""
-        held = self._held.pop(request, None)
-        if held is None:
-            return False
-        held.job.model.waiting -= 1
-        return True
+        return self._held.pop(request, None) is not None
 
     def close(self) -> List[Request]:
         """Gives all of them back."""
         requests = list(self._held)
-        for request in requests:
-            self.remove(request)
+        self._held.clear()
         return requests
 
-    def overdue(self, now_ns: int) -> List[Held]:
-        """Those that have waited long enough."""
-        return [held for held in self._held.values() if held.until_ns <= now_ns]
+    def take_overdue(self, now_ns: int) -> List[Held]:
+        """Takes out those that have waited long enough; what they lack is less by the time that they waited."""
+        overdue = [held for held in self._held.values() if held.until_ns <= now_ns]
+        for held in overdue:
+            self.remove(held.job.requests[0])
+            waited_s = (now_ns - held.tested_ns) / 1e9
+            held.refusal.retry_after_s = max(_SHORTEST_S, held.refusal.retry_after_s - waited_s)
+        return overdue
 
     def next_ns(self) -> Optional[int]:
         """When the first of them has waited long enough."""
         return min([held.until_ns for held in self._held.values()], default=None)
+
+    def _in_order(self) -> List[Held]:
+        return sorted(self._held.values(), key=lambda held: held.job.key)

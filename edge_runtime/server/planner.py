@@ -53,8 +53,9 @@ class Planner:
         """Takes note of the end of a run; gives what may start now, and what won't run."""
         with self._lock:
             self._scheduler.finish(dispatch, now_ns, failed=is_failed)
-            given_up = self._given_up(now_ns)
-            return list(iter(lambda: self._scheduler.next(now_ns), None)), given_up
+            expired = self._expired(now_ns)
+            following = list(iter(lambda: self._scheduler.next(now_ns), None))
+            return following, [*expired, *self._scheduler.take_refused(now_ns)]
 
     def withdraw(self, request: Request) -> bool:
         """Whether a request waited; it doesn't any more."""
@@ -64,13 +65,10 @@ class Planner:
     def take_given_up(self, now_ns: int) -> List[GivenUp]:
         """Takes out and gives those whose deadline can't be kept any more, or that waited for a promise in vain."""
         with self._lock:
-            return self._given_up(now_ns)
+            return [*self._expired(now_ns), *self._scheduler.take_refused(now_ns)]
 
-    def _given_up(self, now_ns: int) -> List[GivenUp]:
-        given_up: List[GivenUp] = [*self._scheduler.take_refused(now_ns)]
-        for request in self._scheduler.take_expired(now_ns):
-            given_up.append((request, expired()))
-        return given_up
+    def _expired(self, now_ns: int) -> List[GivenUp]:
+        return [(request, expired()) for request in self._scheduler.take_expired(now_ns)]
 
     def next_expiry_ns(self) -> int | None:
         """When `take_given_up` should be called next at the latest."""

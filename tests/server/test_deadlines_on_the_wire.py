@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2
 
+from edge_runtime.server import planner
+
 ROW = np.arange(4, dtype=np.float32).tobytes()
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 
@@ -99,6 +101,60 @@ def test_the_grpc_deadline_is_one_too(busy, gated, head, http_message) -> None:
         gated.release(2)
         assert server.infer("gated", head(), ROW).status == 200
     assert gated.runs == 2
+
+
+RUN_MS, LACKS_A_LITTLE_MS = 500, 930  # two runs of it take a little longer than that
+
+
+@pytest.fixture
+def hesitant(busy, monkeypatch):
+    """A server whose requests may wait for a promise for 200 ms."""
+    monkeypatch.setattr(planner, "PATIENCE_NS", 200_000_000)
+    return lambda: busy(gated_ns=RUN_MS * 1_000_000)
+
+
+def test_one_that_waited_for_a_promise_in_vain_is_refused_and_its_connection_lives_on(
+    hesitant, gated, head, http_message, http_replies
+) -> None:
+    with hesitant() as server, occupy(server, gated, head, http_message) as first, server.connection() as connection:
+        text = json.dumps(head(deadline_ms=LACKS_A_LITTLE_MS)).encode()
+        lengths = {"Inference-Header-Content-Length": str(len(text))}
+        start = time.monotonic()
+        connection.sendall(http_message("POST", "/v2/models/gated/infer", text + ROW, lengths))
+        (refused,) = http_replies(connection, 1)
+        assert time.monotonic() - start > 0.15
+        assert (refused.status, refused.headers["edge-runtime-error"]) == (503, "DeadlineRefusedError")
+        assert refused.headers["retry-after"] == "1"
+        text = json.dumps(head()).encode()
+        lengths = {"Inference-Header-Content-Length": str(len(text))}
+        connection.sendall(http_message("POST", "/v2/models/gated/infer", text + ROW, lengths))
+        gated.release(2)
+        assert [next(http_replies(each, 1)).status for each in (first, connection)] == [200, 200]
+        assert server.failures("gated") == {"REJECTED": 1}
+
+
+def test_grpc_tells_of_a_promise_that_was_waited_for_in_vain(hesitant, gated, head, http_message) -> None:
+    with hesitant() as server, occupy(server, gated, head, http_message), grpc.insecure_channel(
+        server.bound.grpc
+    ) as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            channel.unary_unary(METHOD)(message(deadline_ms=float(LACKS_A_LITTLE_MS)), timeout=10)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert dict(caught.value.trailing_metadata())["edge-runtime-error"] == "DeadlineRefusedError"
+        gated.release(1)
+
+
+def test_one_that_waits_for_a_promise_runs_when_the_one_before_it_ends_early(
+    hesitant, gated, head, http_message, http_replies
+) -> None:
+    with hesitant() as server, occupy(server, gated, head, http_message), server.connection() as connection:
+        text = json.dumps(head(deadline_ms=LACKS_A_LITTLE_MS)).encode()
+        lengths = {"Inference-Header-Content-Length": str(len(text))}
+        connection.sendall(http_message("POST", "/v2/models/gated/infer", text + ROW, lengths))
+        time.sleep(0.02)
+        gated.release(2)
+        assert next(http_replies(connection, 1)).status == 200
+        assert server.failures("gated") == {}
 
 
 def test_a_deadline_before_the_first_possible_answer_is_refused_at_once(server, head) -> None:
