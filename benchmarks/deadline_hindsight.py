@@ -40,7 +40,7 @@ class Watched:
             if self._must_refuse(request, now_ns):
                 self.had_to.add(request)
             raise
-        if request in self._scheduler._undecided and self._must_refuse(request, now_ns):
+        if request not in self._state.backlog.jobs and self._must_refuse(request, now_ns):
             self.had_to.add(request)
 
     def _must_refuse(self, request: Request, now_ns: int) -> bool:

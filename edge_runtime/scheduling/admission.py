@@ -14,7 +14,7 @@ from edge_runtime.scheduling.shares import WINDOW_NS
 from edge_runtime.scheduling.state import State
 from edge_runtime.scheduling.streams import Stream
 
-_SHORTEST_S = 0.001
+SHORTEST_S = 0.001  # of the hint when to ask again
 
 
 class Admission:
@@ -196,7 +196,7 @@ class Admission:
         whose = "it would be done" if own_ns else "another one that was taken in before would be done"
         raise DeadlineRefusedError(
             f"the deadline can't be kept: {whose} {_ms(short_ns)} too late; ask again later, or with a later deadline",
-            retry_after_s=max(_SHORTEST_S, short_ns / 1e9),
+            retry_after_s=max(SHORTEST_S, short_ns / 1e9),
             late_ns=0 if ENDLESS in found else short_ns,
         )
 

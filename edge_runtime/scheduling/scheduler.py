@@ -12,7 +12,7 @@ from edge_runtime.errors import (
     UnknownNameError,
     nearest,
 )
-from edge_runtime.scheduling.admission import Admission
+from edge_runtime.scheduling.admission import SHORTEST_S, Admission
 from edge_runtime.scheduling.job import NEVER, Job, Model
 from edge_runtime.scheduling.lanes import Dispatch
 from edge_runtime.scheduling.policy import ModelPolicy
@@ -86,7 +86,7 @@ class Scheduler:
         if model.waiting >= model.queue_size:
             raise QueueFullError(
                 f"the queue of model {model.name!r} is full ({model.queue_size} requests waiting); try again later",
-                retry_after_s=max(0.001, model.typical_ns(request.rows) / 1e9),
+                retry_after_s=max(SHORTEST_S, model.typical_ns(request.rows) / 1e9),
             )
         job = self._job(model, request)
         if job.deadline_ns <= now_ns:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Dict, List, Optional
 
 from edge_runtime.errors import DeadlineRefusedError
-from edge_runtime.scheduling.admission import Admission
+from edge_runtime.scheduling.admission import SHORTEST_S, Admission
 from edge_runtime.scheduling.job import Job, Model
 from edge_runtime.scheduling.request import Request
 from edge_runtime.scheduling.state import State
 
 _MOST_OF_A_MODEL = 1
-_SHORTEST_S = 0.001
 
 
 class Held:
@@ -44,9 +43,6 @@ class Undecided:
 
     def __bool__(self) -> bool:
         return bool(self._held)
-
-    def __contains__(self, request: Request) -> bool:
-        return request in self._held
 
     def count(self, model: Model) -> int:
         """How many jobs of a model are held."""
@@ -100,7 +96,7 @@ class Undecided:
         for held in overdue:
             self.remove(held.job.requests[0])
             waited_s = (now_ns - held.tested_ns) / 1e9
-            held.refusal.retry_after_s = max(_SHORTEST_S, held.refusal.retry_after_s - waited_s)
+            held.refusal.retry_after_s = max(SHORTEST_S, held.refusal.retry_after_s - waited_s)
         return overdue
 
     def next_ns(self) -> Optional[int]:

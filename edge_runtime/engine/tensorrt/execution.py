@@ -27,10 +27,6 @@ class Execution:
         self._taken: set[int] = set()
         self._allocators: Dict[str, Any] = {}
 
-    def has_shapes(self, shapes: Mapping[str, Shape]) -> bool:
-        """Whether these are the shapes that it has."""
-        return self._shapes == shapes
-
     def set_shapes(self, shapes: Mapping[str, Shape], what: str) -> None:
         """Gives all inputs their shapes.
 

@@ -13,11 +13,10 @@ from edge_runtime.tensors import Shape
 
 
 class Span(NamedTuple):
-    """The host memory of a tensor of one shape: its address for the CPU and for copies, and its size."""
+    """The host memory of a tensor of one shape: its address is for the CPU and for copies."""
 
     address: int
     shape: Shape
-    nbytes: int
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Placement:
         name, own = memory.tensor.name, memory.copy(memory.nbytes(shape))
         if name not in self.hosts:
             return own
-        address, expected, _ = self.hosts[name]
+        address, expected = self.hosts[name]
         if shape != expected:
             raise unfit_output(name, shape, expected)
         if name in self.mapped:

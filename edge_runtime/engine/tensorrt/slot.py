@@ -156,7 +156,7 @@ class TensorRTSlot:
         """Runs without a graph, and captures one for the next time."""
         tensors, graphs = self._tensors, self._graphs
         execution = graphs.execution(key) if graphs else self._main
-        is_repeated = execution.is_settled and execution.has_shapes(shapes) and key == self._last
+        is_repeated = execution.is_settled and key == self._last
         self._last = key
         generation = tensors.generation
         shaped = tensors.shaped(execution, shapes, place)

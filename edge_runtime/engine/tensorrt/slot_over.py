@@ -159,7 +159,7 @@ def _placed(
     shared: PlanEngine, tensors: Mapping[str, Array], owned: contextlib.ExitStack
 ) -> Tuple[RegisteredBuffer, Placement]:
     """Tensors of one buffer, pinned with all pages from the first to the last of them; `owned` gives that back."""
-    hosts = {name: Span(array.ctypes.data, array.shape, array.nbytes) for name, array in tensors.items()}
+    hosts = {name: Span(array.ctypes.data, array.shape) for name, array in tensors.items()}
     mapped = [name for name, array in tensors.items() if _is_mapped(shared, array)]
     try:
         whole = np.frombuffer(_buffer(next(iter(tensors.values()))), np.uint8)
@@ -167,7 +167,7 @@ def _placed(
         raise BackendError(f"its owner gives no buffer ({error})") from error
     start = whole.ctypes.data
     low = min(span.address for span in hosts.values()) - start
-    high = max(span.address + span.nbytes for span in hosts.values()) - start
+    high = max(hosts[name].address + array.nbytes for name, array in tensors.items()) - start
     if low < 0 or high > whole.nbytes:
         raise BackendError("its tensors lie in several buffers")
     pages = whole[low // _PAGE_NBYTES * _PAGE_NBYTES : -(-high // _PAGE_NBYTES) * _PAGE_NBYTES]
