@@ -93,6 +93,9 @@ def test_twenty_thousand_requests_with_dying_clients_leave_nothing_behind(
                 unix.connect(path)
                 for index in range(count):
                     answered((tcp, unix)[index % 2], *made[index % len(made)], http_replies)
+                for connection in (tcp, unix):  # the server has closed its end before what is left is counted
+                    connection.shutdown(socket.SHUT_WR)
+                    assert connection.recv(1) == b""
 
         def everybody(count: int) -> None:
             for url in (f"http://{server.bound.http}", f"grpc://{server.bound.grpc}", f"unix://{path}"):
