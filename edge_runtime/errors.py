@@ -17,6 +17,8 @@ EdgeRuntimeError                 exit 1
 │   └── DeviceLostError          the GPU's context is dead: only a new process helps
 ├── RequestError                 the client's mistake, never ours
 │   ├── InvalidRequestError
+│   ├── UnauthenticatedError     it has no valid token
+│   ├── PermissionDeniedError    its token, or its kind of connection, has no right to that
 │   ├── NotJsonError             an answer that only binary tensors can hold
 │   ├── UnknownNameError         no such model, version, region or route
 │   ├── NameTakenError           a name that stands for something else already
@@ -120,6 +122,14 @@ class RequestError(EdgeRuntimeError):
 
 class InvalidRequestError(RequestError):
     """Wrong name, data type, shape, byte count or syntax."""
+
+
+class UnauthenticatedError(RequestError):
+    """No token, or none that the server knows."""
+
+
+class PermissionDeniedError(RequestError):
+    """Who asks may use the server, but not for this."""
 
 
 class NotJsonError(RequestError):

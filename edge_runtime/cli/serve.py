@@ -34,6 +34,10 @@ def command(
     allow_client_shm: Optional[bool] = flag(
         ServerSettings, "allow_client_shm", "--allow-client-shm/--no-allow-client-shm"
     ),
+    tokens: Optional[str] = flag(ServerSettings, "tokens", "--tokens", metavar="FILE"),
+    tls_certificate: Optional[str] = flag(ServerSettings, "tls_certificate", "--tls-certificate", metavar="FILE"),
+    tls_key: Optional[str] = flag(ServerSettings, "tls_key", "--tls-key", metavar="FILE"),
+    tls_client_ca: Optional[str] = flag(ServerSettings, "tls_client_ca", "--tls-client-ca", metavar="FILE"),
     slots: Optional[int] = flag(ServerSettings, "slots", "--slots", minimum=1),
     deadline_ms: Optional[float] = flag(ServingTable, "deadline_ms", "--deadline-ms"),
     batching: Optional[str] = flag(ServingTable, "batching", "--batching", metavar="auto|on|off"),
@@ -48,11 +52,15 @@ def command(
     """
     from edge_runtime.cli.startup import Startup, give_memory_back, loading
     from edge_runtime.plan.store import PlanStore
+    from edge_runtime.server.addresses import check_access, check_free
 
     configure_service_logging(log_level or "WARNING")
-    flags = given(http=http, grpc=grpc, unix=unix, allow_client_shm=allow_client_shm, slots=slots)
+    flags = given(http=http, grpc=grpc, unix=unix, allow_client_shm=allow_client_shm, slots=slots, tokens=tokens)
+    flags.update(given(tls_certificate=tls_certificate, tls_key=tls_key, tls_client_ca=tls_client_ca))
     layers = merged(environment_layer(os.environ, ("server",)).get("server", {}), flags)
     settings = validated(ServerSettings, layers, "[server]")
+    check_access(settings)
+    check_free(settings)
     output = Output(is_json)
     store = PlanStore(engines)
     names = models or store.models()

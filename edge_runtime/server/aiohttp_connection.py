@@ -10,6 +10,7 @@ from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 from aiohttp.http import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
+from edge_runtime.server.access import Access
 from edge_runtime.server.aiohttp_server import AiohttpRoutes, response
 from edge_runtime.server.models import ModelTable
 from edge_runtime.server.region_access import RegionAccess
@@ -26,8 +27,8 @@ _MAX_PIPELINED = 1000  # newer versions of aiohttp stop reading much earlier
 class AiohttpServer(web.Server):
     """A protocol factory for `loop.create_server`."""
 
-    def __init__(self, models: ModelTable, settings: ServerSettings, regions: RegionAccess) -> None:
-        self._routes = AiohttpRoutes(models, settings, regions)
+    def __init__(self, models: ModelTable, settings: ServerSettings, regions: RegionAccess, access: Access) -> None:
+        self._routes = AiohttpRoutes(models, settings, regions, access)
         self._idle_timeout_s = settings.idle_timeout_s
         super().__init__(self._answer, handler_cancellation=True)
 

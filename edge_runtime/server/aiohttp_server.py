@@ -6,18 +6,21 @@ import time
 
 from aiohttp import web
 
-from edge_runtime.errors import EdgeRuntimeError, RequestError
+from edge_runtime.errors import EdgeRuntimeError, InvalidRequestError, RequestError
+from edge_runtime.server.access import Access
 from edge_runtime.server.aiohttp_body import content_encoding, read_body
 from edge_runtime.server.compression import decompressed
 from edge_runtime.server.http_inference import InferBody, infer_answer
 from edge_runtime.server.models import ModelTable
 from edge_runtime.server.region_access import RegionAccess
+from edge_runtime.server.rights import is_administrative_http
 from edge_runtime.server.routes import (
     HttpAnswer,
     HttpRoutes,
     InferRoute,
     accepted_coding,
     head_nbytes_of,
+    path_of,
     refusal,
 )
 from edge_runtime.server.settings import ServerSettings
@@ -33,7 +36,8 @@ def response(answer: HttpAnswer) -> web.Response:
 class AiohttpRoutes:
     """What each path answers."""
 
-    def __init__(self, models: ModelTable, settings: ServerSettings, regions: RegionAccess) -> None:
+    def __init__(self, models: ModelTable, settings: ServerSettings, regions: RegionAccess, access: Access) -> None:
+        self._access = access
         self._models = models
         self._regions = regions
         self._routes = HttpRoutes(models, regions)
@@ -43,6 +47,7 @@ class AiohttpRoutes:
         """The answer to any request; what the client did wrong is told, what we did is logged."""
         arrival_ns = time.perf_counter_ns()
         try:
+            self._admit(request)
             route = self._routes.find(request.method, request.rel_url.raw_path_qs)
             if isinstance(route, InferRoute):
                 return response(await self._infer(request, route, arrival_ns))
@@ -54,6 +59,14 @@ class AiohttpRoutes:
         if not request.content.at_eof() or request.content.exception() is not None:
             refused.force_close()  # nobody reads what is left of the body
         return refused
+
+    def _admit(self, request: web.BaseRequest) -> None:
+        authorization = request.headers.getall("Authorization", [])
+        if len(authorization) > 1:
+            raise InvalidRequestError("not a valid HTTP request")
+        is_administrative = is_administrative_http(request.method, path_of(request.rel_url.raw_path_qs))
+        presented = authorization[0].encode("utf-8", "surrogateescape") if authorization else None
+        self._access.visitor(request.transport).check(presented, is_administrative)
 
     async def _infer(self, request: web.BaseRequest, route: InferRoute, arrival_ns: int) -> HttpAnswer:
         model, models = route.model, self._models

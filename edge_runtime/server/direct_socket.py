@@ -56,6 +56,8 @@ class DirectSocket:
         if not is_free or transport.get_write_buffer_size():
             return False
         if self._socket is None:
+            if transport.get_extra_info("sslcontext") is not None:  # what goes past TLS would go out in clear
+                return False
             try:
                 self._socket = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
             except OSError:  # out of descriptors

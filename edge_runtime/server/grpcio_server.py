@@ -9,10 +9,13 @@ from typing import Any, Awaitable, Callable, Dict
 import grpc
 
 from edge_runtime.errors import ConfigError, EdgeRuntimeError
+from edge_runtime.server.access import Access, Visitor
+from edge_runtime.server.addresses import address_text
 from edge_runtime.server.grpc_methods import INFER, GrpcMethods, grpc_refusal, parsed
 from edge_runtime.server.models import ModelTable
 from edge_runtime.server.region_access import RegionAccess
-from edge_runtime.server.settings import ServerSettings, address_text
+from edge_runtime.server.rights import is_administrative_grpc
+from edge_runtime.server.settings import ServerSettings
 from edge_runtime.wire.grpc_infer import message_from_answer, request_from_message
 from edge_runtime.wire.messages import message
 from edge_runtime.wire.status import INTERNAL
@@ -25,7 +28,7 @@ Answering = Callable[[bytes, Any], Awaitable[bytes]]
 class GrpcioServer:
     """A `grpc.aio` server with all methods; any other method is UNIMPLEMENTED."""
 
-    def __init__(self, models: ModelTable, settings: ServerSettings, regions: RegionAccess) -> None:
+    def __init__(self, models: ModelTable, settings: ServerSettings, regions: RegionAccess, access: Access) -> None:
         self._models = models
         self._regions = regions
         self._server = grpc.aio.server(
@@ -40,7 +43,7 @@ class GrpcioServer:
             path: _answering(_at_once(method)) for path, method in GrpcMethods(models, regions).by_path.items()
         }
         answers[INFER] = _answering(self._infer)
-        self._server.add_generic_rpc_handlers((_Handlers(answers),))
+        self._server.add_generic_rpc_handlers((_Handlers(answers, access),))
 
     async def start(self, host: str, port: int) -> int:
         """Listens at an address, and gives the port.
@@ -77,11 +80,26 @@ class GrpcioServer:
 
 
 class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
-    def __init__(self, answers: Dict[str, Answering]) -> None:
+    def __init__(self, answers: Dict[str, Answering], access: Access) -> None:
+        self._visitor = Visitor(access, is_local=False, is_owner=False)
         self._handlers = {path: grpc.unary_unary_rpc_method_handler(answer) for path, answer in answers.items()}
 
     def service(self, handler_call_details: Any) -> Any:
-        return self._handlers.get(handler_call_details.method)
+        path = handler_call_details.method
+        metadata = dict(reversed(handler_call_details.invocation_metadata or ()))
+        presented = metadata.get("authorization")
+        try:
+            self._visitor.check(None if presented is None else presented.encode(), is_administrative_grpc(path))
+        except EdgeRuntimeError as error:
+            return grpc.unary_unary_rpc_method_handler(_answering(_refused(error)))
+        return self._handlers.get(path)
+
+
+def _refused(error: EdgeRuntimeError) -> Answering:
+    async def answer(_: bytes, __: Any) -> bytes:
+        raise error
+
+    return answer
 
 
 def _at_once(method: Callable[[Any], bytes]) -> Answering:

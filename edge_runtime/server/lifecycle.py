@@ -6,10 +6,11 @@ import asyncio
 import logging
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Callable, List, Sequence
 
+from edge_runtime.errors import ConfigError
 from edge_runtime.server.accelerators import Prepared, dispatch
 from edge_runtime.server.conditions import watch_conditions
 from edge_runtime.server.dispatcher import Dispatcher
@@ -25,10 +26,15 @@ EXIT_HUNG = 70
 
 @dataclass(frozen=True)
 class Stop:
-    """How a server is told to stop: `requested` drains first, `hurried` doesn't wait for that."""
+    """How a server is told to stop: `requested` drains first, `hurried` doesn't wait for that.
+
+    `reload` has it read tokens and certificates anew, after which it sets `reloaded`.
+    """
 
     requested: asyncio.Event
     hurried: asyncio.Event
+    reload: asyncio.Event = field(default_factory=asyncio.Event)
+    reloaded: asyncio.Event = field(default_factory=asyncio.Event)
 
     def signalled(self) -> None:
         """The first signal asks to stop, the second to hurry."""
@@ -47,8 +53,11 @@ def run(engines: Sequence[Prepared], settings: ServerSettings, on_ready: Callabl
 
     async def until_signalled() -> bool:
         stop = Stop(asyncio.Event(), asyncio.Event())
+        loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.signalled)
+            loop.add_signal_handler(number, stop.signalled)
+        if settings.tokens is not None or settings.tls_certificate is not None:
+            loop.add_signal_handler(signal.SIGHUP, stop.reload.set)
         return await serve(engines, settings, on_ready, stop)
 
     if not asyncio.run(until_signalled()):
@@ -67,7 +76,7 @@ async def serve(
     dispatchers: List[Dispatcher] = []
     failures: List[str] = []
     listeners: Listeners | None = None
-    watch: asyncio.Future[None] | None = None
+    watches: List[asyncio.Future[None]] = []
     models = ModelTable([])
     try:
         served, dispatchers = dispatch(engines, settings)
@@ -78,13 +87,14 @@ async def serve(
         bound = await listeners.open()
         models.is_ready = True
         on_ready(bound)
-        watch = asyncio.ensure_future(watch_conditions(partial(_relearn, dispatchers)))
+        watches.append(asyncio.ensure_future(watch_conditions(partial(_relearn, dispatchers))))
+        watches.append(asyncio.ensure_future(_reload(listeners, stop)))
         await stop.requested.wait()
         models.is_ready = False
         await _drained(models, settings.drain_s, stop.hurried)
     finally:
         models.is_ready = False
-        if watch is not None:
+        for watch in watches:
             watch.cancel()
         if listeners is not None:
             listeners.stop_listening()
@@ -104,6 +114,18 @@ def _fail(stop: Stop, failures: List[str]) -> None:
 def _relearn(dispatchers: Sequence[Dispatcher]) -> None:
     for dispatcher in dispatchers:
         dispatcher.relearn()
+
+
+async def _reload(listeners: Listeners, stop: Stop) -> None:
+    """Reads tokens and certificates anew whenever that is asked for."""
+    while await stop.reload.wait():
+        stop.reload.clear()
+        try:
+            await listeners.reload()
+            logger.info("tokens and certificates were read anew")
+        except (ConfigError, OSError) as error:
+            logger.error("tokens and certificates stay as they were: %s", error)
+        stop.reloaded.set()
 
 
 async def _drained(models: ModelTable, drain_s: float, hurried: asyncio.Event) -> None:

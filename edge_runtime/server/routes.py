@@ -10,7 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Mapping, Tuple
 from urllib.parse import unquote
 
-from edge_runtime.errors import EdgeRuntimeError, InvalidRequestError, ServerUnavailableError, UnknownNameError
+from edge_runtime.errors import (
+    EdgeRuntimeError,
+    InvalidRequestError,
+    ServerUnavailableError,
+    UnauthenticatedError,
+    UnknownNameError,
+)
 from edge_runtime.server.metrics import CONTENT_TYPE, metrics_page
 from edge_runtime.server.models import ModelTable, ServedModel, server_metadata
 from edge_runtime.server.region_access import NO_REGIONS, RegionAccess
@@ -93,8 +99,7 @@ class HttpRoutes:
             UnknownNameError: there is no such path, or model.
             HttpRefusedError: the path takes other methods.
         """
-        path = _ABSOLUTE.sub("", target, count=1) if target[:1] != "/" else target
-        path = path.partition("?")[0].partition("#")[0].lstrip("/")
+        path = path_of(target)
         allowed = []
         for own_method, pattern, handler in self._routes:
             match = pattern.fullmatch(path)
@@ -154,6 +159,12 @@ class HttpRoutes:
         return HttpAnswer(metrics_page(self._models, self._models.is_ready).encode(), content_type=CONTENT_TYPE)
 
 
+def path_of(target: str) -> str:
+    """The path in a request line's target, still quoted, without slashes before it: what routes are matched with."""
+    path = _ABSOLUTE.sub("", target, count=1) if target[:1] != "/" else target
+    return path.partition("?")[0].partition("#")[0].lstrip("/")
+
+
 def _region_answer(handler: HttpHandler) -> Callable[[re.Match[str], bytes], HttpAnswer]:
     def answer(match: re.Match[str], body: bytes) -> HttpAnswer:
         return json_answer(handler(unquote(match.groupdict().get("region") or ""), body))
@@ -176,6 +187,8 @@ def refusal(error: EdgeRuntimeError) -> HttpAnswer:
     headers: Dict[str, str] = {}
     if isinstance(error, HttpRefusedError):
         headers.update(error.headers)
+    if isinstance(error, UnauthenticatedError):
+        headers["WWW-Authenticate"] = 'Bearer realm="edge_runtime"'
     if isinstance(error, ServerUnavailableError):
         headers.update(retry_headers(error))
     if status == 500:

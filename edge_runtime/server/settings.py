@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Literal, Optional, Tuple
 
 from pydantic import Field
 
 from edge_runtime.config import Settings
-from edge_runtime.errors import ConfigError
 
 
 class ServerSettings(Settings):
     """Addresses, limits and times."""
 
-    http: str = Field("127.0.0.1:8000", description="Address for HTTP, loopback only; port 0 picks a free one.")
-    grpc: str = Field("127.0.0.1:8001", description="Address for gRPC, loopback only; port 0 picks a free one.")
+    http: str = Field("127.0.0.1:8000", description="Address for HTTP; port 0 picks a free one.")
+    grpc: str = Field("127.0.0.1:8001", description="Address for gRPC; port 0 picks a free one.")
     unix: Optional[str] = Field(
         None, min_length=1, description="Path of a Unix socket for HTTP, gRPC and shared memory (default: none)."
     )
@@ -23,6 +21,16 @@ class ServerSettings(Settings):
         None,
         description="Whether clients may share their own memory, as Triton has it "
         "(without it: those on the Unix socket may, those on TCP may not).",
+    )
+    tokens: Optional[str] = Field(
+        None, min_length=1, description="File of the tokens that clients on TCP must have (default: none)."
+    )
+    tls_certificate: Optional[str] = Field(
+        None, min_length=1, description="PEM file of the server's certificate chain: TCP is TLS then (default: none)."
+    )
+    tls_key: Optional[str] = Field(None, min_length=1, description="PEM file of the certificate's key.")
+    tls_client_ca: Optional[str] = Field(
+        None, min_length=1, description="PEM file of the authorities that clients' certificates must come from."
     )
     http_transport: Literal["own", "aiohttp"] = Field("own", description="What speaks HTTP.")
     grpc_transport: Literal["own", "grpcio"] = Field("own", description="What speaks gRPC.")
@@ -39,31 +47,3 @@ class ServerSettings(Settings):
         30.0, gt=0, description="Longest time for an idle connection or half a head, seconds."
     )
     drain_s: float = Field(20.0, ge=0, description="Longest time to answer what was taken in, after SIGTERM, seconds.")
-
-
-def loopback_address(text: str, what: str) -> Tuple[str, int]:
-    """Host and port of `HOST:PORT`.
-
-    Raises:
-        ConfigError: another form, or a host that others can reach: there is no TLS and no access control yet.
-    """
-    host, colon, port = text.rpartition(":")
-    host = host.strip("[]")
-    if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise ConfigError(f"{what} address {text!r}: expected HOST:PORT, such as 127.0.0.1:8000")
-    host = "127.0.0.1" if host == "localhost" else host
-    try:
-        is_loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_loopback = False
-    if not is_loopback:
-        raise ConfigError(
-            f"{what} address {text!r}: only loopback addresses (127.0.0.1, [::1], localhost) can be served, "
-            "for there is no TLS and no access control yet; put a gateway before it"
-        )
-    return host, int(port)
-
-
-def address_text(host: str, port: int) -> str:
-    """HOST:PORT, with brackets around an IPv6 host."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

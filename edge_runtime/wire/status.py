@@ -9,16 +9,20 @@ from edge_runtime.errors import (
     InvalidRequestError,
     NameTakenError,
     NotJsonError,
+    PermissionDeniedError,
     QueueFullError,
     ServerUnavailableError,
     TooLargeError,
     TooManyError,
+    UnauthenticatedError,
     UnknownNameError,
     UnsupportedError,
 )
 
 _STATUS: dict[type[EdgeRuntimeError], tuple[int, str]] = {
     InvalidRequestError: (400, "INVALID_ARGUMENT"),
+    UnauthenticatedError: (401, "UNAUTHENTICATED"),
+    PermissionDeniedError: (403, "PERMISSION_DENIED"),
     NotJsonError: (422, "INVALID_ARGUMENT"),
     UnknownNameError: (404, "NOT_FOUND"),
     NameTakenError: (400, "ALREADY_EXISTS"),

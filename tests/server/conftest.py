@@ -182,6 +182,7 @@ class Server:
     signal: Callable[[], None]
     thread: threading.Thread
     outcome: list[bool]
+    reload: Callable[[], None]
 
     def connection(self, timeout_s: float = 20.0) -> socket.socket:
         host, port = self.bound.http.rsplit(":", 1)
@@ -255,6 +256,13 @@ def running(
         loop, stop = asyncio.get_running_loop(), Stop(asyncio.Event(), asyncio.Event())
         found["signal"] = lambda: loop.call_soon_threadsafe(stop.signalled)
 
+        async def reloaded() -> None:
+            stop.reloaded.clear()
+            stop.reload.set()
+            await stop.reloaded.wait()
+
+        found["reload"] = lambda: asyncio.run_coroutine_threadsafe(reloaded(), loop).result(20)
+
         def on_ready(bound: Bound) -> None:
             found["bound"] = bound
             ready.set()
@@ -269,7 +277,7 @@ def running(
     thread.start()
     try:
         assert ready.wait(30)
-        yield Server(found["bound"], found["signal"], thread, outcome)
+        yield Server(found["bound"], found["signal"], thread, outcome, found["reload"])
     finally:
         for _ in range(2):
             with contextlib.suppress(RuntimeError):

@@ -7,6 +7,7 @@ import time
 from typing import Protocol, cast
 
 from edge_runtime.errors import EdgeRuntimeError
+from edge_runtime.server.access import Access, Visitor
 from edge_runtime.server.http1.buffer import ReceiveBuffer
 from edge_runtime.server.http1.exchange import Exchange, Serving
 from edge_runtime.server.http1.head import RequestHead, RequestHeads
@@ -21,6 +22,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 class Owner(Serving, Protocol):
     """The server, as its connections see it."""
 
+    access: Access
     heads: RequestHeads
     idle_ns: int
     body_ns: int
@@ -48,7 +50,8 @@ class HttpConnection(asyncio.BufferedProtocol):
     def __init__(self, server: Owner) -> None:
         self._server = server
         self._buffer = ReceiveBuffer()
-        self._reader = RequestReader(self._buffer, server.heads, server.max_body_nbytes, server.check)
+        self._reader = RequestReader(self._buffer, server.heads, server.max_body_nbytes, self._admit, server.check)
+        self._visitor: Visitor | None = None
         self._arrival_ns = 0
         self._exchange: Exchange | None = None
         self._transport: asyncio.Transport | None = None
@@ -65,6 +68,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         """Starts the time that the first head has."""
         self._transport = cast(asyncio.Transport, transport)
         self.writer.begin(self._transport)
+        self._visitor = self._server.access.visitor(transport)
         self._expires_ns = time.perf_counter_ns() + self._server.idle_ns
         self._server.opened(self)
 
@@ -131,6 +135,10 @@ class HttpConnection(asyncio.BufferedProtocol):
             self.writer.close()
         else:
             self._refuse(HttpRefusedError(f"the body didn't arrive within {self._server.body_ns / 1e9:g} s", 408))
+
+    def _admit(self, head: RequestHead) -> None:
+        assert self._visitor is not None
+        self._visitor.check(head.authorization, head.is_administrative)
 
     def _advance(self) -> None:
         """Handles what is whole in the buffer, until a request is under way or more must come."""

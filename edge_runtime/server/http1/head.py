@@ -7,7 +7,8 @@ from typing import Any, Dict
 import httptools
 
 from edge_runtime.errors import InvalidRequestError
-from edge_runtime.server.routes import accepted_coding, head_nbytes_of
+from edge_runtime.server.rights import is_administrative_http
+from edge_runtime.server.routes import accepted_coding, head_nbytes_of, path_of
 
 MAX_HEAD_NBYTES = 1 << 16
 _MAX_HEADERS = 128
@@ -26,17 +27,21 @@ class RequestHead:
         encoding: the body's Content-Encoding, lower case, "" without one.
         accepted: the compression that the answer may have; None for none.
         head_nbytes: the Inference-Header-Content-Length; None without one, or with one that `check_length` refuses.
+        authorization: its Authorization header; None without one.
+        is_administrative: whether it asks for what only administrators may.
         route: what answers it, once that was looked up.
         known: what was found out of the binary inferences that had this head, by their JSON heads.
     """
 
     __slots__ = (
         "accepted",
+        "authorization",
         "content_length",
         "encoding",
         "expects_continue",
         "head_error",
         "head_nbytes",
+        "is_administrative",
         "keeps_alive",
         "known",
         "method",
@@ -48,6 +53,8 @@ class RequestHead:
         headers = received.headers
         self.method = received.method.decode("latin-1")
         self.target = received.url.decode("latin-1")
+        self.authorization = headers.get(b"authorization")
+        self.is_administrative = is_administrative_http(self.method, path_of(self.target))
         self.keeps_alive = received.keeps_alive and received.version == "1.1"
         is_chunked = b"transfer-encoding" in headers
         self.content_length = None if is_chunked else int(headers.get(b"content-length", b"0"))
@@ -125,6 +132,7 @@ class _Received:
 
 _SINGLE = frozenset(
     {
+        b"authorization",
         b"content-encoding",
         b"content-length",
         b"expect",

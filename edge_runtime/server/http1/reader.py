@@ -21,6 +21,7 @@ class RequestReader:
         buffer: what was received.
         heads: parses heads.
         limit: largest body, in bytes.
+        admit: passes a request that may be answered, by its head, before anything else is made of it; may raise.
         check: refuses a request, by its head alone, whose body isn't there yet; may raise.
 
     Attributes:
@@ -30,6 +31,7 @@ class RequestReader:
     """
 
     __slots__ = (
+        "_admit",
         "_check",
         "_chunks",
         "_heads",
@@ -44,7 +46,12 @@ class RequestReader:
     )
 
     def __init__(
-        self, buffer: ReceiveBuffer, heads: RequestHeads, limit: int, check: Callable[[RequestHead], None]
+        self,
+        buffer: ReceiveBuffer,
+        heads: RequestHeads,
+        limit: int,
+        admit: Callable[[RequestHead], None],
+        check: Callable[[RequestHead], None],
     ) -> None:
         self.buffer = buffer
         self.head: RequestHead | None = None
@@ -53,6 +60,7 @@ class RequestReader:
         self.wants_continue = False
         self._heads = heads
         self._limit = limit
+        self._admit = admit
         self._check = check
         self._chunks: ChunkedBody | None = None
         self._scanned = 0
@@ -96,6 +104,7 @@ class RequestReader:
             return None
         self.body_start = found + 4
         head = self.head = self._heads.head(bytes(buffer.view[start : found + 4]))
+        self._admit(head)
         body_nbytes = head.content_length
         if body_nbytes is None or body_nbytes > self._limit or end - self.body_start < body_nbytes:
             self._await_body(head)

@@ -6,7 +6,8 @@ import asyncio
 import time
 from typing import Callable, Set
 
-from edge_runtime.errors import EdgeRuntimeError, RequestError
+from edge_runtime.errors import EdgeRuntimeError, PermissionDeniedError, RequestError, UnauthenticatedError
+from edge_runtime.server.access import Access
 from edge_runtime.server.http1.connection import HttpConnection
 from edge_runtime.server.http1.head import RequestHead, RequestHeads
 from edge_runtime.server.models import ModelTable
@@ -20,9 +21,16 @@ _LONGEST_WATCH_S = 1.0
 class HttpServer:
     """A protocol factory for `loop.create_server` and `create_unix_server`."""
 
-    def __init__(self, models: ModelTable, settings: ServerSettings, regions: RegionAccess = NO_REGIONS) -> None:
+    def __init__(
+        self,
+        models: ModelTable,
+        settings: ServerSettings,
+        regions: RegionAccess = NO_REGIONS,
+        access: Access | None = None,
+    ) -> None:
         self.models = models
         self.regions = regions
+        self.access = Access() if access is None else access
         self.heads = RequestHeads()
         self.max_body_nbytes = settings.max_request_bytes
         self.idle_ns = round(settings.idle_timeout_s * 1e9)
@@ -58,7 +66,8 @@ class HttpServer:
     def refused(self, head: RequestHead | None, error: EdgeRuntimeError, arrival_ns: int) -> None:
         """Counts an inference that was refused before it was whole."""
         route = None if head is None else head.route
-        if isinstance(route, InferRoute) and isinstance(error, RequestError):
+        is_stranger = isinstance(error, (UnauthenticatedError, PermissionDeniedError))
+        if isinstance(route, InferRoute) and isinstance(error, RequestError) and not is_stranger:
             route.model.statistics.add_failure("OTHER", time.perf_counter_ns() - arrival_ns)
 
     def opened(self, connection: HttpConnection) -> None:

@@ -6,14 +6,14 @@ import asyncio
 import logging
 import socket
 import time
-from typing import Protocol, cast
+from typing import Any, Callable, Optional, Protocol, cast
 
 from edge_runtime.server.http2.connection import Connection
 from edge_runtime.server.http2.faults import Http2Error
 from edge_runtime.server.http2.lifetime import Lifetime
 from edge_runtime.server.http2.limits import Http2Limits
 from edge_runtime.server.http2.receiver import Receiver
-from edge_runtime.server.http2.requests import Handler, Requests
+from edge_runtime.server.http2.requests import Gate, Handler, Requests
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,7 @@ class Keeper(Protocol):
     """What connections of one server share, on one loop's thread."""
 
     arena: memoryview
+    gates: Optional[Callable[[Any], Gate]]
 
     def add(self, protocol: Http2Protocol) -> bool:
         """Takes in a new connection; False if there are too many."""
@@ -70,6 +71,8 @@ class Http2Protocol(asyncio.BufferedProtocol):
             self._transport.abort()
             return
         self._connection.peer = _peer(self._transport)
+        if self._keeper.gates is not None:
+            self._requests.gate = self._keeper.gates(self._transport)
         self._connection.direct.transport = self._transport
         self._transport.set_write_buffer_limits(_HIGH_WATER_NBYTES)
         self._connection.greet()
@@ -188,7 +191,10 @@ class Http2Protocol(asyncio.BufferedProtocol):
             if not self._transport.is_closing():
                 self._transport.resume_reading()
                 self._connection.direct.socket.finish()
-                self._transport.write_eof()
+                if self._transport.can_write_eof():
+                    self._transport.write_eof()
+                else:  # TLS can't close one way alone
+                    self._transport.close()
 
 
 def _peer(transport: asyncio.Transport) -> str:

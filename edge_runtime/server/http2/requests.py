@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Callable
+from typing import Callable, Optional, Tuple
 
 from edge_runtime.server.http2.call import UnaryCall
 from edge_runtime.server.http2.compression import decompressed
@@ -22,18 +22,25 @@ from edge_runtime.server.http2.status import http_status_block
 logger = logging.getLogger(__name__)
 
 Handler = Callable[[UnaryCall], None]
+Refusal = Tuple[str, str]
+Gate = Callable[[Head], Optional[Refusal]]
 
 
 class Requests:
-    """Turns what arrives on streams into calls of the handler. `is_closed` refuses new ones."""
+    """Turns what arrives on streams into calls of the handler.
 
-    __slots__ = ("_connection", "_handler", "_max_message_bytes", "_max_streams", "is_closed")
+    `gate` says by a call's head, before anything else is taken in of it, why it is refused: code and text, or None.
+    `is_closed` refuses new ones.
+    """
+
+    __slots__ = ("_connection", "_handler", "_max_message_bytes", "_max_streams", "gate", "is_closed")
 
     def __init__(self, connection: Connection, handler: Handler) -> None:
         self._connection = connection
         self._handler = handler
         self._max_message_bytes = connection.limits.max_message_bytes
         self._max_streams = connection.limits.max_streams
+        self.gate: Gate = _open
         self.is_closed = False
 
     def on_head(self, stream_id: int, is_end: bool, head: Head) -> None:
@@ -58,8 +65,11 @@ class Requests:
         call = UnaryCall(connection, stream_id, head, connection.now_ns, connection.outbox.initial_window)
         call.is_ended = is_end
         calls[stream_id] = call
+        refusal = self.gate(head) if head.is_plain else None
         if not head.is_plain:
             self._refuse_head(call, head)
+        elif refusal is not None:
+            connection.refuse(call, *refusal)
         elif is_end:
             self.complete(call)
 
@@ -142,3 +152,7 @@ class Requests:
             self._connection.end(call, http_status_block(head.http_status))
         elif head.refusal is not None:
             self._connection.refuse(call, *head.refusal)
+
+
+def _open(_: Head) -> Optional[Refusal]:
+    return None

@@ -1,0 +1,118 @@
+"""Who may use the server: the one check that every request of every protocol passes before it is routed."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict
+
+from edge_runtime.errors import ConfigError, PermissionDeniedError, UnauthenticatedError
+from edge_runtime.server.settings import ServerSettings
+from edge_runtime.wire.tokens import Token, Tokens, parsed_tokens
+
+_MAX_FILE_NBYTES = 1 << 20
+_PEER = struct.Struct("3i")  # struct ucred: pid, uid, gid
+
+
+class Access:
+    """The tokens that hold now, and what was refused for want of one; all connections of a server share it."""
+
+    def __init__(self, path: Path | None = None, has_client_certificates: bool = False) -> None:
+        self._path = path
+        self._has_client_certificates = has_client_certificates
+        self.tokens = self.read()
+        self.refused: Dict[str, int] = {"UNAUTHENTICATED": 0, "PERMISSION_DENIED": 0}
+
+    def read(self) -> Tokens | None:
+        """The tokens that the file has now; None where no token is asked for.
+
+        Raises:
+            ConfigError: it can't be read, or something else than tokens is in it.
+        """
+        return None if self._path is None else _tokens_in(self._path)
+
+    def visitor(self, transport: Any) -> Visitor:
+        """Who is at the other end of a connection that was just accepted."""
+        connection = transport.get_extra_info("socket")
+        is_local = connection is not None and connection.family == socket.AF_UNIX
+        return Visitor(self, is_local, is_local and _peer_uid(connection) in (0, os.geteuid()))
+
+    @property
+    def is_anybody_admin(self) -> bool:
+        """Whether all who reach a TCP listener may administer: there is nothing by which to tell them apart."""
+        return self.tokens is None and not self._has_client_certificates
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """The client of one connection.
+
+    Attributes:
+        is_local: it came over the Unix socket, whose file says who may.
+        is_owner: it is root, or the user whom the server runs as, by the Unix socket's word.
+    """
+
+    access: Access
+    is_local: bool
+    is_owner: bool
+
+    def check(self, authorization: bytes | None, is_administrative: bool) -> None:
+        """Passes a request that may be answered.
+
+        Args:
+            authorization: its Authorization header, or metadata.
+            is_administrative: whether it needs the right to administer.
+
+        Raises:
+            UnauthenticatedError: it needs a token, and has none that is valid.
+            PermissionDeniedError: it administers, and may not.
+        """
+        tokens = self.access.tokens
+        if tokens is None and not is_administrative:
+            return
+        token = None if tokens is None else tokens.find(authorization)
+        if token is None and tokens is not None and not self.is_local:
+            self.access.refused["UNAUTHENTICATED"] += 1
+            raise UnauthenticatedError("a valid token is needed: Authorization: Bearer TOKEN")
+        if is_administrative and not self._may_administer(token):
+            self.access.refused["PERMISSION_DENIED"] += 1
+            raise PermissionDeniedError("this needs the right to administer: a token with it, or the server's own user")
+
+    def _may_administer(self, token: Token | None) -> bool:
+        if token is not None and token.is_admin:
+            return True
+        return self.is_owner if self.is_local else self.access.is_anybody_admin
+
+
+def access_of(settings: ServerSettings) -> Access:
+    """The access that settings ask for.
+
+    Raises:
+        ConfigError: the file of tokens can't be used.
+    """
+    path = None if settings.tokens is None else Path(settings.tokens)
+    return Access(path, settings.tls_client_ca is not None)
+
+
+def _peer_uid(connection: Any) -> int:
+    return int(_PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))[1])
+
+
+def _tokens_in(path: Path) -> Tokens:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_FILE_NBYTES + 1)
+            mode = os.fstat(file.fileno()).st_mode
+    except OSError as error:
+        raise ConfigError(f"tokens {path}: can't be read ({error.strerror})") from error
+    if len(data) > _MAX_FILE_NBYTES:
+        raise ConfigError(f"tokens {path}: over {_MAX_FILE_NBYTES} bytes; expected a line for each token")
+    if mode & 0o022:
+        raise ConfigError(f"tokens {path}: others than its owner may write it; chmod go-w {path}")
+    try:
+        return parsed_tokens(data.decode(), f"tokens {path}")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"tokens {path}: isn't text; expected a line for each token") from error

@@ -1,0 +1,34 @@
+"""The access check of our own gRPC transport: by a call's head, before its message is taken in."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+from edge_runtime.errors import EdgeRuntimeError
+from edge_runtime.server.access import Access
+from edge_runtime.server.http2.head import Head
+from edge_runtime.server.http2.requests import Gate, Refusal
+from edge_runtime.server.rights import is_administrative_grpc
+from edge_runtime.wire.status import public_text, status_of
+
+
+def gates(access: Access) -> Callable[[Any], Gate]:
+    """What makes the gate of a connection, by its transport."""
+
+    def gate_of(transport: Any) -> Gate:
+        visitor = access.visitor(transport)
+
+        def gate(head: Head) -> Refusal | None:
+            is_administrative = is_administrative_grpc(head.path)
+            if access.tokens is None and not is_administrative:
+                return None
+            presented = next((value for name, value in head.metadata if name == b"authorization"), None)
+            try:
+                visitor.check(presented, is_administrative)
+            except EdgeRuntimeError as error:
+                return status_of(error)[1], public_text(error)
+            return None
+
+        return gate
+
+    return gate_of

@@ -1,0 +1,20 @@
+"""Which requests administer the server, and so need a right of their own; the one list of them."""
+
+from __future__ import annotations
+
+import re
+
+from edge_runtime.wire.messages import SERVICE
+
+_HTTP = re.compile(r"v2/(?:repository/models/[^/]+/(?:load|unload)|logging)")
+_GRPC = frozenset(f"/{SERVICE}/{name}" for name in ("RepositoryModelLoad", "RepositoryModelUnload"))
+
+
+def is_administrative_http(method: str, path: str) -> bool:
+    """Whether a request line is for an administrator; `path` as `routes.path_of` gives it."""
+    return method == "POST" and _HTTP.fullmatch(path) is not None
+
+
+def is_administrative_grpc(path: str) -> bool:
+    """Whether a method, by its full path, is for an administrator."""
+    return path in _GRPC

@@ -1,0 +1,105 @@
+"""One TCP address: plain or TLS, whose certificate may be renewed while it listens."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from pathlib import Path
+from typing import Any, Callable, cast
+
+from edge_runtime.server.addresses import LABELS, address_text, is_loopback, tcp_address, unbindable
+from edge_runtime.server.settings import ServerSettings
+from edge_runtime.wire.tls import server_context
+
+_ALPN = {"http": "http/1.1", "grpc": "h2"}
+_BACKLOG = 1024
+_HANDSHAKE_S = 10.0
+
+Factory = Callable[[], Any]
+
+
+class TcpListener:
+    """Listens at the address `http` or `grpc` of the settings.
+
+    `local` makes the protocols of connections from this machine, `remote` those of others.
+    """
+
+    def __init__(self, name: str, settings: ServerSettings, local: Factory, remote: Factory) -> None:
+        self._name = name
+        self._settings = settings
+        self._host, self._port = tcp_address(getattr(settings, name), LABELS[name])
+        self._factory = local if is_loopback(self._host) else lambda: _ByPeer(local, remote)
+        self._socket: socket.socket | None = None
+        self._server: asyncio.AbstractServer | None = None
+
+    def context(self) -> ssl.SSLContext | None:
+        """TLS from the files as they are now; None where it isn't spoken.
+
+        Raises:
+            ConfigError: they can't be used.
+        """
+        settings = self._settings
+        if settings.tls_certificate is None or settings.tls_key is None:
+            return None
+        authorities = None if settings.tls_client_ca is None else Path(settings.tls_client_ca)
+        return server_context(Path(settings.tls_certificate), Path(settings.tls_key), authorities, _ALPN[self._name])
+
+    async def open(self) -> str:
+        """Listens, and gives HOST:PORT.
+
+        Raises:
+            ConfigError: the address can't be bound, or TLS can't be had.
+        """
+        context = self.context()
+        self._socket = bound = socket.socket(socket.AF_INET6 if ":" in self._host else socket.AF_INET)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if bound.family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            bound.bind((self._host, self._port))
+            bound.listen(_BACKLOG)
+        except OSError as error:
+            self.close()
+            raise unbindable(self._name, self._host, self._port, error) from error
+        await self.renew(context)
+        return address_text(self._host, bound.getsockname()[1])
+
+    async def renew(self, context: ssl.SSLContext | None) -> None:
+        """Takes new connections with another TLS from here on; the socket itself listens throughout."""
+        if self._socket is None:
+            return
+        before = self._server
+        self._server = await asyncio.get_running_loop().create_server(
+            self._factory,
+            sock=self._socket.dup(),
+            backlog=_BACKLOG,
+            ssl=context,
+            ssl_handshake_timeout=None if context is None else _HANDSHAKE_S,
+        )
+        if before is not None:
+            before.close()
+
+    def close(self) -> None:
+        """Takes no new connections; idempotent."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+class _ByPeer(asyncio.Protocol):
+    """Hands a connection over to what speaks with clients of this machine, or with others."""
+
+    def __init__(self, local: Factory, remote: Factory) -> None:
+        self._local = local
+        self._remote = remote
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        peer = transport.get_extra_info("peername")
+        is_local = bool(peer) and is_loopback(peer[0])
+        protocol = (self._local if is_local else self._remote)()
+        cast(asyncio.Transport, transport).set_protocol(protocol)
+        protocol.connection_made(transport)

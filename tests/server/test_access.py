@@ -1,0 +1,165 @@
+"""Tokens, TLS and clients' certificates: one check before routing, for every route and every method."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+from pathlib import Path
+from typing import Any, Iterator
+
+import grpc
+import numpy as np
+import pytest
+import tritonclient.grpc as triton_grpc
+
+from edge_runtime.server.models import ModelTable
+from edge_runtime.server.routes import HttpRoutes
+from edge_runtime.wire.messages import HEALTH_SERVICE, SERVICE, message, methods
+from edge_runtime.wire.tokens import new_token, token_line
+
+INFER, ADMIN = new_token(), new_token()
+RPCS = [(service, name, request) for service in (SERVICE, HEALTH_SERVICE) for name, request, _ in methods(service)]
+TRANSPORTS = [
+    pytest.param({}, id="own"),
+    pytest.param({"http_transport": "aiohttp", "grpc_transport": "grpcio"}, id="libraries"),
+]
+
+
+def paths() -> list[tuple[str, str]]:
+    """Method and path of every route, as the router has them, and some that it hasn't."""
+    names = {"model": "identity", "version": "3", "region": "r"}
+    found = []
+    for method, pattern, _ in HttpRoutes(ModelTable([]))._routes:
+        path = re.sub(r"\(\?P<(\w+)>[^)]*\)", lambda match: names[match[1]], pattern.pattern)
+        for part in ("(?:/versions/3)?", "(?:/region/r)?"):
+            path = path.replace(part, "")
+        path = path.replace("/?", "").replace("(?:/.*)?", "")
+        path = re.sub(r"\(\?:([^|)]*)\|[^)]*\)", r"\1", path)
+        found.append((method, f"/{path}"))
+    return [*found, ("GET", "/"), ("GET", "/no/such/path"), ("PUT", "/v2"), ("HEAD", "/v2"), ("GET", "http://x/v2")]
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Path:
+    path = tmp_path / "tokens"
+    path.write_text(f"{token_line('robot', False, INFER)}\n{token_line('ops', True, ADMIN)}\n")
+    return path
+
+
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def guarded(request: pytest.FixtureRequest, serving: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    folder = tmp_path_factory.mktemp("guarded")
+    path = folder / "tokens"
+    path.write_text(f"{token_line('robot', False, INFER)}\n{token_line('ops', True, ADMIN)}\n")
+    with serving("identity", tokens=str(path), unix=str(folder / "socket"), **request.param) as server:
+        server.path = str(folder / "socket")
+        yield server
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def called(address: str, service: str, name: str, request: Any, token: str | None = None) -> str:
+    """Name of the status that a call ends in."""
+    metadata = None if token is None else [("authorization", f"Bearer {token}")]
+    with grpc.insecure_channel(address) as channel:
+        try:
+            channel.unary_unary(f"/{service}/{name}")(request.SerializeToString(), timeout=10, metadata=metadata)
+        except grpc.RpcError as error:
+            return str(error.code().name)
+    return "OK"
+
+
+@pytest.mark.parametrize(("method", "path"), paths())
+@pytest.mark.parametrize("headers", [{}, bearer("wrong"), {"Authorization": f"Basic {INFER}"}])
+def test_5_17_every_route_without_a_token_is_401(guarded: Any, method: str, path: str, headers: dict) -> None:
+    reply = guarded.ask(method, path, headers=headers)
+    assert reply.status == 401
+    assert reply.headers["www-authenticate"].startswith("Bearer")
+    if method != "HEAD":
+        assert reply.json == {"error": "a valid token is needed: Authorization: Bearer TOKEN"}
+
+
+@pytest.mark.parametrize(("service", "name", "request_class"), RPCS)
+@pytest.mark.parametrize("token", [None, "wrong"])
+def test_5_17_every_method_without_a_token_is_unauthenticated(
+    guarded: Any, service: str, name: str, request_class: Any, token: str | None
+) -> None:
+    assert called(guarded.bound.grpc, service, name, request_class(), token) == "UNAUTHENTICATED"
+
+
+def test_5_17_methods_that_are_not_there_need_a_token_too(guarded: Any) -> None:
+    request = message("inference.ServerLiveRequest")()
+    assert called(guarded.bound.grpc, "no.Such", "Method", request) == "UNAUTHENTICATED"
+    assert called(guarded.bound.grpc, "no.Such", "Method", request, INFER) == "UNIMPLEMENTED"
+
+
+def test_3_3_a_token_lets_in(guarded: Any) -> None:
+    assert guarded.ask("GET", "/v2/health/ready", headers=bearer(INFER)).status == 200
+    request = message("inference.ServerReadyRequest")()
+    assert called(guarded.bound.grpc, SERVICE, "ServerReady", request, INFER) == "OK"
+
+
+def test_3_3_tritons_clients_pass_tokens_by_headers(guarded: Any) -> None:
+    x = triton_grpc.InferInput("x", [1, 4], "FP32")
+    x.set_data_from_numpy(np.ones((1, 4), np.float32))
+    with contextlib.closing(triton_grpc.InferenceServerClient(guarded.bound.grpc)) as client:
+        answer = client.infer("identity", [x], headers={"authorization": f"Bearer {INFER}"})
+    assert answer.as_numpy("y").tolist() == [[1, 1, 1, 1]]
+
+
+def test_3_3_two_authorizations_are_no_request(guarded: Any) -> None:
+    head = f"GET /v2 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {INFER}\r\nAuthorization: Bearer x\r\n\r\n"
+    assert guarded.exchange(head.encode())[0].status == 400
+
+
+def test_1_2_the_same_head_is_not_let_in_by_what_came_before_it(guarded: Any, http_message: Any) -> None:
+    first = http_message("GET", "/v2", headers=bearer(INFER))
+    second = http_message("GET", "/v2")
+    assert [reply.status for reply in guarded.exchange(first + second, 2)] == [200, 401]
+
+
+def test_1_2_a_body_is_not_waited_for_before_the_token_is_checked(guarded: Any) -> None:
+    head = "POST /v2/models/identity/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\n"
+    assert guarded.exchange(head.encode())[0].status == 401
+
+
+def test_counts_of_a_model_do_not_have_strangers(guarded: Any) -> None:
+    before = guarded.ask("GET", "/v2/models/identity/stats", headers=bearer(INFER)).json
+    guarded.infer("identity", {"inputs": []})
+    assert guarded.ask("GET", "/v2/models/identity/stats", headers=bearer(INFER)).json == before
+
+
+@pytest.mark.parametrize("path", ["/v2/repository/models/identity/unload", "//v2/repository/models/x/load?a=b"])
+def test_3_3_administration_needs_a_token_of_its_own(guarded: Any, path: str) -> None:
+    assert guarded.ask("POST", path, headers=bearer(INFER)).status == 403
+    assert guarded.ask("POST", path, b"{}", headers=bearer(ADMIN)).status != 401
+
+
+def test_3_3_the_unix_socket_needs_no_token(guarded: Any, http_message: Any, http_replies: Any) -> None:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(guarded.path)
+        connection.sendall(http_message("GET", "/v2/health/ready"))
+        assert next(iter(http_replies(connection, 1))).status == 200
+    request = message("inference.ServerReadyRequest")()
+    assert called(f"unix:{guarded.path}", SERVICE, "ServerReady", request) == "OK"
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda path: path.chmod(0o666), "others than its owner may write"),
+        (lambda path: path.unlink(), "can't be read"),
+        (lambda path: path.write_bytes(b"\xff"), "isn't text"),
+        (lambda path: path.write_text("#" * (2 << 20)), "over 1048576 bytes"),
+    ],
+)
+def test_a_file_of_tokens_that_cannot_be_used_is_refused(tokens: Path, change: Any, match: str) -> None:
+    from edge_runtime.errors import ConfigError
+    from edge_runtime.server.access import Access
+
+    change(tokens)
+    with pytest.raises(ConfigError, match=match):
+        Access(tokens)
