@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from edge_runtime.builder.builder import build
     from edge_runtime.client.async_client import AsyncClient
     from edge_runtime.client.client import Client
+    from edge_runtime.client.credentials import Credentials
     from edge_runtime.engine.engine import Engine
     from edge_runtime.engine.loading import load
     from edge_runtime.errors import EdgeRuntimeError
@@ -18,12 +19,13 @@ if TYPE_CHECKING:
 _HOMES = {
     "AsyncClient": "edge_runtime.client.async_client",
     "Client": "edge_runtime.client.client",
+    "Credentials": "edge_runtime.client.credentials",
     "EdgeRuntimeError": "edge_runtime.errors",
     "Engine": "edge_runtime.engine.engine",
     "build": "edge_runtime.builder.builder",
     "load": "edge_runtime.engine.loading",
 }
-__all__ = ["AsyncClient", "Client", "EdgeRuntimeError", "Engine", "build", "load"]
+__all__ = ["AsyncClient", "Client", "Credentials", "EdgeRuntimeError", "Engine", "build", "load"]
 
 
 def __getattr__(name: str) -> Any:

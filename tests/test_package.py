@@ -21,7 +21,15 @@ GPU_LIBRARIES = ("tensorrt", "tensorrt_rtx", "tensorrt_lean", "cuda", "pycuda", 
 
 
 def test_the_public_names() -> None:
-    assert edge_runtime.__all__ == ["AsyncClient", "Client", "EdgeRuntimeError", "Engine", "build", "load"]
+    assert edge_runtime.__all__ == [
+        "AsyncClient",
+        "Client",
+        "Credentials",
+        "EdgeRuntimeError",
+        "Engine",
+        "build",
+        "load",
+    ]
     for name in edge_runtime.__all__:
         assert getattr(edge_runtime, name).__name__ == name
     assert set(edge_runtime.__all__) <= set(dir(edge_runtime))

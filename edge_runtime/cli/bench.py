@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Optional
 
 import typer
 
+from edge_runtime.cli.credentials import credentials_from
 from edge_runtime.cli.feeds import feeds_from_npz
 from edge_runtime.cli.flags import engines_option, flag, given, json_option
 from edge_runtime.cli.output import Output, configure_logging
@@ -18,7 +19,9 @@ from edge_runtime.errors import UsageError
 from edge_runtime.profiler.settings import BenchSettings
 
 if TYPE_CHECKING:
+    from edge_runtime.profiler.closed_loop import Progress
     from edge_runtime.profiler.report import BenchReport
+    from edge_runtime.tensors import Feeds
 
 
 def command(
@@ -26,7 +29,7 @@ def command(
     url: Optional[str] = typer.Option(
         None,
         "--url",
-        help="Measure a server, http://HOST:PORT or grpc://HOST:PORT, instead of the plan in this process.",
+        help="Measure a server (http[s] or grpc[s]://HOST:PORT, unix:///PATH), not the plan in this process.",
     ),
     n: Optional[int] = flag(BenchSettings, "n", "-n", minimum=1),
     warm_up: Optional[int] = flag(BenchSettings, "warm_up", "--warm-up", minimum=0),
@@ -54,7 +57,7 @@ def command(
     Power and heat need a board and are reported as not measured without one.
     """
     from edge_runtime.plan.store import PlanStore
-    from edge_runtime.profiler.bench import bench_engine, bench_server
+    from edge_runtime.profiler.bench import bench_engine
 
     configure_logging()
     flags = given(
@@ -75,12 +78,23 @@ def command(
     output = Output(is_json)
     with output.progress() as progress:
         if url is not None:
-            report = bench_server(url, model, settings, feeds, progress=progress)
+            report = _of_server(url, model, settings, feeds, progress)
         else:
             report = bench_engine(PlanStore(engines).open(model), settings, feeds, progress=progress)
     if trace is not None:
         write_output_file(trace, json.dumps(report.trace(), allow_nan=False).encode(), "--trace")
     _print(model, report, output)
+
+
+def _of_server(
+    url: str, model: str, settings: BenchSettings, feeds: Optional[Feeds], progress: Progress
+) -> BenchReport:
+    from edge_runtime.client.client import Client
+    from edge_runtime.profiler.bench import bench_server
+
+    credentials = credentials_from(os.environ)
+    with Client(url, protocol=settings.protocol, timeout_s=settings.timeout_s, credentials=credentials) as client:
+        return bench_server(client, model, settings, feeds, progress=progress)
 
 
 def _print(model: str, report: BenchReport, output: Output) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from pathlib import Path
 from typing import Any, Dict, Optional
@@ -10,6 +11,7 @@ from typing import Any, Dict, Optional
 import numpy as np
 import typer
 
+from edge_runtime.cli.credentials import credentials_from
 from edge_runtime.cli.feeds import Arrays, feeds_from_npz
 from edge_runtime.cli.flags import engines_option, json_option
 from edge_runtime.cli.output import Output, configure_logging
@@ -25,7 +27,9 @@ def command(
     ),
     save: Optional[Path] = typer.Option(None, "--output", metavar="O.npz", help="Where to write the outputs."),
     url: Optional[str] = typer.Option(
-        None, "--url", help="Ask a server, http://HOST:PORT or grpc://HOST:PORT, instead of running the plan here."
+        None,
+        "--url",
+        help="Ask a server (http, https, grpc or grpcs://HOST:PORT, unix:///PATH) instead of running the plan here.",
     ),
     version: Optional[int] = typer.Option(
         None, "--version", min=1, help="Version of the plan (default: the served one)."
@@ -43,7 +47,7 @@ def command(
         check_output_file(save, "--output")
     feeds = feeds_from_npz(inputs)
     if url is not None:
-        with Client(url) as client:
+        with Client(url, credentials=credentials_from(os.environ)) as client:
             outputs = client.infer(model, feeds, version=None if version is None else str(version))
         backend = f"server at {url}"
     else:

@@ -25,6 +25,7 @@ VERBS = {
     "calibrate": "Make only the calibration tables of a recipe or an ONNX model.",
     "inspect": "Show what a plan, an ONNX model or a calibration cache holds.",
     "serve": "Serve plans over the Open Inference Protocol (HTTP, gRPC, a Unix socket) until SIGTERM.",
+    "token": "Make a token for a server's clients.",
     "infer": "Run a plan once, in this process or on a server.",
     "bench": "Measure latency and throughput, in this process or against a server.",
     "doctor": "Say what this machine can run, and what is missing.",

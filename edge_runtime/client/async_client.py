@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Dict, Mapping, Protocol, Sequence
 
 from edge_runtime.client.address import Address, address_from_url
 from edge_runtime.client.client import Arrays, check_limits, lane_path, model_name
+from edge_runtime.client.credentials import NO_CREDENTIALS, Credentials
 from edge_runtime.client.refusals import RefusedError
 from edge_runtime.client.request import Hurry, InferRequest, infer_request, lane_open
 from edge_runtime.client.retries import Retries
@@ -48,9 +49,17 @@ class AsyncClient:
     Arguments and errors are those of `Client`.
     """
 
-    def __init__(self, url: str, *, protocol: str | None = None, timeout_s: float = 60.0, retries: int = 0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        protocol: str | None = None,
+        timeout_s: float = 60.0,
+        retries: int = 0,
+        credentials: Credentials = NO_CREDENTIALS,
+    ) -> None:
         check_limits(timeout_s, retries)
-        address = address_from_url(url, protocol)
+        address = address_from_url(url, protocol, credentials)
         self._address = address
         self._timeout_s = timeout_s
         self._retries = retries

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Dict, Mapping, Protocol, Sequence
 import numpy.typing as npt
 
 from edge_runtime.client.address import Address, address_from_url
+from edge_runtime.client.credentials import NO_CREDENTIALS, Credentials
 from edge_runtime.client.refusals import RefusedError
 from edge_runtime.client.request import Hurry, InferRequest, checked_text, infer_request, lane_open
 from edge_runtime.client.retries import Retries
@@ -48,20 +49,32 @@ class Transport(Protocol):
 class Client:
     """A connection to a server at `http://HOST:PORT`, `grpc://HOST:PORT` or `unix:///PATH`; any thread may use it.
 
+    `https://` and `grpcs://` are the same by TLS.
+
     Args:
         url: where the server listens; `HOST:PORT` alone means `protocol`, or HTTP.
         protocol: `http` or `grpc`, if the URL doesn't say.
         timeout_s: the longest wait for a connection or for the next bytes (HTTP), or for the whole answer (gRPC).
         retries: how often an inference is sent again that the server refused for now and said when to; each waits as
             long as the server said at least, and none begins after the deadline or `timeout_s`.
+        credentials: a token, and what TLS needs.
 
     Raises:
-        ConfigError: the URL has another form, or contradicts `protocol`, or a number is out of range.
+        ConfigError: the URL has another form, or contradicts `protocol`, a number is out of range, or a file of TLS
+            can't be used.
     """
 
-    def __init__(self, url: str, *, protocol: str | None = None, timeout_s: float = 60.0, retries: int = 0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        protocol: str | None = None,
+        timeout_s: float = 60.0,
+        retries: int = 0,
+        credentials: Credentials = NO_CREDENTIALS,
+    ) -> None:
         check_limits(timeout_s, retries)
-        address = address_from_url(url, protocol)
+        address = address_from_url(url, protocol, credentials)
         self._address = address
         self._timeout_s = timeout_s
         self._retries = retries

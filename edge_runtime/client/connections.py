@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import struct
 import time
 from collections import deque
@@ -35,6 +36,7 @@ class HttpConnections:
     def __init__(self, address: Address, timeout_s: float) -> None:
         self._address = address
         self._timeout_s = timeout_s
+        self._tls = address.credentials.context() if address.is_secure else None
         self._idle: Deque[_Connection] = deque()
         self._is_closed = False
 
@@ -83,7 +85,7 @@ class HttpConnections:
 
     def _connected(self, expiry: float | None) -> _Connection:
         limit_s = self._timeout_s if expiry is None else min(self._timeout_s, _left_s(expiry))
-        return _Connection(connected_socket(self._address, limit_s), self._timeout_s)
+        return _Connection(connected_socket(self._address, limit_s, self._tls), self._timeout_s)
 
     def _exchange_on(self, connection: _Connection, request: HttpRequest, expiry: float | None) -> HttpAnswer:
         reader = AnswerReader(str(self._address), MAX_ANSWER_NBYTES, _PART_HEADER)
@@ -148,6 +150,10 @@ class _Connection:
         return reader.answer
 
     def _send_gathered(self, pieces: Sequence[memoryview]) -> None:
+        if isinstance(self._socket, ssl.SSLSocket):
+            for piece in pieces:
+                self._socket.sendall(piece)
+            return
         left = deque(pieces)
         while left:
             sent = self._socket.sendmsg([left[index] for index in range(min(len(left), _MAX_PIECES))])
@@ -164,8 +170,8 @@ class _Connection:
             self._limit_s = limit_s
 
 
-def connected_socket(address: Address, limit_s: float) -> socket.socket:
-    """A blocking socket that is connected to a server, within `limit_s`.
+def connected_socket(address: Address, limit_s: float, tls: ssl.SSLContext | None = None) -> socket.socket:
+    """A blocking socket that is connected to a server, within `limit_s`, by TLS if `tls` is given.
 
     Raises:
         OSError: it can't be had.
@@ -173,6 +179,8 @@ def connected_socket(address: Address, limit_s: float) -> socket.socket:
     if not address.socket_path:
         connection = socket.create_connection((address.host, address.port), limit_s)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            return _wrapped(connection, tls, address.host)
         connection.settimeout(None)
         return connection
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -187,8 +195,22 @@ def connected_socket(address: Address, limit_s: float) -> socket.socket:
     return connection
 
 
+def _wrapped(connection: socket.socket, tls: ssl.SSLContext, host: str) -> socket.socket:
+    try:
+        return tls.wrap_socket(connection, server_hostname=host)
+    except BaseException:
+        connection.close()
+        raise
+
+
 def set_limits(connection: socket.socket, seconds: float) -> None:
-    """Lets the kernel limit the waits of a blocking socket: one system call a wait, where Python's limits take two."""
+    """Lets the kernel limit the waits of a blocking socket: one system call a wait, where Python's limits take two.
+
+    TLS has Python's limits, for it would wait on where the kernel has ended a wait.
+    """
+    if isinstance(connection, ssl.SSLSocket):
+        connection.settimeout(seconds)
+        return
     value = struct.pack("ll", int(seconds), max(1, int(seconds % 1 * 1e6)))
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)

@@ -8,7 +8,7 @@ import grpc
 import numpy.typing as npt
 
 from edge_runtime.client.address import Address
-from edge_runtime.client.grpc_calls import GrpcCall, GrpcCalls, stubs, target_and_options
+from edge_runtime.client.grpc_calls import GrpcCall, GrpcCalls, stubs, target_and_options, tls_of
 from edge_runtime.client.request import InferRequest
 from edge_runtime.errors import RemoteError
 
@@ -23,7 +23,11 @@ class GrpcTransport:
         self._calls = GrpcCalls(address, timeout_s)
         self._is_closed = False
         target, options = target_and_options(address)
-        self._channel = grpc.insecure_channel(target, options=options)
+        tls = tls_of(address)
+        if tls is None:
+            self._channel = grpc.insecure_channel(target, options=options)
+        else:
+            self._channel = grpc.secure_channel(target, tls, options=options)
         self._stubs = stubs(self._channel)
 
     def is_live(self) -> bool:
@@ -56,7 +60,9 @@ class GrpcTransport:
         if self._is_closed:
             raise self._calls.closed()
         try:
-            answer = self._stubs[call.method](call.request, timeout=self._calls.timeout_s(call))
+            answer = self._stubs[call.method](
+                call.request, timeout=self._calls.timeout_s(call), metadata=self._calls.metadata_sent
+            )
         except grpc.RpcError as error:
             raise self._calls.failure(call, error) from error
         return call.read(answer)

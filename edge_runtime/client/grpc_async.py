@@ -8,7 +8,7 @@ import grpc
 import numpy.typing as npt
 
 from edge_runtime.client.address import Address
-from edge_runtime.client.grpc_calls import GrpcCall, GrpcCalls, stubs, target_and_options
+from edge_runtime.client.grpc_calls import GrpcCall, GrpcCalls, stubs, target_and_options, tls_of
 from edge_runtime.client.request import InferRequest
 from edge_runtime.errors import RemoteError
 
@@ -23,6 +23,7 @@ class AsyncGrpcTransport:
         self._calls = GrpcCalls(address, timeout_s)
         self._address = address
         self._is_closed = False
+        self._tls = tls_of(address)
         self._channel: Any = None
         self._stubs: Dict[str, Any] = {}
 
@@ -58,10 +59,15 @@ class AsyncGrpcTransport:
             raise self._calls.closed()
         if self._channel is None:  # a channel belongs to the loop that it is made on
             target, options = target_and_options(self._address)
-            self._channel = grpc.aio.insecure_channel(target, options=options)
+            if self._tls is None:
+                self._channel = grpc.aio.insecure_channel(target, options=options)
+            else:
+                self._channel = grpc.aio.secure_channel(target, self._tls, options=options)
             self._stubs = stubs(self._channel)
         try:
-            answer = await self._stubs[call.method](call.request, timeout=self._calls.timeout_s(call))
+            answer = await self._stubs[call.method](
+                call.request, timeout=self._calls.timeout_s(call), metadata=self._calls.metadata_sent
+            )
         except grpc.RpcError as error:
             raise self._calls.failure(call, error) from error
         if answer is None:  # what gRPC's asyncio makes of bytes that are no message

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Generic, TypeVar
 
+import grpc
 import numpy as np
 import numpy.typing as npt
 
@@ -45,11 +46,13 @@ class GrpcCall(Generic[T]):
 
 
 class GrpcCalls:
-    """Makes calls to one server."""
+    """Makes calls to one server; `metadata_sent` goes with each."""
 
     def __init__(self, address: Address, timeout_s: float) -> None:
         self._server = str(address)
         self._timeout_s = timeout_s
+        authorization = address.credentials.authorization
+        self.metadata_sent = None if authorization is None else (("authorization", authorization),)
         self._origin = Origin(self._server, "OK")
 
     def live(self) -> GrpcCall[bool]:
@@ -144,6 +147,18 @@ def target_and_options(address: Address) -> Any:
     if address.socket_path:
         return f"unix:{address.socket_path}", _CHANNEL_OPTIONS
     return address.authority, _CHANNEL_OPTIONS[:-1]
+
+
+def tls_of(address: Address) -> Any:
+    """What a channel by TLS shows and trusts; None where it isn't by TLS.
+
+    Raises:
+        ConfigError: a file can't be read.
+    """
+    if not address.is_secure:
+        return None
+    own = address.credentials
+    return grpc.ssl_channel_credentials(own.pem(own.ca), own.pem(own.key), own.pem(own.certificate))
 
 
 def stubs(channel: Any) -> Dict[str, Any]:

@@ -38,6 +38,7 @@ class AsyncHttpTransport:
         self._address = address
         self._timeout_s = timeout_s
         self._calls = HttpCalls(address)
+        self._tls = address.credentials.context() if address.is_secure else None
         self._idle: Deque[_Connection] = deque()
         self._is_closed = False
 
@@ -99,7 +100,7 @@ class AsyncHttpTransport:
         making: Any = (
             loop.create_unix_connection(_Connection, address.socket_path)
             if address.socket_path
-            else loop.create_connection(_Connection, address.host, address.port)
+            else loop.create_connection(_Connection, address.host, address.port, ssl=self._tls)
         )
         _, connection = await asyncio.wait_for(making, min(self._timeout_s, expiry - loop.time()))
         return cast(_Connection, connection)

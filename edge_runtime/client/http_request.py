@@ -31,6 +31,8 @@ class HttpRequest:
 def head_bytes(request: HttpRequest, address: Address) -> bytes:
     """What goes before a request's body."""
     headers = {"Host": address.authority, "Accept-Encoding": "identity", **request.headers}
+    if address.credentials.authorization is not None:
+        headers["Authorization"] = address.credentials.authorization
     if request.method == "POST":
         headers["Content-Length"] = str(sum(map(len, request.body)))
     lines = [f"{request.method} {address.path}{request.path} HTTP/1.1", *map(": ".join, headers.items())]

@@ -86,7 +86,7 @@ def bench_engine(
 
 
 def bench_server(
-    url: str,
+    client: Client,
     model: str,
     settings: BenchSettings,
     feeds: Feeds | None = None,
@@ -102,14 +102,13 @@ def bench_server(
         ServerUnavailableError: it can't be reached, or is overloaded.
     """
     environment = read_environment()
-    with Client(url, protocol=settings.protocol, timeout_s=settings.timeout_s) as client:
-        server, served = client.metadata(), client.metadata(model)
-        specs = input_specs(served, model)
-        chosen = feeds
-        if chosen is None:
-            chosen = random_feeds(specs, served_shapes(specs, settings.batch), settings.seed)
-        first_ms = _elapsed_ms(lambda: client.infer(model, chosen), clock)
-        latency = _steady(lambda: client.infer(model, chosen), settings, progress, clock)
+    server, served = client.metadata(), client.metadata(model)
+    specs = input_specs(served, model)
+    chosen = feeds
+    if chosen is None:
+        chosen = random_feeds(specs, served_shapes(specs, settings.batch), settings.seed)
+    first_ms = _elapsed_ms(lambda: client.infer(model, chosen), clock)
+    latency = _steady(lambda: client.infer(model, chosen), settings, progress, clock)
     return BenchReport(
         target={
             "kind": "server",

@@ -40,7 +40,7 @@ class AiohttpRoutes:
         self._access = access
         self._models = models
         self._regions = regions
-        self._routes = HttpRoutes(models, regions)
+        self._routes = HttpRoutes(models, regions, access)
         self._settings = settings
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterable, List
+from typing import Iterable, List, Mapping
 
 from edge_runtime.server.models import ServedModel
 from edge_runtime.server.statistics import FAILURE_REASONS, PARTS
@@ -11,8 +11,8 @@ _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def metrics_page(models: Iterable[ServedModel], is_ready: bool) -> str:
-    """All counters of all models; durations in microseconds."""
+def metrics_page(models: Iterable[ServedModel], is_ready: bool, strangers: Mapping[str, int]) -> str:
+    """All counters of all models; durations in microseconds. `strangers` counts requests that access was refused to."""
     page = _Page()
     for model in models:
         totals = model.statistics.totals
@@ -29,6 +29,8 @@ def metrics_page(models: Iterable[ServedModel], is_ready: bool) -> str:
         info = model.engine.info
         described = _labels(backend=info.backend, device=info.device, precision=info.precision)
         page.add("edge_runtime_model_info", "gauge", f"{labels},{described}", 1)
+    for reason, count in strangers.items():
+        page.add("edge_runtime_access_refused", "counter", f'reason="{reason}"', count)
     page.add("edge_runtime_ready", "gauge", "", int(is_ready))
     return page.text()
 
@@ -63,5 +65,6 @@ _HELP = {
     "nv_inference_compute_infer_duration_us": "Cumulative time to run in microseconds",
     "nv_inference_compute_output_duration_us": "Cumulative time to encode outputs in microseconds",
     "edge_runtime_model_info": "What each model runs on; always 1",
+    "edge_runtime_access_refused": "Requests without a valid token, or without the right to what they asked for",
     "edge_runtime_ready": "Whether the server takes inferences",
 }

@@ -17,6 +17,7 @@ from edge_runtime.errors import (
     UnauthenticatedError,
     UnknownNameError,
 )
+from edge_runtime.server.access import Access
 from edge_runtime.server.metrics import CONTENT_TYPE, metrics_page
 from edge_runtime.server.models import ModelTable, ServedModel, server_metadata
 from edge_runtime.server.region_access import NO_REGIONS, RegionAccess
@@ -66,8 +67,9 @@ Answering = Callable[[bytes], HttpAnswer]
 class HttpRoutes:
     """What each path answers."""
 
-    def __init__(self, models: ModelTable, regions: RegionAccess = NO_REGIONS) -> None:
+    def __init__(self, models: ModelTable, regions: RegionAccess = NO_REGIONS, access: Access | None = None) -> None:
         self._models = models
+        self._access = Access() if access is None else access
         self._has_regions = regions.is_on
         of_regions = [(method, path, _region_answer(handler)) for method, path, handler in http_handlers(regions)]
         self._routes: List[Tuple[str, re.Pattern[str], Callable[[re.Match[str], bytes], HttpAnswer] | None]] = [
@@ -156,7 +158,8 @@ class HttpRoutes:
         return json_answer(self._models.index(is_ready_only))
 
     def _metrics(self, _: re.Match[str], __: bytes) -> HttpAnswer:
-        return HttpAnswer(metrics_page(self._models, self._models.is_ready).encode(), content_type=CONTENT_TYPE)
+        page = metrics_page(self._models, self._models.is_ready, self._access.refused)
+        return HttpAnswer(page.encode(), content_type=CONTENT_TYPE)
 
 
 def path_of(target: str) -> str:

@@ -165,11 +165,12 @@ def test_threads_get_their_own_answers(client):
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_a_server_is_benchmarked_over_both_protocols(server, protocol):
-    report = bench_server(server[protocol], "batched", BenchSettings(n=100, warm_up=4, batch=4, concurrency=2))
+    with Client(server[protocol]) as client:
+        report = bench_server(client, "batched", BenchSettings(n=100, warm_up=4, batch=4, concurrency=2))
+        with pytest.raises(ConfigError, match="no batch axis"):
+            bench_server(client, "types", BenchSettings(batch=2))
     assert (report.latency.n, report.samples_per_call, report.target["url"]) == (100, 4, server[protocol])
     assert report.target["platform"] == "onnxruntime_onnx"
-    with pytest.raises(ConfigError, match="no batch axis"):
-        bench_server(server[protocol], "types", BenchSettings(batch=2))
 
 
 def test_a_deadline_that_can_be_kept_is_kept_and_one_that_cannot_is_refused(client):

@@ -3,15 +3,23 @@ from __future__ import annotations
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import numpy as np
 import pytest
 
+from edge_runtime.client.client import Client
 from edge_runtime.errors import ConfigError, RemoteError, ServerUnavailableError
 from edge_runtime.profiler.bench import bench_server
+from edge_runtime.profiler.report import BenchReport
 from edge_runtime.profiler.settings import BenchSettings
 
 HEAD_LENGTH = "Inference-Header-Content-Length"
+
+
+def measured(url: str, model: str, settings: BenchSettings, feeds: Any = None) -> BenchReport:
+    with Client(url, protocol=settings.protocol) as client:
+        return bench_server(client, model, settings, feeds)
 
 
 class EchoHandler(BaseHTTPRequestHandler):
@@ -69,7 +77,7 @@ def serve():
 
 def test_a_server_is_measured_through_the_client(serve):
     url = serve()
-    report = bench_server(url, "m", BenchSettings(n=70, warm_up=2, batch=3, concurrency=2))
+    report = measured(url, "m", BenchSettings(n=70, warm_up=2, batch=3, concurrency=2))
     record = json.loads(json.dumps(report.record()))
     assert record["target"] == {
         "kind": "server",
@@ -87,7 +95,7 @@ def test_a_server_is_measured_through_the_client(serve):
 
 
 def test_rows_of_a_server_say_that_its_load_time_was_not_measured(serve):
-    rows = dict(bench_server(serve(), "m", BenchSettings(n=1, warm_up=0)).rows())
+    rows = dict(measured(serve(), "m", BenchSettings(n=1, warm_up=0)).rows())
     assert rows["load"] == rows["the server's machine"] == "not measured"
     assert rows["server"] == "made-up 7"
 
@@ -95,23 +103,23 @@ def test_rows_of_a_server_say_that_its_load_time_was_not_measured(serve):
 def test_a_shape_that_the_server_leaves_open_needs_given_inputs(serve):
     url = serve(shape=(-1, -1))
     with pytest.raises(ConfigError, match="give the inputs"):
-        bench_server(url, "m", BenchSettings(n=1))
-    report = bench_server(url, "m", BenchSettings(n=1), {"x": np.zeros((2, 5), ">f4")})
+        measured(url, "m", BenchSettings(n=1))
+    report = measured(url, "m", BenchSettings(n=1), {"x": np.zeros((2, 5), ">f4")})
     assert (report.input_source, report.samples_per_call) == ("given", 2)
     assert report.inputs == {"x": {"dtype": "FP32", "shape": [2, 5]}}
 
 
 def test_odd_metadata_does_not_stop_a_measurement(serve):
-    assert bench_server(serve(about=(("name", 3),)), "m", BenchSettings(n=1)).target["server"] == "3"
+    assert measured(serve(about=(("name", 3),)), "m", BenchSettings(n=1)).target["server"] == "3"
 
 
 def test_refusals_end_the_measurement(serve, tmp_path):
     with pytest.raises(RemoteError, match="500"):
-        bench_server(serve(status=500), "m", BenchSettings())
+        measured(serve(status=500), "m", BenchSettings())
     with pytest.raises(ServerUnavailableError):
-        bench_server(serve(status=503), "m", BenchSettings())
+        measured(serve(status=503), "m", BenchSettings())
 
 
 def test_a_protocol_that_contradicts_the_url_is_refused():
     with pytest.raises(ConfigError, match="expected protocol grpc"):
-        bench_server("http://127.0.0.1:1", "m", BenchSettings(protocol="grpc"))
+        measured("http://127.0.0.1:1", "m", BenchSettings(protocol="grpc"))

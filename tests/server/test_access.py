@@ -16,9 +16,9 @@ import tritonclient.grpc as triton_grpc
 from edge_runtime.server.models import ModelTable
 from edge_runtime.server.routes import HttpRoutes
 from edge_runtime.wire.messages import HEALTH_SERVICE, SERVICE, message, methods
-from edge_runtime.wire.tokens import new_token, token_line
+from edge_runtime.wire.tokens import token_line
 
-INFER, ADMIN = new_token(), new_token()
+INFER, ADMIN = "token-for-inference", "token-for-administration"
 RPCS = [(service, name, request) for service in (SERVICE, HEALTH_SERVICE) for name, request, _ in methods(service)]
 TRANSPORTS = [
     pytest.param({}, id="own"),
@@ -163,3 +163,18 @@ def test_a_file_of_tokens_that_cannot_be_used_is_refused(tokens: Path, change: A
     change(tokens)
     with pytest.raises(ConfigError, match=match):
         Access(tokens)
+
+
+def test_the_metrics_count_who_was_refused_access(guarded: Any) -> None:
+    def refused() -> dict[str, int]:
+        page = guarded.ask("GET", "/metrics", headers=bearer(INFER)).body.decode()
+        return {
+            line.split('"')[1]: int(line.split()[-1])
+            for line in page.splitlines()
+            if line.startswith("edge_runtime_access_refused{")
+        }
+
+    before = refused()
+    guarded.ask("GET", "/v2")
+    guarded.ask("POST", "/v2/repository/models/x/load", headers=bearer(INFER))
+    assert refused() == {reason: count + 1 for reason, count in before.items()}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 import threading
 from pathlib import Path
 from typing import Any, Iterator
@@ -218,3 +219,12 @@ def test_a_transport_of_asyncio_has_what_is_asked_of_one():
             return theirs.recv(100)
 
     assert asyncio.run(main()) == b"answer"
+
+
+def test_nothing_is_sent_past_tls(ends, direct) -> None:
+    transport, theirs = ends
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    assert not direct.offer(SocketTransport(transport.get_extra_info("socket"), tls), "me")
+    assert direct.deliver("me", b"clear") == b"clear"
+    with pytest.raises(BlockingIOError):
+        theirs.recv(1)

@@ -20,6 +20,7 @@ from tritonclient.http import InferenceServerClient, InferInput
 
 from edge_runtime.plan.manifest import Manifest
 from edge_runtime.plan.store import PlanStore
+from edge_runtime.wire.tokens import token_line
 
 COMMAND = [sys.executable, "-c", "from edge_runtime.cli.main import main; main()", "serve"]
 
@@ -141,3 +142,42 @@ def test_answers_are_those_of_the_plan(engines, classifier) -> None:
 def test_the_flag_lets_clients_share_their_memory(engines, arguments, is_declared) -> None:
     with started(engines, *arguments) as (_, ready), InferenceServerClient(ready["http"]) as client:
         assert ("system_shared_memory" in client.get_server_metadata()["extensions"]) is is_declared
+
+
+def test_5_22_a_second_server_on_a_socket_ends_with_78_before_it_loads_anything(engines, tmp_path) -> None:
+    path = str(tmp_path / "socket")
+    with started(engines, "--unix", path), started(engines, "--unix", path) as (second, first):
+        assert first["error"]["message"].startswith(f"Unix socket {path}: another server listens")
+        assert second.wait(20) == 78
+
+
+def test_5_22_a_socket_that_a_killed_server_left_is_taken_over(engines, tmp_path) -> None:
+    path = str(tmp_path / "socket")
+    with started(engines, "--unix", path) as (process, _):
+        process.kill()
+        process.wait(20)
+    assert Path(path).is_socket()
+    with started(engines, "--unix", path) as (_, ready):
+        assert ready["unix"] == path
+
+
+def test_3_3_tokens_are_read_again_on_sighup(engines, tmp_path, http_message, http_replies) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text(token_line("robot", False, "before"))
+
+    def status(address: str, token: str) -> int:
+        host, port = address.rsplit(":", 1)
+        with socket.create_connection((host, int(port)), 20) as connection:
+            connection.sendall(http_message("GET", "/v2", headers={"Authorization": f"Bearer {token}"}))
+            return next(iter(http_replies(connection, 1))).status
+
+    with started(engines, "--tokens", str(tokens), "--log-level", "INFO") as (process, ready):
+        assert (status(ready["http"], "before"), status(ready["http"], "after")) == (200, 401)
+        tokens.write_text(token_line("robot", False, "after"))
+        process.send_signal(signal.SIGHUP)
+        while "read anew" not in process.stderr.readline():
+            assert process.poll() is None
+        assert (status(ready["http"], "before"), status(ready["http"], "after")) == (401, 200)
+        process.terminate()
+        assert process.wait(20) == 0
+        assert "before" not in process.stderr.read()

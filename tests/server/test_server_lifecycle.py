@@ -154,7 +154,7 @@ def test_both_protocols_at_one_address_are_a_configuration_error(server, gated, 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_an_address_that_others_reach_is_a_configuration_error(protocol) -> None:
-    with pytest.raises(ConfigError, match="only loopback"):
+    with pytest.raises(ConfigError, match="others reach it, which needs TLS"):
         attempt([], **{"http": "127.0.0.1:0", "grpc": "127.0.0.1:0", protocol: "0.0.0.0:0"})
 
 

@@ -50,7 +50,7 @@ def test_the_page_is_prometheus_text_with_tritons_names() -> None:
     first, second = model("a", pending=2), model("b")
     first.statistics.add_run(RunTimes(1_000, 3_000, 7_000, 15_999), [0], rows=4, wall_ms=0)
     first.statistics.add_failure("CANCELED", 1)
-    page = parsed(metrics_page([first, second], is_ready=True))
+    page = parsed(metrics_page([first, second], is_ready=True, strangers={}))
     of_a = 'model="a",version="3"'
     assert set(page["nv_inference_request_success"]) == {of_a, 'model="b",version="3"'}
     assert page["nv_inference_request_success"][of_a] == page["nv_inference_exec_count"][of_a] == 1
@@ -66,13 +66,13 @@ def test_the_page_is_prometheus_text_with_tritons_names() -> None:
 
 
 def test_every_reason_is_there_from_the_beginning() -> None:
-    failures = parsed(metrics_page([model("a")], is_ready=False))["nv_inference_request_failure"]
+    failures = parsed(metrics_page([model("a")], is_ready=False, strangers={}))["nv_inference_request_failure"]
     assert sorted(failures.values()) == [0, 0, 0, 0]
     assert {labels.split('reason="')[1] for labels in failures} == {'REJECTED"', 'CANCELED"', 'BACKEND"', 'OTHER"'}
 
 
 def test_label_values_are_escaped() -> None:
-    page = parsed(metrics_page([model('a"b\\c\nd')], is_ready=True))
+    page = parsed(metrics_page([model('a"b\\c\nd')], is_ready=True, strangers={}))
     assert 'model="a\\"b\\\\c\\nd",version="3"' in page["nv_inference_count"]
 
 

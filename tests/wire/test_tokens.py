@@ -5,7 +5,7 @@ import pytest
 from edge_runtime.errors import ConfigError
 from edge_runtime.wire.tokens import new_token, parsed_tokens, token_line
 
-TEXT = new_token()
+TEXT = "token-of-a-robot-0123456789"
 LINE = token_line("robot", False, TEXT)
 
 

@@ -35,7 +35,7 @@ class HttpServer:
         self.max_body_nbytes = settings.max_request_bytes
         self.idle_ns = round(settings.idle_timeout_s * 1e9)
         self.body_ns = round(settings.body_timeout_s * 1e9)
-        self._routes = HttpRoutes(models, regions)
+        self._routes = HttpRoutes(models, regions, self.access)
         self._connections: Set[HttpConnection] = set()
         self._watch_s = min(_LONGEST_WATCH_S, settings.idle_timeout_s / 4, settings.body_timeout_s / 4)
         self._watch: asyncio.TimerHandle | None = None
