@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any, Dict, Set
 
+from edge_runtime.server.acceptor import Acceptor
 from edge_runtime.server.access import Access, access_of
 from edge_runtime.server.addresses import address_text, check_access, tcp_address
 from edge_runtime.server.client_regions import ClientRegions
@@ -90,7 +91,7 @@ class Listeners:
         self._lanes = Lanes(models)
         self._undecided: Set[UnixProtocol] = set()
         self._unix_listener: UnixListener | None = None
-        self._unix_server: asyncio.AbstractServer | None = None
+        self._unix_server: Acceptor | None = None
 
     async def open(self) -> Bound:
         """Listens, and says where.
@@ -123,9 +124,9 @@ class Listeners:
         by_prefix: Dict[bytes, Any] = {_HTTP2_PREFACE: self._unix.http2, PREFIX: self._lanes}
         patience_s = self._settings.idle_timeout_s
         self._unix_listener = UnixListener(path)
-        self._unix_server = await asyncio.get_running_loop().create_unix_server(
+        self._unix_server = Acceptor(
+            self._unix_listener.socket,
             lambda: UnixProtocol(by_prefix, self._unix.http, self._undecided, patience_s),
-            sock=self._unix_listener.socket,
         )
         return path
 

@@ -8,13 +8,13 @@ import ssl
 from pathlib import Path
 from typing import Any, Callable, cast
 
+from edge_runtime.server.acceptor import Acceptor
 from edge_runtime.server.addresses import LABELS, address_text, is_loopback, tcp_address, unbindable
 from edge_runtime.server.settings import ServerSettings
 from edge_runtime.wire.tls import server_context
 
 _ALPN = {"http": "http/1.1", "grpc": "h2"}
 _BACKLOG = 1024
-_HANDSHAKE_S = 10.0
 
 Factory = Callable[[], Any]
 
@@ -31,7 +31,7 @@ class TcpListener:
         self._host, self._port = tcp_address(getattr(settings, name), LABELS[name])
         self._factory = local if is_loopback(self._host) else lambda: _ByPeer(local, remote)
         self._socket: socket.socket | None = None
-        self._server: asyncio.AbstractServer | None = None
+        self._server: Acceptor | None = None
 
     def context(self) -> ssl.SSLContext | None:
         """TLS from the files as they are now; None where it isn't spoken.
@@ -59,6 +59,7 @@ class TcpListener:
         try:
             bound.bind((self._host, self._port))
             bound.listen(_BACKLOG)
+            bound.setblocking(False)
         except OSError as error:
             self.close()
             raise unbindable(self._name, self._host, self._port, error) from error
@@ -70,13 +71,7 @@ class TcpListener:
         if self._socket is None:
             return
         before = self._server
-        self._server = await asyncio.get_running_loop().create_server(
-            self._factory,
-            sock=self._socket.dup(),
-            backlog=_BACKLOG,
-            ssl=context,
-            ssl_handshake_timeout=None if context is None else _HANDSHAKE_S,
-        )
+        self._server = Acceptor(self._socket.dup(), self._factory, context)
         if before is not None:
             before.close()
 

@@ -220,7 +220,7 @@ def test_an_encrypted_key_is_refused_without_asking_for_its_password(certificate
 
 
 def test_slow_handshakes_end(serving: Any, certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_runtime.server.tcp_listener._HANDSHAKE_S", 0.2)
+    monkeypatch.setattr("edge_runtime.server.acceptor._HANDSHAKE_S", 0.2)
     with serving("identity", **certificates.settings) as server, server.connection(10) as connection:
         connection.sendall(b"\x16\x03")
         assert connection.recv(1) == b""

@@ -1,0 +1,83 @@
+"""Takes connections from a listening socket, and waits where the process has no descriptor left for one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from typing import Any, Callable, Set, cast
+
+logger = logging.getLogger(__name__)
+
+_AT_ONCE = 64
+_PAUSE_S = 0.1
+_QUIET_S = 60.0
+_HANDSHAKE_S = 10.0
+
+
+class Acceptor:
+    """Makes a protocol of `factory` for each connection until it is closed; the socket is its own from then on.
+
+    asyncio's servers try a whole backlog of connections after the first that can't be had, with a traceback for each.
+
+    Args:
+        listening: a socket that listens, and doesn't block.
+        factory: makes protocols.
+        context: TLS; None where it isn't spoken.
+    """
+
+    def __init__(
+        self, listening: socket.socket, factory: Callable[[], Any], context: ssl.SSLContext | None = None
+    ) -> None:
+        self._socket = listening
+        self._factory = factory
+        self._context = context
+        self._loop = cast(asyncio.BaseEventLoop, asyncio.get_running_loop())
+        self._beginning: Set[asyncio.Task[None]] = set()
+        self._pause: asyncio.TimerHandle | None = None
+        self._quiet_until_s = 0.0
+        self._go_on()
+
+    def close(self) -> None:
+        """Takes no new connections; idempotent. Those that are there stay."""
+        if self._pause is not None:
+            self._pause.cancel()
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
+
+    def _go_on(self) -> None:
+        self._pause = None
+        self._loop.add_reader(self._socket, self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                connection, _ = self._socket.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._wait(error)
+                return
+            connection.setblocking(False)
+            task = self._loop.create_task(self._begin(connection))
+            self._beginning.add(task)
+            task.add_done_callback(self._beginning.discard)
+
+    def _wait(self, error: OSError) -> None:
+        """Tries again later: the connection stays in the kernel's queue, which would wake us at once."""
+        self._loop.remove_reader(self._socket)
+        self._pause = self._loop.call_later(_PAUSE_S, self._go_on)
+        if self._loop.time() >= self._quiet_until_s:
+            self._quiet_until_s = self._loop.time() + _QUIET_S
+            logger.warning("new connections have to wait: %s; raise the limit of open files", error.strerror)
+
+    async def _begin(self, connection: socket.socket) -> None:
+        timeout_s = None if self._context is None else _HANDSHAKE_S
+        try:
+            await self._loop.connect_accepted_socket(
+                self._factory, connection, ssl=self._context, ssl_handshake_timeout=timeout_s
+            )
+        except (OSError, asyncio.TimeoutError) as error:  # a client that fails the handshake, or is gone
+            logger.debug("a connection didn't begin: %s", type(error).__name__)
