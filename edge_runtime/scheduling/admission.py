@@ -12,7 +12,7 @@ from edge_runtime.scheduling.policy import ModelPolicy
 from edge_runtime.scheduling.request import Period
 from edge_runtime.scheduling.shares import WINDOW_NS
 from edge_runtime.scheduling.state import State
-from edge_runtime.scheduling.streams import Stream
+from edge_runtime.scheduling.streams import MOST_STREAMS, Stream
 
 SHORTEST_S = 0.001  # of the hint when to ask again
 
@@ -65,6 +65,11 @@ class Admission:
             )
         if not job.cost_ns or model.slots < len(state.lanes.free):
             return None
+        if len(state.streams.live) >= MOST_STREAMS:
+            raise DeadlineRefusedError(
+                f"the stream {period.key!r} is one too many: {MOST_STREAMS} are declared already, each until nothing "
+                "came of it for ten periods; use one of their names, or leave out stream and period_ms"
+            )
         stream = state.streams.declare(job, period, self._longest_ns(model, now_ns), arrival_ns)
         if stream is None:
             state.shares.forget(model)

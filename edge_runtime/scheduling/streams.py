@@ -14,6 +14,7 @@ _FORGET_NS = 1_000_000_000
 _PERIODS = 10
 _HANDOVER = 6  # a 64th of its deadline may pass before a request reaches the scheduler
 _STEPS = 2048
+MOST_STREAMS = 100  # each new one is held against all others, which takes a millisecond at that number
 
 
 @dataclass(eq=False)

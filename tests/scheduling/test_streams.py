@@ -154,3 +154,15 @@ def test_no_more_is_handed_out_ahead_than_a_stream_bears(is_declared, following)
     assert made.next(12 * MS).model == "other"
     dispatch = made.next(12 * MS)
     assert (dispatch and dispatch.model) == following
+
+
+def test_streams_are_bounded_and_those_that_are_there_go_on():
+    made = scheduler(detector=1)
+    day = 86_400_000 * MS
+    for number in range(100):
+        admit(made, "detector", stream=Period(number, day, day))
+    serve(made, 0)
+    with pytest.raises(DeadlineRefusedError, match="100 are declared already"):
+        admit(made, "detector", stream=Period(100, day, day))
+    admit(made, "detector", 86_400_000, stream=Period(7, day, day))
+    admit(made, "detector", 864_000_001, stream=Period(100, day, day))
