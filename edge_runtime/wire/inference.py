@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Collection, Dict, Mapping, Protocol, Sequence, Tuple
 
@@ -239,7 +238,7 @@ def _whole(parameters: Mapping[str, Any], name: str) -> int:
 
 def _milliseconds(parameters: Mapping[str, Any], name: str) -> int:
     value = parameters[name]
-    if type(value) not in (int, float) or not math.isfinite(value) or not 0 < value <= _MOST_MS:
+    if type(value) not in (int, float) or not 0 < value <= _MOST_MS:  # which NaN isn't either
         raise InvalidRequestError(
             f"{name}: expected milliseconds, more than 0 and up to {_MOST_MS}, got {clipped(value)}"
         )
