@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from aiohttp import StreamReader, web
+from aiohttp import HttpVersion11, StreamReader, web
 
 from edge_runtime.errors import InvalidRequestError, TooLargeError
 from edge_runtime.server.compression import check_encoding
@@ -17,11 +17,14 @@ async def read_body(request: web.BaseRequest, settings: ServerSettings) -> bytea
 
     Raises:
         TooLargeError: it is, or says that it will be, over the limit.
-        InvalidRequestError: its framing is broken.
+        InvalidRequestError: its framing is broken, or it was encoded for its transfer in another way than chunks.
         HttpRefusedError: its compression is unknown, or it took too long.
     """
     limit = settings.max_request_bytes
     check_encoding(content_encoding(request))
+    coding = request.headers.get("Transfer-Encoding")
+    if coding is not None and (coding.lower() != "chunked" or request.version < HttpVersion11):
+        raise InvalidRequestError("the body isn't framed as HTTP says")  # aiohttp takes others for chunks
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
     if request.headers.get("Expect", "").lower() == "100-continue":

@@ -10,6 +10,7 @@ _MAX_CHUNKS = 1 << 18
 _MAX_LINE_NBYTES = 256
 _MAX_TRAILER_NBYTES = 1 << 13
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?")
+_FIELD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\x00-\x08\x0a-\x1f\x7f]*\r\n")
 
 
 class ChunkedBody:
@@ -59,9 +60,9 @@ class ChunkedBody:
             raise InvalidRequestError("the body isn't framed as HTTP says")
         if self._is_in_trailer:
             self._trailer_nbytes += len(line)
-            if self._trailer_nbytes > _MAX_TRAILER_NBYTES:
-                raise InvalidRequestError("the body isn't framed as HTTP says")
             self.is_whole = line == b"\r\n"
+            if self._trailer_nbytes > _MAX_TRAILER_NBYTES or not (self.is_whole or _FIELD.fullmatch(line)):
+                raise InvalidRequestError("the body isn't framed as HTTP says")
             return
         match = _SIZE.fullmatch(line, 0, len(line) - 2)
         self._chunks += 1

@@ -45,6 +45,11 @@ def test_a_body_that_is_cut_off_is_not_whole(length: int) -> None:
         b"f" * 16 + b"\r\n",
         b"1" + b";" * 300,
         b"0\r\nTrailer: x\n\r\n",
+        b"0\r\nGET /v2 HTTP/1.1\r\n\r\n",
+        b"0\r\nTrailer : x\r\n\r\n",
+        b"0\r\n folded: x\r\n\r\n",
+        b"0\r\nTrailer: a\rb\r\n\r\n",
+        b"0\r\nTrailer: a\0b\r\n\r\n",
         b"0\r\n" + (b"T: " + b"x" * 200 + b"\r\n") * 50,
     ],
 )
