@@ -183,8 +183,14 @@ class Server:
     thread: threading.Thread
     outcome: list[bool]
     reload: Callable[[], None]
+    is_over_unix: bool = False
 
     def connection(self, timeout_s: float = 20.0) -> socket.socket:
+        if self.is_over_unix:
+            connection = socket.socket(socket.AF_UNIX)
+            connection.settimeout(timeout_s)
+            connection.connect(str(self.bound.unix))
+            return connection
         host, port = self.bound.http.rsplit(":", 1)
         return socket.create_connection((host, int(port)), timeout_s)
 

@@ -53,7 +53,7 @@ def occupy(server: Any, gated: Any, head: Any, http_message: Any) -> Any:
 @pytest.mark.parametrize(
     "parameters", [{"deadline_ms": 50}, {"timeout": 50_000}, {"deadline_ms": 9000, "timeout": 50_000}]
 )
-def test_a_request_that_waits_too_long_is_told_so_when_its_deadline_comes(
+def test_2_3_queue_a_request_that_waits_too_long_is_told_so_when_its_deadline_comes(
     busy, gated, head, http_message, parameters
 ) -> None:
     with busy() as server, occupy(server, gated, head, http_message):
@@ -78,7 +78,7 @@ def test_the_models_default_holds_for_requests_that_bring_none(busy, gated, head
         assert (answer.status, answer.headers["edge-runtime-error"]) == (503, "DeadlineExpiredError")
 
 
-def test_grpc_tells_a_missed_deadline_by_its_status(busy, gated, head, http_message) -> None:
+def test_2_3_queue_grpc_tells_a_missed_deadline_by_its_status(busy, gated, head, http_message) -> None:
     with busy() as server, occupy(server, gated, head, http_message), grpc.insecure_channel(
         server.bound.grpc
     ) as channel:
@@ -163,7 +163,7 @@ def test_a_deadline_before_the_first_possible_answer_is_refused_at_once(server, 
     assert answer.headers["edge-runtime-error"] in ("DeadlineExpiredError", "DeadlineRefusedError")
 
 
-def test_priority_decides_who_is_next(busy, gated, head, http_message, http_replies) -> None:
+def test_2_1_schedule_policy_priority_decides_who_is_next(busy, gated, head, http_message, http_replies) -> None:
     with busy() as server, occupy(server, gated, head, http_message) as first:
         order: list[int] = []
         connections = []

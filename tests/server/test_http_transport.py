@@ -99,7 +99,7 @@ def test_the_client_is_told_to_go_on_before_it_sends_its_body(
     assert answer.status == 200
 
 
-def test_a_body_that_is_too_long_is_refused_before_it_is_sent(hasty, http_message, http_replies) -> None:
+def test_2_3_body_limit_a_body_that_is_too_long_is_refused_before_it_is_sent(hasty, http_message, http_replies) -> None:
     request = http_message("POST", PATH, headers={"Content-Length": "4097", "Expect": "100-continue"})
     with hasty.connection() as connection:
         connection.sendall(request)
@@ -108,7 +108,7 @@ def test_a_body_that_is_too_long_is_refused_before_it_is_sent(hasty, http_messag
         assert is_closed(connection)
 
 
-def test_chunks_that_grow_too_long_are_refused(hasty, http_replies) -> None:
+def test_2_3_body_limit_chunks_that_grow_too_long_are_refused(hasty, http_replies) -> None:
     with hasty.connection() as connection:
         connection.sendall(chunked(*[bytes(1000)] * 5, end=b""))
         (answer,) = http_replies(connection, 1)
@@ -116,7 +116,7 @@ def test_chunks_that_grow_too_long_are_refused(hasty, http_replies) -> None:
         assert is_closed(connection)
 
 
-def test_a_body_of_just_the_limit_is_taken(hasty) -> None:
+def test_2_3_body_limit_a_body_of_just_the_limit_is_taken(hasty) -> None:
     text = json_body()
     (answer,) = hasty.exchange(chunked(text, b" " * (4096 - len(text))))
     assert answer.status == 200
@@ -127,7 +127,7 @@ def test_chunks_are_put_together(server) -> None:
     assert answer.json["outputs"][0]["data"] == [0, 1, 2, 3]
 
 
-def test_many_tiny_chunks_take_bounded_time_and_memory(server, watch_rss) -> None:
+def test_1_2_chunks_many_tiny_chunks_take_bounded_time_and_memory(server, watch_rss) -> None:
     chunks = b"1\r\n \r\n" * 200_000
     grown, start = watch_rss(), time.monotonic()
     (answer,) = server.exchange(chunked(json_body(), end=chunks + b"0\r\n\r\n"))
@@ -153,7 +153,7 @@ def test_many_tiny_chunks_take_bounded_time_and_memory(server, watch_rss) -> Non
     ],
     ids=lambda data: repr(data[:40]),
 )
-def test_what_is_no_http_request_gets_400_as_json_and_no_more(server, data, http_replies, logged) -> None:
+def test_2_3_framing_what_is_no_http_request_gets_400_as_json_and_no_more(server, data, http_replies, logged) -> None:
     with server.connection() as connection:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the answer may come before all is sent
             connection.sendall(data)
@@ -167,14 +167,14 @@ BROKEN = [b"zz\r\nabc\r\n", b"5\r\nabcdefgh\r\n0\r\n\r\n", b"-1\r\n\r\n", b"ffff
 
 
 @pytest.mark.parametrize("tail", BROKEN)
-def test_broken_chunks_get_400_and_no_more(server, tail, logged) -> None:
+def test_2_3_framing_broken_chunks_get_400_and_no_more(server, tail, logged) -> None:
     (answer,) = server.exchange(chunked(json_body(), end=tail), 2)
     assert (answer.status, list(answer.json)) == (400, ["error"])
     assert not logged()
 
 
 @pytest.mark.parametrize("tail", BROKEN)
-def test_chunks_that_break_while_they_are_read_get_400_at_once(server, tail, http_replies, logged) -> None:
+def test_2_3_framing_chunks_that_break_while_they_are_read_get_400_at_once(server, tail, http_replies, logged) -> None:
     head = chunked(end=b"").replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")
     with server.connection() as connection:
         connection.sendall(head)
@@ -197,13 +197,13 @@ def test_broken_chunks_behind_a_running_request_get_400_at_once(
         assert [answer.status for answer in http_replies(connection, 3)] == [200, 400]
 
 
-def test_a_body_longer_than_it_says_ends_in_400(server, http_message) -> None:
+def test_2_3_framing_a_body_longer_than_it_says_ends_in_400(server, http_message) -> None:
     request = http_message("POST", PATH, json_body() + b"\0\1\2", {"Content-Length": str(len(json_body()))})
     answers = server.exchange(request, 3)
     assert (answers[-1].status, list(answers[-1].json)) == (400, ["error"])
 
 
-def test_a_body_shorter_than_it_says_is_no_request(server, http_message, logged) -> None:
+def test_2_3_framing_a_body_shorter_than_it_says_is_no_request(server, http_message, logged) -> None:
     before = server.counts("identity")
     with server.connection() as connection:
         connection.sendall(http_message("POST", PATH, json_body(), {"Content-Length": "5000"}))
@@ -211,7 +211,7 @@ def test_a_body_shorter_than_it_says_is_no_request(server, http_message, logged)
     assert not logged()
 
 
-def test_a_slow_body_gets_408(hasty, http_message, http_replies, logged) -> None:
+def test_2_3_slow_client_a_slow_body_gets_408(hasty, http_message, http_replies, logged) -> None:
     with hasty.connection() as connection:
         connection.sendall(http_message("POST", PATH, b'{"inputs"', {"Content-Length": "4000"}))
         (answer,) = http_replies(connection, 1)
@@ -221,7 +221,7 @@ def test_a_slow_body_gets_408(hasty, http_message, http_replies, logged) -> None
 
 
 @pytest.mark.parametrize("data", [b"", b"GET /v2 HTTP/1.1\r\nHo", LIVE, LIVE + b"GET /v2 HT"], ids=repr)
-def test_a_connection_without_a_whole_head_is_dropped(hasty, data) -> None:
+def test_2_3_slow_client_a_connection_without_a_whole_head_is_dropped(hasty, data) -> None:
     with hasty.connection() as connection:
         connection.sendall(data)
         start = time.monotonic()
@@ -229,7 +229,7 @@ def test_a_connection_without_a_whole_head_is_dropped(hasty, data) -> None:
         assert 0.3 < time.monotonic() - start < 5
 
 
-def test_a_head_that_comes_in_drops_is_dropped(hasty) -> None:
+def test_2_3_slow_client_a_head_that_comes_in_drops_is_dropped(hasty) -> None:
     start = time.monotonic()
     with hasty.connection() as connection, contextlib.suppress(ConnectionError):
         connection.settimeout(0.05)
@@ -327,7 +327,7 @@ def test_a_client_that_does_not_read_a_lanes_answers_gets_the_rest_when_it_does(
     assert replies == [True] * 40
 
 
-def test_a_slow_body_in_chunks_gets_408_as_any_other(hasty, http_replies) -> None:
+def test_2_3_slow_client_a_slow_body_in_chunks_gets_408_as_any_other(hasty, http_replies) -> None:
     with hasty.connection() as connection:
         connection.sendall(chunked(end=b""))
         start = time.monotonic()
@@ -353,7 +353,7 @@ def test_a_deadline_counts_from_the_first_byte_of_a_body_in_chunks(serving) -> N
         assert connection.recv(1000).startswith(b"HTTP/1.1 503 ")
 
 
-def test_a_body_over_the_limit_that_comes_with_its_head_is_refused(hasty, http_message) -> None:
+def test_2_3_body_limit_a_body_over_the_limit_that_comes_with_its_head_is_refused(hasty, http_message) -> None:
     (answer,) = hasty.exchange(http_message("POST", PATH, json_body(5000)))
     assert answer.status == 413
 
@@ -385,7 +385,7 @@ def test_refusals_of_one_head_leave_nothing_behind(serving, http_message) -> Non
         assert sum(type(each).__name__ == "HttpConnection" for each in gc.get_objects()) < 10
 
 
-def test_a_body_over_the_limit_is_counted(serving, http_message) -> None:
+def test_2_3_body_limit_a_body_over_the_limit_is_counted(serving, http_message) -> None:
     with serving("identity", max_request_bytes=4096) as server:
         server.exchange(http_message("POST", PATH, headers={"Content-Length": "5000"}))
         assert server.failures("identity") == {"OTHER": 1}

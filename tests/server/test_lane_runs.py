@@ -71,7 +71,7 @@ def open_descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
 
 
-def test_the_memory_is_sealed(serve, raw):
+def test_2_4_sealed_the_memory_that_the_server_makes(serve, raw):
     client = raw(serve())
     client.open("double", ROW)
     (descriptor,) = client.descriptors

@@ -42,7 +42,7 @@ def pending(server: Any) -> int:
     return int(next(line for line in lines if line.startswith("nv_inference_pending_request_count{")).split()[-1])
 
 
-def test_a_full_queue_refuses_at_once_and_says_when_to_come_again(
+def test_2_3_queue_a_full_queue_refuses_at_once_and_says_when_to_come_again(
     serving, gated, request_bytes, grpc_bytes, http_replies
 ) -> None:
     with serving(gated.engine, queue_size=1) as server, ExitStack() as stack:
@@ -62,7 +62,9 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_again(
         assert (server.failures("gated"), server.counts("gated")) == ({"REJECTED": 2}, (2, 2))
 
 
-def test_a_request_whose_http_client_went_away_is_not_run(serving, gated, request_bytes, http_replies) -> None:
+def test_2_3_client_gone_a_request_whose_http_client_went_away_is_not_run(
+    serving, gated, request_bytes, http_replies
+) -> None:
     with serving(gated.engine) as server, server.connection() as first:
         first.sendall(request_bytes)
         assert gated.begun.acquire(timeout=10)
@@ -76,7 +78,7 @@ def test_a_request_whose_http_client_went_away_is_not_run(serving, gated, reques
 
 
 @pytest.mark.parametrize("give_up", ["cancel", "deadline"])
-def test_a_request_whose_grpc_client_went_away_is_not_run(
+def test_2_3_client_gone_a_request_whose_grpc_client_went_away_is_not_run(
     serving, gated, request_bytes, grpc_bytes, http_replies, give_up
 ) -> None:
     with serving(gated.engine) as server, server.connection() as first, grpc.insecure_channel(
@@ -95,7 +97,9 @@ def test_a_request_whose_grpc_client_went_away_is_not_run(
         assert (gated.runs, pending(server)) == (1, 0)
 
 
-def test_a_client_that_goes_away_while_its_request_runs_harms_nobody(serving, gated, request_bytes) -> None:
+def test_2_3_client_gone_a_client_that_goes_away_while_its_request_runs_harms_nobody(
+    serving, gated, request_bytes
+) -> None:
     with serving(gated.engine) as server:
         with server.connection() as gone:
             gone.sendall(request_bytes)
@@ -105,7 +109,7 @@ def test_a_client_that_goes_away_while_its_request_runs_harms_nobody(serving, ga
         assert server.counts("gated") == (2, 0)
 
 
-def test_a_storm_of_cancelled_calls_harms_nobody(serving, gated, grpc_bytes) -> None:
+def test_1_2_cancelled_a_storm_of_cancelled_calls_harms_nobody(serving, gated, grpc_bytes) -> None:
     with serving(gated.engine) as server, grpc.insecure_channel(server.bound.grpc) as channel:
         infer = channel.unary_unary(METHOD)
         for _ in range(3):

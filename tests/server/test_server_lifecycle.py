@@ -52,7 +52,7 @@ def not_ready(server) -> bool:
     return server.ask("GET", "/v2/health/ready").status == 503
 
 
-def test_a_drain_answers_what_is_in_flight_and_refuses_what_is_new(
+def test_2_3_queue_a_drain_answers_what_is_in_flight_and_refuses_what_is_new(
     serving, gated, request_bytes, grpc_bytes, http_replies
 ) -> None:
     with serving(gated.engine) as server, ExitStack() as stack:

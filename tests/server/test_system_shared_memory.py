@@ -45,7 +45,7 @@ def input_x(parameters: dict[str, Any], data: bytes | None = None) -> list:
     return [("x", "FP32", [1, 4], parameters, data)]
 
 
-def test_tensors_lie_in_regions_both_ways(client, shared) -> None:
+def test_2_1_system_shared_memory_tensors_lie_in_regions_both_ways(client, shared) -> None:
     for _ in range(3):
         shared.put(ROW, 16)
         found = client.infer("identity", input_x(place("r", 16, 16)), [("y", place("r", 1000, 256))])
@@ -55,13 +55,13 @@ def test_tensors_lie_in_regions_both_ways(client, shared) -> None:
 
 
 @pytest.mark.parametrize("offset", [1, 4095 - 16, 4096 - 16])
-def test_any_offset_will_do(client, shared, offset) -> None:
+def test_2_4_offset_any_offset_will_do(client, shared, offset) -> None:
     shared.put(ROW, offset)
     assert client.infer("identity", input_x(place("r", 16, offset)), [("y", place("r", 16, 0))])[0] in (200, "OK")
     assert shared.get(4) == FOUR
 
 
-def test_an_offset_of_the_region_counts_from_the_object_once(client, shared) -> None:
+def test_1_2_offset_twice_an_offset_of_the_region_counts_from_the_object_once(client, shared) -> None:
     assert client.register("part", shared.key, 2048, 1024)[0] in (200, "OK")
     shared.put(ROW, 1024 + 512)
     client.infer("identity", input_x(place("part", 16, 512)), [("y", place("part", 16, 1024))])
@@ -89,7 +89,7 @@ def test_truth_values_are_made_0_and_1(client, shared) -> None:
     assert shared.get(6, 100, np.uint8) == [0, 1, 1, 1, 0, 1]
 
 
-def test_what_is_read_is_what_lies_there_then(client, shared) -> None:
+def test_2_4_copied_what_is_read_is_what_lies_there_then(client, shared) -> None:
     for value in range(4):
         shared.put(np.full(4, value, np.float32))
         client.infer("identity", input_x(place("r", 16)), [("y", place("r", 16, 64))])
@@ -106,7 +106,9 @@ def test_a_region_of_half_a_megabyte_is_right_to_the_last_byte(client) -> None:
         assert made.get(1 << 17, values.nbytes) == values.tolist()
 
 
-def test_the_status_names_each_region_and_no_more_once_it_is_unregistered(client, shared) -> None:
+def test_2_1_system_shared_memory_the_status_names_each_region_and_no_more_once_it_is_unregistered(
+    client, shared
+) -> None:
     client.register("part", f"/{shared.key}", 100, 50)
     whole = {"key": shared.key, "offset": 0, "byte_size": 4096}
     part = {"key": f"/{shared.key}", "offset": 50, "byte_size": 100}
@@ -123,7 +125,7 @@ def test_unregistering_what_is_not_there_is_no_mistake(client) -> None:
 
 
 @pytest.mark.parametrize("package", [tritonclient.http, tritonclient.grpc])
-def test_tritons_own_client_shares_memory(sharing, package) -> None:
+def test_2_1_system_shared_memory_tritons_own_client_shares_memory(sharing, package) -> None:
     url = sharing.bound.http if package is tritonclient.http else sharing.bound.grpc
     handle = triton_shm.create_shared_memory_region("tensors", "/edge_test_triton", 64)
     try:
@@ -141,7 +143,7 @@ def test_tritons_own_client_shares_memory(sharing, package) -> None:
         triton_shm.destroy_shared_memory_region(handle)
 
 
-def test_the_extension_is_declared_where_it_is_on(serving, sharing, http_message, tmp_path) -> None:
+def test_2_2_extensions_the_extension_is_declared_where_it_is_on(serving, sharing, http_message, tmp_path) -> None:
     assert "system_shared_memory" in sharing.ask("GET", "/v2").json["extensions"]
     with tritonclient.grpc.InferenceServerClient(sharing.bound.grpc) as client:
         assert "system_shared_memory" in client.get_server_metadata().extensions

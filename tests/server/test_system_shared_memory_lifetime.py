@@ -78,7 +78,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
         threading.Event().wait(0.005)
 
 
-def test_a_client_that_shrinks_its_object_before_an_inference_is_refused(client, shared) -> None:
+def test_1_2_sigbus_a_client_that_shrinks_its_object_before_an_inference_is_refused(client, shared) -> None:
     for nbytes in (15, 0):
         shared.shrink(nbytes)
         code, text = client.infer("identity", INPUTS, OUTPUTS)
@@ -87,7 +87,9 @@ def test_a_client_that_shrinks_its_object_before_an_inference_is_refused(client,
     assert client.infer("identity", INPUTS, OUTPUTS)[0] in OK
 
 
-def test_a_client_that_shrinks_its_object_during_an_inference_is_refused(client, shared, gated) -> None:
+def test_2_3_region_shrunk_a_client_that_shrinks_its_object_during_an_inference_is_refused(
+    client, shared, gated
+) -> None:
     answer = begun(gated, client)
     shared.shrink(0)
     code, text = finished(gated, answer)
@@ -95,14 +97,14 @@ def test_a_client_that_shrinks_its_object_during_an_inference_is_refused(client,
     assert Path(shared.path).stat().st_size == 0
 
 
-def test_a_client_that_unlinks_its_object_during_an_inference_is_answered(client, shared, gated) -> None:
+def test_2_4_unlinked_a_client_that_unlinks_its_object_during_an_inference_is_answered(client, shared, gated) -> None:
     answer = begun(gated, client)
     shared.unlink()
     assert finished(gated, answer)[0] in OK
     assert shared.get(4, 2048) == FOUR
 
 
-def test_a_client_that_rewrites_its_object_during_an_inference_gets_what_was_there_before(
+def test_2_4_copied_a_client_that_rewrites_its_object_during_an_inference_gets_what_was_there_before(
     client, shared, gated
 ) -> None:
     answer = begun(gated, client)
@@ -111,7 +113,7 @@ def test_a_client_that_rewrites_its_object_during_an_inference_gets_what_was_the
     assert shared.get(4, 2048) == FOUR
 
 
-def test_a_client_that_shrinks_and_rewrites_all_the_time_does_not_end_the_server(client, shared) -> None:
+def test_1_2_sigbus_a_client_that_shrinks_and_rewrites_all_the_time_does_not_end_the_server(client, shared) -> None:
     is_over = threading.Event()
 
     def disturb() -> None:
@@ -131,7 +133,9 @@ def test_a_client_that_shrinks_and_rewrites_all_the_time_does_not_end_the_server
 
 
 @pytest.mark.parametrize("name", ["r", ""], ids=["one", "all"])
-def test_unregister_in_use_lets_the_last_request_end_and_no_new_one_begin(client, shared, gated, name) -> None:
+def test_2_3_region_in_use_unregister_in_use_lets_the_last_request_end_and_no_new_one_begin(
+    client, shared, gated, name
+) -> None:
     answer = begun(gated, client)
     assert client.unregister(name)[0] in OK
     assert client.status()[1] == {}

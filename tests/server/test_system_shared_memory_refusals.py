@@ -81,7 +81,9 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple]] = {
 
 
 @pytest.mark.parametrize(("given", "wanted", "codes"), ROWS.values(), ids=ROWS)
-def test_a_place_that_does_not_fit_is_refused_and_nothing_is_written(client, shared, given, wanted, codes) -> None:
+def test_2_3_region_bounds_a_place_that_does_not_fit_is_refused_and_nothing_is_written(
+    client, shared, given, wanted, codes
+) -> None:
     before = shared.get(1024)
     for _ in range(2):
         code, text = asked(client, given, wanted)
@@ -92,7 +94,7 @@ def test_a_place_that_does_not_fit_is_refused_and_nothing_is_written(client, sha
     assert shared.get(1024) == before
 
 
-def test_region_and_data_as_well_is_refused(client, shared) -> None:
+def test_2_3_nbytes_region_and_data_as_well_is_refused(client, shared) -> None:
     code, text = asked(client, IN, OUT, ROW.tobytes())
     assert code in BAD
     assert text
@@ -120,14 +122,14 @@ def test_region_and_typed_contents_is_refused(sharing) -> None:
     assert (code, "both contents and" in text) == ("INVALID_ARGUMENT", True)
 
 
-def test_nothing_is_written_unless_every_output_fits(client, shared) -> None:
+def test_2_3_region_bounds_nothing_is_written_unless_every_output_fits(client, shared) -> None:
     inputs = [(name, "FP32", [1, 4], IN, None) for name in ("a", "b")]
     code, _ = client.infer("pair", inputs, [("sum", place("r", 16, 32)), ("difference", place("r", 15, 64))])
     assert code in BAD
     assert shared.get(1024) == np.tile(ROW, 256).ravel().tolist()
 
 
-def test_register_twice_is_refused(client, shared) -> None:
+def test_1_1_shared_memory_register_twice_is_refused(client, shared) -> None:
     code, text = client.register("r", shared.key, 16)
     assert code in (400, "ALREADY_EXISTS")
     assert "unregister it first" in text
@@ -139,14 +141,14 @@ def test_a_name_that_is_too_long_is_refused(client, shared, name) -> None:
     assert client.register(name, shared.key, 16)[0] in BAD
 
 
-def test_status_of_a_region_unknown(client) -> None:
+def test_2_3_region_unknown_status_of_a_region_unknown(client) -> None:
     assert client.status("nope")[0] in UNKNOWN
 
 
 @pytest.mark.parametrize(
     "key", ["/edge_sub/x", "a/../b", "..", ".", "", "/", "///", "a\0b", "a b", "k" * 201, "\u00e9"]
 )
-def test_a_key_of_another_form_can_not_be_opened(client, key) -> None:
+def test_2_3_region_key_a_key_of_another_form_can_not_be_opened(client, key) -> None:
     code, text = client.register("r", key, 16)
     assert code in BAD
     assert text.startswith("cannot open ")
@@ -178,7 +180,7 @@ def odd_key(request: pytest.FixtureRequest) -> Iterator[str]:
                 path.unlink()
 
 
-def test_what_is_no_regular_object_can_not_be_opened(client, odd_key) -> None:
+def test_2_4_key_what_is_no_regular_object_can_not_be_opened(client, odd_key) -> None:
     code, text = client.register("r", odd_key, 16)
     assert (code in BAD, text.startswith("cannot open ")) == (True, True)
     assert client.status()[1] == {}
@@ -188,7 +190,7 @@ def test_what_is_no_regular_object_can_not_be_opened(client, odd_key) -> None:
     ("nbytes", "offset"),
     [(4097, 0), (1, 4096), (4096, 1), (16, 1 << 40), (2**63, 0), (16, 2**64 - 16), (2**64 - 1, 2), (0, 0)],
 )
-def test_past_the_end_of_its_object_a_region_can_not_be_opened(client, nbytes, offset) -> None:
+def test_2_3_region_key_past_the_end_of_its_object_a_region_can_not_be_opened(client, nbytes, offset) -> None:
     with SharedObject(4096) as made:
         code, text = client.register("r", made.key, nbytes, offset)
         assert (code in BAD, text.startswith("cannot open ")) == (True, True)
@@ -234,7 +236,7 @@ def test_other_paths_are_refused(sharing, method, path, status) -> None:
     assert sharing.ask(method, path).status == status
 
 
-def test_cuda_regions_are_refused(sharing) -> None:
+def test_2_1_cuda_shared_memory_cuda_regions_are_refused(sharing) -> None:
     request = service_pb2.CudaSharedMemoryStatusRequest()
     with grpc.insecure_channel(sharing.bound.grpc) as channel:
         found = GrpcRegionClient(channel).ask(
@@ -245,7 +247,9 @@ def test_cuda_regions_are_refused(sharing) -> None:
 
 @pytest.mark.parametrize("way", ["http", "http kept", "grpc"])
 @pytest.mark.parametrize("settings", [{}, {"allow_client_shm": False}], ids=["unset", "off"])
-def test_a_client_on_tcp_is_refused_while_it_is_off(serving, http_message, tmp_path, way, settings) -> None:
+def test_1_2_region_off_a_client_on_tcp_is_refused_while_it_is_off(
+    serving, http_message, tmp_path, way, settings
+) -> None:
     with serving("identity", unix=str(tmp_path / "s"), **settings) as server, region_client(
         server, http_message, way
     ) as client, SharedObject(64) as shared:

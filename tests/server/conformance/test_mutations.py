@@ -44,7 +44,9 @@ def hasty(serving):
         yield started
 
 
-def test_no_mutation_of_an_http_request_is_our_failure(hasty, http_message, http_replies, good_head, logged) -> None:
+def test_1_1_http_fuzz_no_mutation_of_an_http_request_is_our_failure(
+    hasty, http_message, http_replies, good_head, logged
+) -> None:
     head = json.dumps(good_head()).encode()
     good = http_message("POST", PATH, head + ROW, {"Inference-Header-Content-Length": str(len(head))})
     as_json = http_message("POST", PATH, b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1,4],"data":[1,2,3,4]}]}')
@@ -69,7 +71,7 @@ def good_message() -> Any:
     return message
 
 
-def test_no_mutation_of_a_grpc_request_is_our_failure(hasty, logged) -> None:
+def test_1_1_grpc_fuzz_no_mutation_of_a_grpc_request_is_our_failure(hasty, logged) -> None:
     good, rng, codes = good_message().SerializeToString(), random.Random(0), []
     with grpc.insecure_channel(hasty.bound.grpc) as channel:
         infer = channel.unary_unary(METHOD)
@@ -83,7 +85,9 @@ def test_no_mutation_of_a_grpc_request_is_our_failure(hasty, logged) -> None:
     assert not logged()
 
 
-def test_two_thousand_refusals_leave_no_memory_behind(server, http_message, http_replies, watch_rss) -> None:
+def test_1_1_memory_growth_two_thousand_refusals_leave_no_memory_behind(
+    server, http_message, http_replies, watch_rss
+) -> None:
     requests = [
         http_message("POST", PATH, b"{"),
         http_message("POST", PATH, json.dumps({"inputs": [{"name": "x" * 5000}]}).encode()),
@@ -112,14 +116,14 @@ HOSTILE = ["a\r\nGET /x", "\x1b[31mred\x1b[0m", "\x00", "a\u2028b\u202ec", "\u00
 
 
 @pytest.mark.parametrize("name", HOSTILE, ids=lambda name: ascii(name[:10]))
-def test_hostile_names_come_back_escaped_and_short(server, good_head, name) -> None:
+def test_1_1_nullchar_string_hostile_names_come_back_escaped_and_short(server, good_head, name) -> None:
     answer = server.infer("identity", good_head(name=name), ROW)
     text = answer.json["error"]
     assert (answer.status, text.isprintable()) == (400, True)
     assert len(text) < 300
 
 
-def test_a_log_line_about_a_hostile_request_is_one_short_line(serving, monkeypatch, caplog) -> None:
+def test_1_1_logging_a_log_line_about_a_hostile_request_is_one_short_line(serving, monkeypatch, caplog) -> None:
     caplog.set_level(logging.DEBUG, "edge_runtime")
     with serving("identity") as server:
         monkeypatch.setattr("edge_runtime.server.models.ModelTable.find", lambda *_: 1 / 0)
@@ -131,7 +135,7 @@ def test_a_log_line_about_a_hostile_request_is_one_short_line(serving, monkeypat
 
 
 @pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
-def test_a_grpc_message_over_the_limit_is_refused(server, compression) -> None:
+def test_2_3_body_limit_a_grpc_message_over_the_limit_is_refused(server, compression) -> None:
     message = good_message()
     message.raw_input_contents[0] = bytes(65 << 20)
     payload = message.SerializeToString()

@@ -35,7 +35,7 @@ def wanted(*names: str, is_binary: bool = True) -> list[Any]:
     return [tritonclient.http.InferRequestedOutput(name, binary_data=is_binary) for name in names]
 
 
-def test_health_and_metadata(client) -> None:
+def test_2_1_health_health_and_metadata(client) -> None:
     assert client.is_server_live()
     assert client.is_server_ready()
     assert client.is_model_ready("pair")
@@ -47,7 +47,7 @@ def test_health_and_metadata(client) -> None:
     assert {"binary_tensor_data", "statistics", "model_configuration", "parameters"} <= set(server["extensions"])
 
 
-def test_model_metadata_has_the_batch_axis_and_the_configuration_has_not(client) -> None:
+def test_2_1_model_metadata_model_metadata_has_the_batch_axis_and_the_configuration_has_not(client) -> None:
     assert client.get_model_metadata("pair") == {
         "name": "pair",
         "versions": ["3"],
@@ -62,19 +62,21 @@ def test_model_metadata_has_the_batch_axis_and_the_configuration_has_not(client)
 
 
 @pytest.mark.parametrize(("model", "dims"), [("fixed", [2, 3]), ("scalar", []), ("nonzero", [8])])
-def test_a_model_without_a_batch_axis_has_all_its_dimensions_in_the_configuration(client, model, dims) -> None:
+def test_2_1_config_a_model_without_a_batch_axis_has_all_its_dimensions_in_the_configuration(
+    client, model, dims
+) -> None:
     config = client.get_model_config(model)
     assert (config["max_batch_size"], config["input"][0]["dims"]) == (0, dims)
 
 
-def test_the_repository_index(client) -> None:
+def test_2_1_index_the_repository_index(client) -> None:
     index = client.get_model_repository_index()
     assert {"name": "pair", "version": "3", "state": "READY", "reason": ""} in index
 
 
 @pytest.mark.parametrize("is_binary_answer", [True, False], ids=["to-binary", "to-json"])
 @pytest.mark.parametrize("is_binary", [True, False], ids=["from-binary", "from-json"])
-def test_two_inputs_give_two_outputs(client, is_binary, is_binary_answer) -> None:
+def test_2_1_infer_two_inputs_give_two_outputs(client, is_binary, is_binary_answer) -> None:
     inputs = [tensor("a", ROWS, is_binary), tensor("b", 2 * ROWS, not is_binary)]
     asked = wanted("difference", "sum", is_binary=is_binary_answer)
     result = client.infer("pair", inputs, model_version="3", outputs=asked, request_id="é7")
@@ -86,13 +88,13 @@ def test_two_inputs_give_two_outputs(client, is_binary, is_binary_answer) -> Non
 
 
 @pytest.mark.parametrize("asked", [None, []])
-def test_without_outputs_asked_for_all_come(client, asked) -> None:
+def test_2_1_infer_without_outputs_asked_for_all_come(client, asked) -> None:
     answer = client.infer("pair", [tensor("a", ROWS), tensor("b", ROWS)], outputs=asked).get_response()
     assert [output["name"] for output in answer["outputs"]] == ["sum", "difference"]
 
 
 @pytest.mark.parametrize("is_binary", [True, False], ids=["binary", "json"])
-def test_every_data_type_goes_there_and_back(client, is_binary) -> None:
+def test_2_2_binary_every_data_type_goes_there_and_back(client, is_binary) -> None:
     arrays = {
         dtype: RNG.integers(0, 2, (2, 3)).astype(dtype.numpy)
         if dtype is DType.BOOL or dtype.is_float
@@ -108,14 +110,14 @@ def test_every_data_type_goes_there_and_back(client, is_binary) -> None:
         assert result.as_numpy(name).dtype == array.dtype
 
 
-def test_a_scalar_goes_there_and_back(client) -> None:
+def test_2_1_infer_a_scalar_goes_there_and_back(client) -> None:
     result = client.infer("scalar", [tensor("x", np.array(2.5, np.float32))])
     assert (result.as_numpy("y").shape, result.as_numpy("y")) == ((), -2.5)
 
 
 @pytest.mark.parametrize("is_binary", [True, False], ids=["binary", "json"])
 @pytest.mark.parametrize("found", [0, 3, 8])
-def test_an_output_whose_shape_depends_on_the_data_may_be_empty(client, found, is_binary) -> None:
+def test_1_1_infer_zero_an_output_whose_shape_depends_on_the_data_may_be_empty(client, found, is_binary) -> None:
     value = np.array([1.0] * found + [0.0] * (8 - found), np.float32)
     result = client.infer("nonzero", [tensor("x", value)], outputs=wanted("y", is_binary=is_binary))
     assert result.get_output("y")["shape"] == [1, found]
@@ -123,7 +125,7 @@ def test_an_output_whose_shape_depends_on_the_data_may_be_empty(client, found, i
         np.testing.assert_array_equal(result.as_numpy("y"), np.arange(found).reshape(1, found))
 
 
-def test_nan_and_infinity_pass_as_binary_and_leave_nothing_behind(client) -> None:
+def test_2_3_nonfinite_nan_and_infinity_pass_as_binary_and_leave_nothing_behind(client) -> None:
     odd = np.array([[np.nan, np.inf, -np.inf, -0.0]], np.float32)
     odd.view(np.uint32)[0, 0] = 0x7FC12345
     assert client.infer("identity", [tensor("x", odd)]).as_numpy("y").tobytes() == odd.tobytes()
@@ -133,7 +135,7 @@ def test_nan_and_infinity_pass_as_binary_and_leave_nothing_behind(client) -> Non
 @pytest.mark.parametrize("is_binary", [True, False], ids=["binary", "json"])
 @pytest.mark.parametrize("answered", [None, "gzip", "deflate"])
 @pytest.mark.parametrize("asked", [None, "gzip", "deflate"])
-def test_bodies_are_compressed_both_ways(client, asked, answered, is_binary) -> None:
+def test_2_2_compression_bodies_are_compressed_both_ways(client, asked, answered, is_binary) -> None:
     result = client.infer(
         "identity",
         [tensor("x", ROWS, is_binary)],
@@ -146,7 +148,7 @@ def test_bodies_are_compressed_both_ways(client, asked, answered, is_binary) -> 
 
 @pytest.mark.parametrize("is_binary", [True, False], ids=["binary", "json"])
 @pytest.mark.parametrize("answered", [None, "gzip"])
-def test_a_large_tensor_goes_there_and_back(client, answered, is_binary) -> None:
+def test_2_2_binary_a_large_tensor_goes_there_and_back(client, answered, is_binary) -> None:
     value = RNG.normal(size=1 << 17).astype(np.float32)
     inputs, outputs = [tensor("x", value, is_binary)], wanted("y", is_binary=is_binary)
     result = client.infer("large", inputs, outputs=outputs, response_compression_algorithm=answered)
@@ -165,19 +167,19 @@ def test_a_large_tensor_goes_there_and_back(client, answered, is_binary) -> None
         ("x-gzipped", None),
     ],
 )
-def test_the_answer_is_compressed_as_the_client_accepts(server, good_head, accepted, coding) -> None:
+def test_2_2_compression_the_answer_is_compressed_as_the_client_accepts(server, good_head, accepted, coding) -> None:
     answer = server.infer("identity", good_head(), ROWS[0].tobytes(), {"Accept-Encoding": accepted})
     undo = {"gzip": gzip.decompress, "deflate": zlib.decompress, None: bytes}[coding]
     assert answer.headers.get("content-encoding") == coding
     assert json.loads(undo(answer.body))["outputs"][0]["data"] == ROWS[0].tolist()
 
 
-def test_requests_at_the_same_time_get_their_own_answers(client) -> None:
+def test_2_1_infer_requests_at_the_same_time_get_their_own_answers(client) -> None:
     pending = [client.async_infer("identity", [tensor("x", np.full((1, 4), i, np.float32))]) for i in range(40)]
     assert [each.get_result().as_numpy("y")[0, 0] for each in pending] == list(range(40))
 
 
-def test_statistics_are_exact(serving) -> None:
+def test_2_1_statistics_statistics_are_exact(serving) -> None:
     with serving("pair", "identity") as server, tritonclient.http.InferenceServerClient(server.bound.http) as client:
         for rows in (1, 3, 3):
             client.infer("pair", [tensor("a", ROWS[:rows]), tensor("b", ROWS[:rows])])
@@ -213,14 +215,14 @@ def test_statistics_are_exact(serving) -> None:
         (lambda client: client.unload_model("identity"), "501"),
     ],
 )
-def test_refusals_reach_the_client_with_their_status(client, call, status) -> None:
+def test_2_3_error_form_refusals_reach_the_client_with_their_status(client, call, status) -> None:
     with pytest.raises(InferenceServerException) as caught:
         call(client)
     assert (caught.value.status() or status) == status
     assert caught.value.message()
 
 
-def test_the_raw_form_takes_its_batch_from_the_bytes(server) -> None:
+def test_2_2_raw_the_raw_form_takes_its_batch_from_the_bytes(server) -> None:
     answer = server.ask("POST", "/v2/models/identity/infer", ROWS.tobytes(), {"Inference-Header-Content-Length": "0"})
     length = int(answer.headers["inference-header-content-length"])
     assert json.loads(answer.body[:length])["outputs"][0]["shape"] == [3, 4]
@@ -229,16 +231,16 @@ def test_the_raw_form_takes_its_batch_from_the_bytes(server) -> None:
 
 
 @pytest.mark.parametrize("model", ["pair", "identity", "fixed"])
-def test_the_raw_form_is_refused_where_it_does_not_fit(server, model) -> None:
+def test_2_2_raw_the_raw_form_is_refused_where_it_does_not_fit(server, model) -> None:
     answer = server.ask("POST", f"/v2/models/{model}/infer", bytes(20), {"Inference-Header-Content-Length": "0"})
     assert (answer.status, list(answer.json)) == (400, ["error"])
 
 
 @pytest.mark.parametrize("scheme", ["", "http://127.0.0.1"])
 @pytest.mark.parametrize("query", ["", "?a=/v2"])
-def test_absolute_forms_and_queries_are_the_same_path(server, scheme, query) -> None:
+def test_2_1_paths_absolute_forms_and_queries_are_the_same_path(server, scheme, query) -> None:
     assert server.ask("GET", f"{scheme}/v2/health/live{query}").json == {"live": True}
 
 
-def test_the_servers_insides_are_not_named(server) -> None:
+def test_1_2_leak_the_servers_insides_are_not_named(server) -> None:
     assert {server.ask("GET", path).headers["server"] for path in ("/v2", "/none", "/metrics")} == {"edge_runtime"}

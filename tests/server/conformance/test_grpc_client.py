@@ -32,7 +32,7 @@ def tensor(name: str, array: np.ndarray) -> Any:
     return made
 
 
-def test_health_and_metadata(client) -> None:
+def test_2_1_health_health_and_metadata(client) -> None:
     assert client.is_server_live()
     assert client.is_server_ready()
     assert client.is_model_ready("pair", "3")
@@ -43,7 +43,7 @@ def test_health_and_metadata(client) -> None:
     assert "statistics" in server.extensions
 
 
-def test_model_metadata_has_the_batch_axis_and_the_configuration_has_not(client) -> None:
+def test_2_1_model_metadata_model_metadata_has_the_batch_axis_and_the_configuration_has_not(client) -> None:
     found = client.get_model_metadata("pair")
     assert (found.name, list(found.versions), found.platform) == ("pair", ["3"], "onnxruntime_onnx")
     assert [(each.name, each.datatype, list(each.shape)) for each in found.outputs] == [
@@ -56,12 +56,12 @@ def test_model_metadata_has_the_batch_axis_and_the_configuration_has_not(client)
     assert config.instance_group[0].count == 2
 
 
-def test_the_repository_index(client) -> None:
+def test_2_1_index_the_repository_index(client) -> None:
     found = {each.name: (each.version, each.state) for each in client.get_model_repository_index().models}
     assert found["pair"] == ("3", "READY")
 
 
-def test_two_inputs_give_the_outputs_asked_for(client) -> None:
+def test_2_1_infer_two_inputs_give_the_outputs_asked_for(client) -> None:
     inputs = [tensor("b", 2 * ROWS), tensor("a", ROWS)]
     asked = [tritonclient.grpc.InferRequestedOutput("difference")]
     result = client.infer("pair", inputs, model_version="3", outputs=asked, request_id="é7")
@@ -72,35 +72,35 @@ def test_two_inputs_give_the_outputs_asked_for(client) -> None:
     assert [output.name for output in client.infer("pair", inputs).get_response().outputs] == ["sum", "difference"]
 
 
-def test_every_data_type_goes_there_and_back(client) -> None:
+def test_2_2_binary_every_data_type_goes_there_and_back(client) -> None:
     arrays = {dtype: RNG.integers(0, 2, (2, 3)).astype(dtype.numpy) for dtype in DType}
     result = client.infer("types", [tensor(dtype.value, array) for dtype, array in arrays.items()])
     for dtype, array in arrays.items():
         np.testing.assert_array_equal(result.as_numpy(f"{dtype.value}_out"), array)
 
 
-def test_a_scalar_and_an_empty_answer_go_there_and_back(client) -> None:
+def test_1_1_infer_zero_a_scalar_and_an_empty_answer_go_there_and_back(client) -> None:
     assert client.infer("scalar", [tensor("x", np.array(2.5, np.float32))]).as_numpy("y") == -2.5
     assert client.infer("nonzero", [tensor("x", np.zeros(8, np.float32))]).as_numpy("y").shape == (1, 0)
 
 
-def test_nan_and_infinity_pass_bit_for_bit(client) -> None:
+def test_2_3_nonfinite_nan_and_infinity_pass_bit_for_bit(client) -> None:
     odd = np.array([[np.nan, np.inf, -np.inf, -0.0]], np.float32)
     assert client.infer("identity", [tensor("x", odd)]).as_numpy("y").tobytes() == odd.tobytes()
 
 
-def test_a_large_tensor_goes_there_and_back(client) -> None:
+def test_2_2_binary_a_large_tensor_goes_there_and_back(client) -> None:
     value = RNG.normal(size=1 << 17).astype(np.float32)
     np.testing.assert_array_equal(client.infer("large", [tensor("x", value)]).as_numpy("y"), value)
 
 
 @pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
-def test_messages_may_be_compressed(client, algorithm) -> None:
+def test_2_2_compression_messages_may_be_compressed(client, algorithm) -> None:
     result = client.infer("identity", [tensor("x", ROWS)], compression_algorithm=algorithm)
     np.testing.assert_array_equal(result.as_numpy("y"), ROWS)
 
 
-def test_requests_at_the_same_time_get_their_own_answers(client) -> None:
+def test_2_1_infer_requests_at_the_same_time_get_their_own_answers(client) -> None:
     answers: queue.Queue[Any] = queue.Queue()
     for i in range(40):
         inputs = [tensor("x", np.full((1, 4), i, np.float32))]
@@ -111,7 +111,7 @@ def test_requests_at_the_same_time_get_their_own_answers(client) -> None:
         assert result.as_numpy("y")[0, 0] == int(result.get_response().id)
 
 
-def test_statistics_are_exact(serving) -> None:
+def test_2_1_statistics_statistics_are_exact(serving) -> None:
     with serving("pair", "identity") as server, tritonclient.grpc.InferenceServerClient(server.bound.grpc) as client:
         for rows in (1, 3, 3):
             client.infer("pair", [tensor("a", ROWS[:rows]), tensor("b", ROWS[:rows])])
@@ -141,7 +141,7 @@ def test_statistics_are_exact(serving) -> None:
         (lambda client: client.load_model("identity"), "UNIMPLEMENTED"),
     ],
 )
-def test_refusals_reach_the_client_with_their_code(client, call, code) -> None:
+def test_2_3_error_form_refusals_reach_the_client_with_their_code(client, call, code) -> None:
     with pytest.raises(InferenceServerException) as caught:
         call(client)
     assert caught.value.status() == f"StatusCode.{code}"
@@ -158,13 +158,13 @@ def call(channel: Any, method: str, payload: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("service", ["", "inference.GRPCInferenceService"])
-def test_the_standard_health_check_answers(channel, service) -> None:
+def test_2_1_health_the_standard_health_check_answers(channel, service) -> None:
     request = message("grpc.health.v1.HealthCheckRequest")(service=service)
     answer = call(channel, "/grpc.health.v1.Health/Check", request.SerializeToString())
     assert message("grpc.health.v1.HealthCheckResponse").FromString(answer).status == 1
 
 
-def test_the_health_of_an_unknown_service_is_not_found(channel) -> None:
+def test_2_1_health_the_health_of_an_unknown_service_is_not_found(channel) -> None:
     request = message("grpc.health.v1.HealthCheckRequest")(service="x" * 10_000)
     with pytest.raises(grpc.RpcError) as caught:
         call(channel, "/grpc.health.v1.Health/Check", request.SerializeToString())
@@ -173,14 +173,14 @@ def test_the_health_of_an_unknown_service_is_not_found(channel) -> None:
 
 
 @pytest.mark.parametrize("method", ["ModelInfer", "ModelMetadata", "ServerLive"])
-def test_what_is_no_message_is_refused_without_a_traceback(channel, method, logged) -> None:
+def test_2_3_protobuf_what_is_no_message_is_refused_without_a_traceback(channel, method, logged) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         call(channel, f"/inference.GRPCInferenceService/{method}", b"\xff\xff\xff")
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert not logged()
 
 
-def test_a_failure_that_nobody_foresaw_is_internal_and_says_nothing(serving, monkeypatch, caplog) -> None:
+def test_1_2_leak_a_failure_that_nobody_foresaw_is_internal_and_says_nothing(serving, monkeypatch, caplog) -> None:
     with serving("identity") as server, grpc.insecure_channel(server.bound.grpc) as channel:
         monkeypatch.setattr("edge_runtime.server.grpc_methods.server_metadata", lambda _: 1 / 0)
         with pytest.raises(grpc.RpcError) as caught:
@@ -189,7 +189,7 @@ def test_a_failure_that_nobody_foresaw_is_internal_and_says_nothing(serving, mon
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_typed_contents_are_taken_as_well(channel) -> None:
+def test_2_1_infer_typed_contents_are_taken_as_well(channel) -> None:
     request = service_pb2.ModelInferRequest(model_name="identity")
     request.inputs.add(name="x", datatype="FP32", shape=[1, 4], contents={"fp32_contents": [1, 2, 3, 4]})
     answer = call(channel, "/inference.GRPCInferenceService/ModelInfer", request.SerializeToString())

@@ -1,4 +1,4 @@
-"""What a client does wrong, and the status that it gets, over both protocols."""
+"""2.3: what a client does wrong, and the status that it gets, over both protocols."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 import gzip
 import json
 import zlib
-from typing import Any, Callable
+from typing import Any, Callable, Dict, Tuple
 
 import grpc
 import numpy as np
@@ -24,13 +24,16 @@ def with_input(**changes: Any) -> dict[str, Any]:
     return {"inputs": [{**X, **changes}]}
 
 
-BAD: dict[str, tuple[dict[str, Any], int, str]] = {
+Cases = Dict[str, Tuple[Dict[str, Any], int, str]]
+UNKNOWN: Cases = {
     "unknown model": ({"model": "nope"}, 404, "NOT_FOUND"),
     "model name of 7,000 letters": ({"model": "n" * 7000}, 404, "NOT_FOUND"),
     "model name with a slash": ({"model": "../identity"}, 404, "NOT_FOUND"),
     "model name with NUL": ({"model": "identity\0"}, 404, "NOT_FOUND"),
     "unknown version": ({"version": "4"}, 404, "NOT_FOUND"),
     "version that is no number": ({"version": "../3"}, 404, "NOT_FOUND"),
+}
+NAMES: Cases = {
     "no input": ({"inputs": []}, 400, "INVALID_ARGUMENT"),
     "unknown input": (with_input(name="nope"), 400, "INVALID_ARGUMENT"),
     "input name of 1 MiB": (with_input(name="n" * (1 << 20)), 400, "INVALID_ARGUMENT"),
@@ -39,6 +42,8 @@ BAD: dict[str, tuple[dict[str, Any], int, str]] = {
     "unknown datatype": (with_input(datatype="FP12"), 400, "INVALID_ARGUMENT"),
     "wrong datatype": (with_input(datatype="INT32"), 400, "INVALID_ARGUMENT"),
     "BYTES": (with_input(datatype="BYTES"), 400, "INVALID_ARGUMENT"),
+}
+SHAPES: Cases = {
     "rank too small": (with_input(shape=[4]), 400, "INVALID_ARGUMENT"),
     "rank too large": (with_input(shape=[1, 1, 4]), 400, "INVALID_ARGUMENT"),
     "rank of a million": (with_input(shape=[1] * 1_000_000), 400, "INVALID_ARGUMENT"),
@@ -48,17 +53,27 @@ BAD: dict[str, tuple[dict[str, Any], int, str]] = {
     "dimension of 2^31 - 1": (with_input(shape=[2**31 - 1, 4]), 400, "INVALID_ARGUMENT"),
     "dimension of 2^63 - 1": (with_input(shape=[2**63 - 1, 4]), 400, "INVALID_ARGUMENT"),
     "product that wraps": (with_input(shape=[2**62 + 1, 4]), 400, "INVALID_ARGUMENT"),
+}
+BATCHES: Cases = {
     "batch over max_batch_size": (with_input(shape=[9, 4], raw=bytes(144)), 400, "INVALID_ARGUMENT"),
+}
+NBYTES: Cases = {
     "bytes missing": (with_input(raw=ROW[:-1]), 400, "INVALID_ARGUMENT"),
     "no bytes": (with_input(raw=b""), 400, "INVALID_ARGUMENT"),
     "bytes left over": (with_input(raw=ROW + b"x"), 400, "INVALID_ARGUMENT"),
+}
+UNEQUAL: Cases = {
     "unequal batches": (
         {"model": "pair", "inputs": [{**X, "name": "a"}, {**X, "name": "b", "shape": [2, 4], "raw": ROW * 2}]},
         400,
         "INVALID_ARGUMENT",
     ),
+}
+OUTPUTS: Cases = {
     "unknown output": ({"outputs": ["nope"]}, 400, "INVALID_ARGUMENT"),
     "output asked for twice": ({"outputs": ["y", "y"]}, 400, "INVALID_ARGUMENT"),
+}
+PARAMETERS: Cases = {
     "sequence": ({"parameters": {"sequence_id": 1}}, 400, "INVALID_ARGUMENT"),
     "priority below 0": ({"parameters": {"priority": -1}}, 400, "INVALID_ARGUMENT"),
     "timeout that isn't a number": ({"parameters": {"timeout": "soon"}}, 400, "INVALID_ARGUMENT"),
@@ -126,13 +141,46 @@ def test_the_request_that_the_others_differ_from_is_good(server, channel) -> Non
     assert grpc_status(channel, GOOD)[0] == "OK"
 
 
-@pytest.mark.parametrize(("changes", "status", "code"), BAD.values(), ids=BAD)
-def test_a_wrong_request_is_refused_alike_over_both_protocols(server, channel, changes, status, code) -> None:
+def refused_alike(server: Any, channel: Any, changes: dict[str, Any], status: int, code: str) -> None:
     request = {**copy.deepcopy(GOOD), **changes}
     for found, text in (http_status(server, request), grpc_status(channel, request)):
         assert found in (status, code)
         assert 10 < len(text) < 500
         assert text.isprintable()
+
+
+def rows(cases: Cases) -> Any:
+    return pytest.mark.parametrize(("changes", "status", "code"), cases.values(), ids=cases)
+
+
+@rows(UNKNOWN)
+def test_2_3_unknown_model_or_version_is_not_found(server, channel, changes, status, code) -> None:
+    refused_alike(server, channel, changes, status, code)
+
+
+@rows({**NAMES, **OUTPUTS})
+def test_2_3_names_of_tensors_and_types_are_refused(server, channel, changes, status, code) -> None:
+    refused_alike(server, channel, changes, status, code)
+
+
+@rows(SHAPES)
+def test_2_3_shape_is_held_against_the_model(server, channel, changes, status, code) -> None:
+    refused_alike(server, channel, changes, status, code)
+
+
+@rows({**BATCHES, **UNEQUAL})
+def test_2_3_batch_too_large_or_unequal_is_refused(server, channel, changes, status, code) -> None:
+    refused_alike(server, channel, changes, status, code)
+
+
+@rows(NBYTES)
+def test_2_3_nbytes_of_a_tensor_are_just_its_own(server, channel, changes, status, code) -> None:
+    refused_alike(server, channel, changes, status, code)
+
+
+@rows(PARAMETERS)
+def test_2_2_parameters_that_are_wrong_are_refused(server, channel, changes, status, code) -> None:
+    refused_alike(server, channel, changes, status, code)
 
 
 def json_input(**changes: Any) -> dict[str, Any]:
@@ -143,7 +191,7 @@ def good_with(text: str) -> bytes:
     return json.dumps(json_input()).replace("4]}", f"{text}]}}").encode()
 
 
-HTTP_BAD: dict[str, Any] = {
+JSON_BAD: dict[str, Any] = {
     "nothing": b"",
     "no object": b"[]",
     "broken": b'{"inputs": [',
@@ -160,11 +208,15 @@ HTTP_BAD: dict[str, Any] = {
     "object element": json_input(data=[1, 2, 3, {}]),
     "boolean element": json_input(data=[1, 2, 3, True]),
     "ragged": json_input(data=[[1, 2, 3], [4]]),
+}
+JSON_SHAPES: dict[str, Any] = {
     "shape of floats": json_input(shape=[1.0, 4]),
     "shape of text": json_input(shape=["1", 4]),
     "shape of booleans": json_input(shape=[True, 4]),
     "dimension of 2^64": json_input(shape=[2**64, 4]),
     "shape of huge texts": json_input(shape=["x" * 100_000] * 10),
+}
+JSON_OTHERS: dict[str, Any] = {
     "data and binary": json_input(parameters={"binary_data_size": 16}),
     "id is a number": {**json_input(), "id": 7},
     "deadline of 400 digits": {**json_input(), "parameters": {"deadline_ms": 10**400}},
@@ -176,15 +228,29 @@ HTTP_BAD: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("head", HTTP_BAD.values(), ids=HTTP_BAD)
-def test_a_wrong_json_head_is_refused(server, head) -> None:
+def refused_as_json(server: Any, head: Any) -> None:
     answer = server.infer("identity", head)
     assert (answer.status, list(answer.json)) == (400, ["error"])
     assert len(answer.json["error"]) < 500
 
 
+@pytest.mark.parametrize("head", JSON_BAD.values(), ids=JSON_BAD)
+def test_2_3_json_that_is_wrong_is_refused(server, head) -> None:
+    refused_as_json(server, head)
+
+
+@pytest.mark.parametrize("head", JSON_SHAPES.values(), ids=JSON_SHAPES)
+def test_2_3_shape_of_anything_but_whole_numbers_is_refused(server, head) -> None:
+    refused_as_json(server, head)
+
+
+@pytest.mark.parametrize("head", JSON_OTHERS.values(), ids=JSON_OTHERS)
+def test_2_2_parameters_and_sources_that_contradict_are_refused(server, head) -> None:
+    refused_as_json(server, head)
+
+
 @pytest.mark.parametrize("length", ["-1", "1e3", "x", "", "99999999999", "99999999999999999999999", "5, 5"])
-def test_a_wrong_head_length_is_refused(server, length) -> None:
+def test_2_3_nbytes_a_wrong_head_length_is_refused(server, length) -> None:
     headers = {"Inference-Header-Content-Length": length}
     answer = server.ask("POST", "/v2/models/identity/infer", b"{}", headers)
     assert (answer.status, list(answer.json)) == (400, ["error"])
@@ -209,18 +275,18 @@ def bomb(make: Callable[[bytes], bytes]) -> bytes:
     ],
     ids=lambda value: repr(value)[:16],
 )
-def test_a_wrong_compression_is_refused(server, encoding, body, status) -> None:
+def test_2_3_compression_a_wrong_compression_is_refused(server, encoding, body, status) -> None:
     answer = server.ask("POST", "/v2/models/identity/infer", body, {"Content-Encoding": encoding})
     assert (answer.status, list(answer.json)) == (status, ["error"])
 
 
-def test_an_answer_that_json_can_not_hold_is_refused_with_the_remedy(server, good_head) -> None:
+def test_2_2_json_nonfinite_an_answer_that_json_can_not_hold_is_refused_with_the_remedy(server, good_head) -> None:
     answer = server.infer("root", good_head(), np.full(4, -1, np.float32).tobytes())
     assert answer.status == 422
     assert "binary_data" in answer.json["error"]
 
 
-def test_a_half_float_answer_is_refused_as_json(server) -> None:
+def test_2_2_fp16_a_half_float_answer_is_refused_as_json(server) -> None:
     data = {dtype.value: [True if dtype is DType.BOOL else 1] * 6 for dtype in DType if dtype is not DType.FP16}
     inputs: list[Any] = [{"name": name, "datatype": name, "shape": [2, 3], "data": data[name]} for name in data]
     inputs.append({"name": "FP16", "datatype": "FP16", "shape": [2, 3], "parameters": {"binary_data_size": 12}})
@@ -254,7 +320,7 @@ def test_a_half_float_answer_is_refused_as_json(server) -> None:
         ("GET", "/v2/models/identity/trace/setting", 501),
     ],
 )
-def test_a_wrong_path_or_method_is_refused_as_json(server, method, path, status) -> None:
+def test_2_3_error_form_a_wrong_path_or_method_is_refused_as_json(server, method, path, status) -> None:
     answer = server.ask(method, path)
     assert answer.headers["content-type"] == "application/json"
     if method == "BREW" and answer.status == 400:
@@ -263,7 +329,7 @@ def test_a_wrong_path_or_method_is_refused_as_json(server, method, path, status)
     assert ("allow" in answer.headers) == (status == 405)
 
 
-def test_head_is_refused_without_a_body(server, http_message) -> None:
+def test_2_3_error_form_head_is_refused_without_a_body(server, http_message) -> None:
     with server.connection() as connection:
         connection.sendall(http_message("HEAD", "/v2", b"", {"Connection": "close"}))
         text = connection.makefile("rb").read()
@@ -271,7 +337,7 @@ def test_head_is_refused_without_a_body(server, http_message) -> None:
     assert text.endswith(b"\r\n\r\n")
 
 
-def test_grpc_contents_that_do_not_fit_are_refused(channel) -> None:
+def test_2_3_nbytes_grpc_contents_that_do_not_fit_are_refused(channel) -> None:
     message = service_pb2.ModelInferRequest(model_name="identity", raw_input_contents=[ROW, ROW])
     message.inputs.add(name="x", datatype="FP32", shape=[1, 4])
     assert ask(channel, message)[0] == "INVALID_ARGUMENT"
@@ -282,7 +348,7 @@ def test_grpc_contents_that_do_not_fit_are_refused(channel) -> None:
     assert ask(channel, message)[0] == "INVALID_ARGUMENT"
 
 
-def test_a_run_that_fails_is_ours_and_says_nothing_of_our_insides(server, channel) -> None:
+def test_1_2_leak_a_run_that_fails_is_ours_and_says_nothing_of_our_insides(server, channel) -> None:
     at = {"name": "at", "datatype": "INT64", "shape": [1], "raw": np.array([99], np.int64).tobytes()}
     x = {"name": "x", "datatype": "FP32", "shape": [4], "raw": ROW}
     request = {**GOOD, "model": "picky", "inputs": [x, at]}
@@ -292,7 +358,7 @@ def test_a_run_that_fails_is_ours_and_says_nothing_of_our_insides(server, channe
     assert http_status(server, request)[0] == 200
 
 
-def test_each_failure_is_counted_once(serving, good_head) -> None:
+def test_2_1_statistics_each_failure_is_counted_once(serving, good_head) -> None:
     with serving("root", "picky", max_request_bytes=2000) as server, grpc.insecure_channel(
         server.bound.grpc
     ) as channel:
