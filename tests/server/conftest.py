@@ -85,6 +85,11 @@ MODELS: dict[str, tuple] = {
         {"sum": ROW, "difference": ROW},
     ),
     "fixed": ([node("Identity", "x", "y")], {"x": (DType.FP32, (2, 3))}, {"y": (DType.FP32, (2, 3))}),
+    "canvas": (
+        [node("Identity", "x", "y")],
+        {"x": (DType.FP32, ("batch", "height", "width", 2))},
+        {"y": (DType.FP32, ("batch", "height", "width", 2))},
+    ),
     "scalar": ([node("Neg", "x", "y")], {"x": (DType.FP32, ())}, {"y": (DType.FP32, ())}),
     "types": (
         [node("Identity", name, f"{name}_out") for name in TYPES],
@@ -200,6 +205,10 @@ class Server:
             with contextlib.suppress(ConnectionError):
                 connection.sendall(data)
             return list(replies(connection, count))
+
+    @staticmethod
+    def replies(connection: socket.socket, count: int) -> Iterator[Reply]:
+        return replies(connection, count)
 
     def ask(self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Reply:
         return self.exchange(message(method, path, body, {"Connection": "close", **(headers or {})}))[0]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, ContextManager, Iterator
 
 import pytest
 
-MODELS = ("identity", "pair", "fixed", "scalar", "types", "root", "nonzero", "picky", "large")
+MODELS = ("identity", "pair", "fixed", "scalar", "types", "root", "nonzero", "picky", "large", "canvas")
 LIBRARIES = {"http_transport": "aiohttp", "grpc_transport": "grpcio"}
 
 
@@ -50,30 +51,52 @@ class Relay:
             sink.shutdown(socket.SHUT_WR)
 
 
+TRANSPORTS = ("own", "own-unix", "libraries", "libraries-unix")
+
+
 @pytest.fixture(scope="session")
-def over_unix() -> Callable[[Any], ContextManager[Any]]:
-    """`with over_unix(server) as same`: the server as clients of its Unix socket have it, whatever they speak."""
+def carried(serving: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ContextManager[Any]]:
+    """`with carried("own-unix", *engines, **settings) as server`: a server as clients of one transport have it.
+
+    On the Unix socket gRPC is always our own; no client may share memory unless the settings say so.
+    """
 
     @contextlib.contextmanager
-    def moved(server: Any) -> Iterator[Any]:
-        with contextlib.closing(Relay(server.bound.unix)) as relay:
-            bound = replace(server.bound, http=relay.address, grpc=f"unix:{server.bound.unix}")
-            yield replace(server, bound=bound, is_over_unix=True)
+    def carry(transport: str, *engines: Any, **settings: Any) -> Iterator[Any]:
+        library, _, medium = transport.partition("-")
+        unix = str(Path(tmp_path_factory.mktemp("socket"), "s"))
+        chosen = {"allow_client_shm": False, **(LIBRARIES if library == "libraries" else {}), **settings}
+        with serving(*engines, unix=unix, **chosen) as started:
+            if not medium:
+                yield started
+                return
+            with contextlib.closing(Relay(unix)) as relay:
+                bound = replace(started.bound, http=relay.address, grpc=f"unix:{unix}")
+                yield replace(started, bound=bound, is_over_unix=True)
 
-    return moved
+    return carry
 
 
-@pytest.fixture(scope="session", params=["own", "own-unix", "libraries", "libraries-unix"])
-def server(
-    request: pytest.FixtureRequest, serving: Any, over_unix: Any, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Any]:
-    """For tests that leave it as it was. On the Unix socket gRPC is always our own; no client may share memory."""
-    libraries, _, medium = request.param.partition("-")
-    unix = str(Path(tmp_path_factory.mktemp("socket"), "s"))
-    settings = LIBRARIES if libraries == "libraries" else {}
-    with serving(*MODELS, unix=unix, allow_client_shm=False, **settings) as started:
-        if not medium:
-            yield started
-            return
-        with over_unix(started) as moved:
-            yield moved
+@pytest.fixture(scope="session", params=TRANSPORTS)
+def server(request: pytest.FixtureRequest, carried: Any) -> Iterator[Any]:
+    """For tests that leave it as it was."""
+    with carried(request.param, *MODELS) as started:
+        yield started
+
+
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def hasty(request: pytest.FixtureRequest, carried: Any) -> Iterator[Any]:
+    """A server of short patience, so that half a request ends soon; its clients on TCP may share memory too."""
+    limits = {"body_timeout_s": 0.2, "idle_timeout_s": 0.2}
+    with carried(request.param, "identity", "pair", allow_client_shm=True, **limits) as started:
+        yield started
+
+
+@pytest.fixture
+def no_descriptor_is_left() -> Iterator[None]:
+    """At the end of the test, the process has as many descriptors as before, as soon as closed connections are."""
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    yield
+    end = time.monotonic() + 10
+    while len(list(Path("/proc/self/fd").iterdir())) > before:
+        assert time.monotonic() < end

@@ -2,65 +2,138 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import json
 import logging
 import random
+import re
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+from fakes.http2_client import (
+    DATA,
+    END_STREAM,
+    PING,
+    RawClient,
+    call,
+    fields,
+    frame,
+    head,
+    rst_stream,
+    settings,
+    window_update,
+)
+from fakes.http2_client import message as framed
+from fakes.mutations import changed_bytes, changed_frames, changed_json, changed_message, changed_request
 from tritonclient.grpc import service_pb2
+
+from edge_runtime.server.models import ModelTable
+from edge_runtime.server.routes import HttpRoutes
+from edge_runtime.wire.messages import SERVICE, methods
 
 ROW = np.arange(4, dtype=np.float32).tobytes()
 PATH = "/v2/models/identity/infer"
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
+INSIDES = re.compile(
+    r"Traceback|/home|/work|/root|site-packages|\.py\b|<class|object at|0x[0-9a-f]{6}|Error\b|internal"
+)
+AS_JSON: dict[str, Any] = {
+    "id": "7",
+    "parameters": {"priority": 1},
+    "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}],
+    "outputs": [{"name": "y", "parameters": {"binary_data": False}}],
+}
+BINARY = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "parameters": {"binary_data_size": 16}}]}
 
 
-def mutated(data: bytes, rng: random.Random) -> bytes:
-    """The bytes with one to four small changes."""
-    changed = bytearray(data)
-    for _ in range(rng.randint(1, 4)):
-        at = rng.randrange(len(changed) + 1)
-        span = rng.choice((1, 1, 1, 4, 30))
-        kind = rng.randrange(5)
-        if kind == 0:
-            changed[at : at + span] = rng.getrandbits(8 * span).to_bytes(span, "little")
-        elif kind == 1:
-            del changed[at : at + span]
-        elif kind == 2:
-            changed[at:at] = rng.choice((b"\r\n", b"\0", b"-1", b"9" * 20, b'"', b"[", b"\xff", b"{}", b", "))
-        elif kind == 3:
-            changed[at:at] = changed[at : at + span]
-        else:
-            changed[at : at + 1] = bytes([changed[at] ^ (1 << rng.randrange(8))]) if at < len(changed) else b""
-    return bytes(changed)
+def binary_request(text: bytes, tail: bytes, http_message: Any) -> bytes:
+    headers = {"Inference-Header-Content-Length": str(len(text)), "Connection": "close"}
+    return http_message("POST", PATH, text + tail, headers)
 
 
-@pytest.fixture(scope="module")
-def hasty(serving):
-    """A server of short patience, so that half a request ends soon."""
-    with serving("identity", "pair", body_timeout_s=0.2, idle_timeout_s=0.2) as started:
-        yield started
+def answers_of(server: Any, data: bytes) -> list[Any]:
+    """What came within 5 seconds, until the server closed the connection; each refusal is held to its form."""
+    found = []
+    with server.connection(5) as connection, contextlib.suppress(ConnectionError):
+        connection.sendall(data)
+        for answer in server.replies(connection, 9):
+            found.append(answer)
+            if data.startswith(b"HEAD"):
+                break
+            if answer.status >= 400:
+                check_refusal(answer.json["error"])
+                assert list(answer.json) == ["error"]
+    return found
 
 
-def test_1_1_http_fuzz_no_mutation_of_an_http_request_is_our_failure(
-    hasty, http_message, http_replies, good_head, logged
-) -> None:
-    head = json.dumps(good_head()).encode()
-    good = http_message("POST", PATH, head + ROW, {"Inference-Header-Content-Length": str(len(head))})
-    as_json = http_message("POST", PATH, b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1,4],"data":[1,2,3,4]}]}')
-    rng = random.Random(0)
-    statuses = []
-    for _ in range(300):
-        with hasty.connection() as connection:
-            connection.sendall(mutated(rng.choice((good, as_json)), rng))
-            answers = list(http_replies(connection, 1))
-        statuses += [answer.status for answer in answers]
-        assert all(answer.status in (200, 100) or "error" in answer.json for answer in answers if answer.body)
-        assert hasty.exchange(good)[0].status == 200
-    assert {status // 100 for status in statuses} <= {1, 2, 4}
-    assert len(set(statuses)) >= 3
+def check_refusal(text: str) -> None:
+    assert text.isprintable()
+    assert len(text) < 500
+    assert not INSIDES.search(text)
+
+
+def is_right(server: Any, http_message: Any) -> bool:
+    text = json.dumps({**BINARY, "parameters": {"binary_data_output": True}}).encode()
+    return answers_of(server, binary_request(text, ROW, http_message))[0].body.endswith(ROW)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_1_1_http_fuzz_of_bodies_is_refused_and_counted_one_by_one(hasty, http_message, logged, seed) -> None:
+    rng = random.Random(seed)
+    requests = [http_message("POST", PATH, changed_json(AS_JSON, rng), {"Connection": "close"}) for _ in range(75)]
+    tails = [ROW * rng.choice((0, 1, 1, 2)) + bytes(rng.randrange(2)) for _ in range(75)]
+    requests += [binary_request(changed_json(BINARY, rng), tail, http_message) for tail in tails]
+    before = hasty.counts("identity")
+    with ThreadPoolExecutor(8) as pool:
+        statuses = Counter(answer.status for (answer,) in pool.map(partial(answers_of, hasty), requests))
+    after = hasty.counts("identity")
+    assert set(statuses) <= {200, 400, 413, 422, 503}
+    assert (after[0] - before[0], after[1] - before[1]) == (statuses[200], 150 - statuses[200])
+    assert is_right(hasty, http_message)
+    assert not logged()
+
+
+def routes() -> list[tuple[str, str]]:
+    """A method and a target for each of the router's patterns."""
+    found = [(method, pattern.pattern) for method, pattern, _ in HttpRoutes(ModelTable([]))._routes]
+    examples = (
+        (r"\(\?P<model>[^)]*\)", "identity"),
+        (r"\(\?:/versions/.*?\)\)\?", "/versions/3"),
+        (r"\(\?P<region>[^)]*\)", "r"),
+        (r"\(\?:(v2/systemsharedmemory)\|[^)]*\)", r"\1"),
+        (r"\(\?:([a-z]+)\|.*", r"\1"),
+        (r"/\?$|\\|\(\?:/\.\*\)\?", ""),
+    )
+    for pattern, example in examples:
+        found = [(method, re.sub(pattern, example, target)) for method, target in found]
+    return [(method, "/" + target) for method, target in found]
+
+
+def test_1_1_http_fuzz_knows_all_routes() -> None:
+    targets = {target for _, target in routes()}
+    assert {"/v2/models/identity/versions/3/infer", "/v2/systemsharedmemory/region/r/register", "/metrics"} <= targets
+    assert all(re.fullmatch(r"[a-z0-9/]+", target) for target in targets)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_1_1_http_fuzz_of_whole_requests_harms_nothing(hasty, http_message, logged, seed) -> None:
+    rng, known = random.Random(seed), routes()
+    requests = []
+    for _ in range(150):
+        method, target = rng.choice(known)
+        content = {"key": "/none", "offset": 0, "byte_size": 64} if "region" in target else AS_JSON
+        requests.append(changed_request(method, target, changed_json(content, rng), rng))
+    with ThreadPoolExecutor(16) as pool:
+        statuses = {answer.status for each in pool.map(partial(answers_of, hasty), requests) for answer in each}
+    assert statuses <= {100, 200, 400, 404, 405, 408, 413, 415, 422, 429, 501, 503}
+    assert {200, 400, 404} <= statuses
+    assert is_right(hasty, http_message)
     assert not logged()
 
 
@@ -71,22 +144,77 @@ def good_message() -> Any:
     return message
 
 
-def test_1_1_grpc_fuzz_no_mutation_of_a_grpc_request_is_our_failure(hasty, logged) -> None:
-    good, rng, codes = good_message().SerializeToString(), random.Random(0), []
+def called(channel: Any, method: str, data: bytes) -> str:
+    try:
+        channel.unary_unary(f"/{SERVICE}/{method}")(data, timeout=10)
+    except grpc.RpcError as error:
+        check_refusal(error.details())
+        return error.code().name
+    return "OK"
+
+
+def test_1_1_grpc_fuzz_of_fields_is_refused_and_counted_one_by_one(hasty, http_message, logged) -> None:
+    rng, codes, before = random.Random(0), Counter(), hasty.counts("identity")
     with grpc.insecure_channel(hasty.bound.grpc) as channel:
-        infer = channel.unary_unary(METHOD)
-        for _ in range(200):
-            try:
-                infer(mutated(good, rng), timeout=10)
-            except grpc.RpcError as error:
-                codes.append(error.code().name)
-            assert infer(good, timeout=10)
-    assert set(codes) == {"INVALID_ARGUMENT", "NOT_FOUND"}
+        while sum(codes.values()) < 200:
+            message = changed_message(good_message(), rng)
+            if message.model_name == "identity" and message.model_version in ("", "3"):
+                codes[called(channel, "ModelInfer", message.SerializeToString())] += 1
+    after = hasty.counts("identity")
+    assert set(codes) <= {"OK", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "NOT_FOUND"}
+    assert (after[0] - before[0], after[1] - before[1]) == (codes["OK"], 200 - codes["OK"])
+    assert is_right(hasty, http_message)
     assert not logged()
 
 
-def test_1_1_memory_growth_two_thousand_refusals_leave_no_memory_behind(
-    server, http_message, http_replies, watch_rss
+def test_1_1_grpc_fuzz_of_bytes_and_all_methods_is_no_failure_of_ours(hasty, http_message, logged) -> None:
+    rng, codes, known = random.Random(0), set(), [name for name, _, _ in methods(SERVICE)]
+    requests = {name: request for name, request, _ in methods(SERVICE)}
+    with grpc.insecure_channel(hasty.bound.grpc) as channel:
+        for _ in range(200):
+            data = changed_bytes(changed_message(good_message(), rng).SerializeToString(), rng)
+            codes.add(called(channel, "ModelInfer", data))
+            name = rng.choice(known)
+            codes.add(called(channel, name, changed_message(requests[name](), rng).SerializeToString()))
+    assert codes <= {"OK", "UNIMPLEMENTED", "INVALID_ARGUMENT", "NOT_FOUND", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"}
+    assert {"OK", "INVALID_ARGUMENT", "NOT_FOUND"} <= codes
+    assert is_right(hasty, http_message)
+    assert not logged()
+
+
+def infer_frames(data: bytes) -> list[bytes]:
+    path = f"/{SERVICE}/ModelInfer"
+    half = len(data) // 2
+    return [
+        settings({1: 4096, 4: 100_000, 5: 20_000}),
+        call(1, data, path),
+        head(3, fields(path, grpc_encoding="gzip", grpc_timeout="1S")),
+        frame(DATA, END_STREAM, 3, framed(gzip.compress(data), flag=1)),
+        head(5, fields(path)),
+        frame(DATA, 0, 5, framed(data)[:half]),
+        window_update(5, 1000),
+        frame(PING, payload=b"pingping"),
+        frame(DATA, END_STREAM, 5, framed(data)[half:]),
+        call(7, data, path) + rst_stream(7),
+        frame(99, 7, 9, b"unknown"),
+    ]
+
+
+@pytest.mark.parametrize("transport", ["own", "own-unix"])
+def test_1_1_grpc_fuzz_of_frames_harms_nothing(carried, http_message, logged, transport) -> None:
+    rng, frames = random.Random(0), infer_frames(good_message().SerializeToString())
+    with carried(transport, "identity", body_timeout_s=0.2, idle_timeout_s=0.2) as server:
+        host, port = (server.bound.http if server.is_over_unix else server.bound.grpc).rsplit(":", 1)
+        for _ in range(200):
+            with RawClient((host, int(port))) as client:
+                client.send(changed_frames(frames, rng))
+                client.finished()
+        assert is_right(server, http_message)
+    assert not logged()
+
+
+def test_1_1_memory_growth_two_thousand_refusals_leave_nothing_behind(
+    server, http_message, watch_rss, no_descriptor_is_left
 ) -> None:
     requests = [
         http_message("POST", PATH, b"{"),

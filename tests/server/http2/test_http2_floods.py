@@ -26,6 +26,7 @@ from fakes.http2_client import (
     settings,
     window_update,
 )
+from fakes.mutations import changed_frames
 
 MIB = 1 << 20
 
@@ -210,24 +211,6 @@ def test_connections_beyond_the_limit_are_dropped(serving_http2) -> None:
         assert is_well(server)
 
 
-def mutated(frames: list, rng: random.Random) -> bytes:
-    """The frames with some left out, doubled, swapped or changed, heads and payloads alike."""
-    changed = [bytearray(each) for each in frames]
-    for _ in range(rng.randint(1, 4)):
-        at = rng.randrange(len(changed))
-        kind = rng.randrange(6)
-        if kind == 0 and len(changed) > 1:
-            del changed[at]
-        elif kind == 1:
-            changed.insert(at, bytearray(changed[at]))
-        elif kind == 2:
-            changed.insert(rng.randrange(len(changed)), changed.pop(at))
-        elif changed[at]:
-            byte = rng.randrange(min(9, len(changed[at]))) if kind == 3 else rng.randrange(len(changed[at]))
-            changed[at][byte] = rng.getrandbits(8) if kind < 5 else changed[at][byte] ^ (1 << rng.randrange(8))
-    return b"".join(changed)
-
-
 def good_frames() -> list:
     return [
         settings({1: 4096, 4: 100_000, 5: 20_000}),
@@ -257,7 +240,7 @@ def test_no_mutation_of_frames_hangs_or_kills_the_server(serving_http2, quiet, s
     with serving_http2(**limits) as server:
         for _ in range(60):
             with RawClient(server.address) as client:
-                client.send(mutated(good_frames(), rng))
+                client.send(changed_frames(good_frames(), rng))
                 client.finished()
         assert is_well(server)
     quiet()
