@@ -30,6 +30,7 @@ class AiohttpServer(web.Server):
     def __init__(self, models: ModelTable, settings: ServerSettings, regions: RegionAccess, access: Access) -> None:
         self._routes = AiohttpRoutes(models, settings, regions, access)
         self._idle_timeout_s = settings.idle_timeout_s
+        self.reading_timeout_s = settings.body_timeout_s
         super().__init__(self._answer, handler_cancellation=True)
 
     def __call__(self) -> RequestHandler:
@@ -56,7 +57,7 @@ class AiohttpServer(web.Server):
 class _Connection(RequestHandler):
     """One connection, which is closed if its first head doesn't arrive in time, and whose errors are JSON."""
 
-    __slots__ = ("_content", "_first_head_timer")
+    __slots__ = ("_content", "_first_head_timer", "_reader_timer")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Starts the time that the first head has; for later ones, the time since the last answer counts."""
@@ -64,11 +65,27 @@ class _Connection(RequestHandler):
         loop = asyncio.get_running_loop()
         self._first_head_timer = loop.call_later(self.keepalive_timeout, self.force_close)
         self._content = EMPTY_PAYLOAD
+        self._reader_timer: asyncio.TimerHandle | None = None
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Cancels what is under way for this client."""
         self._first_head_timer.cancel()
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client doesn't read: it has a while to go on, or is dropped with what it has yet to read."""
+        super().pause_writing()
+        if self.transport is not None:
+            timeout_s = cast(AiohttpServer, self._manager).reading_timeout_s
+            self._reader_timer = asyncio.get_running_loop().call_later(timeout_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        super().resume_writing()
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
 
     def begin(self, content: StreamReader) -> None:
         """Says that a whole head arrived, which this body follows."""
