@@ -1,4 +1,4 @@
-"""Writes edge_runtime/wire/descriptors.py from the .proto files beside it. Needs grpcio-tools (`make proto`)."""
+"""Writes the descriptor modules of edge_runtime/wire from the .proto files there. Needs grpcio-tools (`make proto`)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import base64
 import tempfile
 import textwrap
 from pathlib import Path
+from typing import Sequence
 
 from grpc_tools import protoc
 
 WIRE = Path(__file__).resolve().parents[1] / "edge_runtime" / "wire"
-HEADER = '''"""The messages of inference.proto and health.proto, compiled; made by `make proto`, not by hand."""
+MODULES = {
+    "descriptors.py": ("inference.proto", "health.proto"),
+    "model_config_descriptors.py": ("model_config.proto",),  # apart: a server's start has no use for it
+}
+HEADER = '''"""The messages of {files}, compiled; made by `make proto`, not by hand."""
 
 from __future__ import annotations
 
@@ -18,15 +23,20 @@ from __future__ import annotations
 
 
 def main() -> None:
-    """Compiles both files into one descriptor set, and that into a module."""
+    """Compiles the files of each module into one descriptor set, and that into the module."""
+    for module, files in MODULES.items():
+        text = base64.b64encode(_descriptor_set(files)).decode()
+        lines = "\n".join(f'    "{line}"' for line in textwrap.wrap(text, 110))
+        header = HEADER.format(files=" and ".join(files))
+        (WIRE / module).write_text(f"{header}DESCRIPTOR_SET = (\n{lines}\n)\n")
+
+
+def _descriptor_set(files: Sequence[str]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "set"
-        arguments = ["protoc", f"-I{WIRE}", f"--descriptor_set_out={output}", "inference.proto", "health.proto"]
-        if protoc.main(arguments):
+        if protoc.main(["protoc", f"-I{WIRE}", f"--descriptor_set_out={output}", *files]):
             raise SystemExit("protoc failed")
-        text = base64.b64encode(output.read_bytes()).decode()
-    lines = "\n".join(f'    "{line}"' for line in textwrap.wrap(text, 110))
-    (WIRE / "descriptors.py").write_text(f"{HEADER}DESCRIPTOR_SET = (\n{lines}\n)\n")
+        return output.read_bytes()
 
 
 if __name__ == "__main__":
