@@ -29,6 +29,7 @@ VERBS = {
     "infer": "Run a plan once, in this process or on a server.",
     "bench": "Measure latency and throughput, in this process or against a server.",
     "doctor": "Say what this machine can run, and what is missing.",
+    "import-triton": "Make recipes of a Triton model repository, and say what becomes of each field.",
 }
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _EPILOG = "Exit codes: 0 done, 1 failed, 2 usage, 78 configuration, 128 + N ended by signal N."
@@ -131,7 +132,7 @@ def _app(words: Sequence[str]) -> typer.Typer:
     for verb, summary in VERBS.items():
         function = _not_loaded
         if verb == chosen:
-            function = importlib.import_module(f"edge_runtime.cli.{verb}").command
+            function = importlib.import_module(f"edge_runtime.cli.{verb.replace('-', '_')}").command
         app.command(verb, help=summary, epilog=_EPILOG)(function)
     return app
 

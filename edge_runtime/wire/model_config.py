@@ -80,6 +80,12 @@ def parse_model_config(data: bytes, name: str) -> ModelConfig:
     return ModelConfig(message, tuple(walk.fields), tuple(walk.unknown))
 
 
+def dtype_name(tensor: Any) -> str:
+    """The protocol's name for a tensor's type, "" where the configuration leaves it out."""
+    name = tensor.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number[tensor.data_type].name
+    return "" if name == "TYPE_INVALID" else str(name[len("TYPE_") :])
+
+
 def _is_at(path: str, parent: str) -> bool:
     return path == parent or (path.startswith(parent) and path[len(parent)] in ".[")
 

@@ -1,0 +1,1 @@
+"""From a Triton model repository to recipes."""
