@@ -34,7 +34,8 @@ def command(
     if force and output is None:
         raise UsageError("--force is for --output DIR; nothing is written without it")
     out = Output(is_json)
-    report = import_repository(repository, models or (), ImportOptions(output, force))
+    with out.progress() as progress:
+        report = import_repository(repository, models or (), ImportOptions(output, force), progress.stage)
     if is_json:
         out.document(
             {

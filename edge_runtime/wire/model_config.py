@@ -44,7 +44,7 @@ class ModelConfig:
 
     def line(self, path: str) -> int | None:
         """Where a field is written first, or one below it; None if it isn't."""
-        return next((field.line for field in self.fields if _is_at(field.path, path)), None)
+        return next((field.line for field in self.fields if is_at(field.path, path)), None)
 
 
 def empty_model_config() -> ModelConfig:
@@ -82,11 +82,14 @@ def parse_model_config(data: bytes, name: str) -> ModelConfig:
 
 def dtype_name(tensor: Any) -> str:
     """The protocol's name for a tensor's type, "" where the configuration leaves it out."""
-    name = tensor.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number[tensor.data_type].name
-    return "" if name == "TYPE_INVALID" else str(name[len("TYPE_") :])
+    kind = tensor.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number.get(tensor.data_type)
+    if kind is None:
+        return f"type {tensor.data_type}"  # an enumeration of proto3 takes any number
+    return "" if kind.number == 0 else str(kind.name[len("TYPE_") :])
 
 
-def _is_at(path: str, parent: str) -> bool:
+def is_at(path: str, parent: str) -> bool:
+    """Whether a field is the one at `parent`, or in it."""
     return path == parent or (path.startswith(parent) and path[len(parent)] in ".[")
 
 

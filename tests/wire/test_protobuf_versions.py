@@ -22,6 +22,10 @@ ours = message("inference.ModelInferRequest").FromString(theirs.SerializeToStrin
 assert type(ours) is not type(theirs)
 assert (ours.model_name, ours.id, ours.raw_input_contents[0]) == ("m", "7", b"1234")
 assert len(methods(SERVICE)) == 12
+from edge_runtime.wire.model_config import parse_model_config
+config = parse_model_config(b'input { name: "a" zork: [ { } ] dims: [ 1, 2 ] } parameters { key: "k" }', "config.pbtxt")
+assert [field.path for field in config.fields] == ["input[0]", "input[0].name", "input[0].dims", 'parameters["k"]']
+assert [field.path for field in config.unknown] == ["input[0].zork"]
 print(google.protobuf.__version__)
 """
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Dict, Iterator, List, Mapping, Tuple
 
-from edge_runtime.wire.model_config import ConfigField, ModelConfig
+from edge_runtime.wire.model_config import ConfigField, ModelConfig, is_at
 
 HONOURED, NOT_NEEDED, LOST = "honoured", "not needed", "lost"
 
@@ -53,7 +53,7 @@ _PINNED = not_needed("where tensors lie is measured, or set by EDGE_RUNTIME_SERV
 _SHAPE = not_needed("the build sees in the ONNX which tensors are shapes")
 _PLAIN = lost("tensors are row-major; send and take them so")
 
-# By path without indices; one for a message is that of all fields below it.
+# By path, mostly without indices; one for a message is that of all fields below it.
 STATIC: Mapping[str, Fate] = {
     "name": honoured("the recipe's name"),
     "platform": _ONNX,
@@ -94,11 +94,12 @@ STATIC: Mapping[str, Fate] = {
     ),
     "instance_group.name": not_needed("slots have no names"),
     "instance_group.profile": lost("a plan has one profile: the shapes of the recipe"),
-    "instance_group.rate_limiter": lost(
-        "runs are ordered by priority and deadline; there are no resources to share out"
-    ),
+    "instance_group.rate_limiter": lost("runs are ordered by priority and deadline; there are no resources"),
     "instance_group.passive": lost("every model that is served answers"),
     "instance_group.host_policy": lost("threads aren't pinned; start the server with taskset or numactl"),
+    'parameters["intra_op_thread_count"]': lost("a run uses the number of cores divided by EDGE_RUNTIME_SERVER__SLOTS"),
+    'parameters["inter_op_thread_count"]': lost("the nodes of a run go one after another"),
+    'parameters["execution_mode"]': lost("the nodes of a run go one after another"),
     "parameters": lost("a parameter of Triton's backend; nothing here reads it"),
     "metric_tags": lost("metrics have fixed labels; add others where they are collected"),
     "model_metrics": lost("metrics have fixed families and no histograms"),
@@ -125,7 +126,9 @@ def field_fates(config: ModelConfig, fates: Mapping[str, Fate]) -> Tuple[FieldFa
     for field in config.fields:
         at, fate = _fate(field, fates, _has_fields(field, config))
         if fate is not None and at not in found:
-            found[at] = FieldFate(at, config.line(at), field.text if at == field.path else "", fate.outcome, fate.text)
+            fate = _unless_default(config, at, fate)
+            value = field.text if field.path in (at, f"{at}.string_value") else ""
+            found[at] = FieldFate(at, config.line(at), value, fate.outcome, fate.text)
     for field in config.unknown:
         text = "a field that Triton's configuration isn't known to have; nothing is done about it"
         found[field.path] = FieldFate(field.path, field.line, "", LOST, text)
@@ -144,18 +147,21 @@ def _has_fields(field: ConfigField, config: ModelConfig) -> bool:
 def _fate(field: ConfigField, fates: Mapping[str, Fate], has_fields: bool) -> Tuple[str, Fate | None]:
     """The fate of a field and the path that it is of; a message that has fields needs none of its own."""
     for path in [field.path] if has_fields else list(_prefixes(field.path)):
-        for known, key in ((fates, path), (fates, pattern_of(path)), (STATIC, pattern_of(path))):
+        for known, key in ((fates, path), (fates, pattern_of(path)), (STATIC, path), (STATIC, pattern_of(path))):
             if key in known and not (has_fields and known is STATIC):
-                return path, _unless_default(field, known[key])
+                return path, known[key]
     if has_fields:
         return field.path, None
     if field.is_message:
         return field.path, not_needed("nothing is set in it")
-    return field.path, _unless_default(field, lost("not known to this import; nothing is done about it"))
+    return field.path, lost("not known to this import; nothing is done about it")
 
 
-def _unless_default(field: ConfigField, fate: Fate) -> Fate:
-    return not_needed("it is the default") if fate.outcome == LOST and field.is_default else fate
+def _unless_default(config: ModelConfig, at: str, fate: Fate) -> Fate:
+    """The fate, or that there is nothing to lose where all that is written there is the default."""
+    written = [field for field in config.fields if is_at(field.path, at) and not field.is_message]
+    is_default = bool(written) and all(field.is_default for field in written)
+    return not_needed("it is the default") if fate.outcome == LOST and is_default else fate
 
 
 def _prefixes(path: str) -> Iterator[str]:

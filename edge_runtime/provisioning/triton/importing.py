@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, Mapping, Sequence, Tuple
 
 from edge_runtime.builder.recipe import RecipeTables
 from edge_runtime.config import validated
@@ -82,8 +82,10 @@ class ImportReport:
         return all(model.outcome == COMPLETE for model in self.models)
 
 
-def import_repository(repository: Path, names: Sequence[str], options: ImportOptions) -> ImportReport:
-    """Makes recipes of the models of a repository, all or those named.
+def import_repository(
+    repository: Path, names: Sequence[str], options: ImportOptions, stage: Callable[[str], None] | None = None
+) -> ImportReport:
+    """Makes recipes of the models of a repository, all or those named; `stage` hears what is read.
 
     Raises:
         ConfigError: the repository can't be read, a model isn't in it, or the output can't be written.
@@ -91,7 +93,11 @@ def import_repository(repository: Path, names: Sequence[str], options: ImportOpt
     folders, skipped = model_folders(repository, names)
     if options.output is not None:
         _check_output(options.output)
-    drafts = [_drafted(folder, options.output or DEFAULT_OUTPUT) for folder in folders]
+    drafts = []
+    for folder in folders:
+        if stage is not None:
+            stage(f"reading {folder.name}")
+        drafts.append(_drafted(folder, options.output or DEFAULT_OUTPUT))
     settings = _settle([one.draft for one in drafts if isinstance(one, _Drafted)])
     models = tuple(_finished(one, options) if isinstance(one, _Drafted) else one for one in drafts)
     return ImportReport(models, tuple(skipped), settings)
