@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Counter, List, Sequence, Tuple, Union
+from typing import Any, List, Sequence, Tuple, Union
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 

@@ -119,10 +119,11 @@ def draft_accelerators(draft: Draft, is_cpu: bool, is_plan: bool, table: str | N
             draft.fates[path] = lost(f"there is no {accelerator.name!r}; TensorRT runs models on a GPU")
     if found is None:
         draft.set("precision", "policy", "auto" if is_plan else "fp32")
-        return {}
-    _draft_precision(draft, at, found, table)
-    _draft_build(draft, at, found)
-    return _ranges(draft, at, found)
+    else:
+        _draft_precision(draft, at, found, table)
+        _draft_build(draft, at, found)
+    _suit_dla(draft, at, found or {})
+    return {} if found is None else _ranges(draft, at, found)
 
 
 def calibration_file(message: Any) -> str | None:
@@ -162,6 +163,16 @@ def _draft_precision(draft: Draft, at: str, parameters: Mapping[str, str], table
     for name in ("int8_calibration_table_name", "int8_use_native_calibration_table"):
         if name in parameters:
             draft.fates[_parameter(at, name)] = text
+
+
+def _suit_dla(draft: Draft, at: str, parameters: Mapping[str, str]) -> None:
+    """Makes FP32 on a deep learning accelerator FP16, for it has no wider type."""
+    device = str(draft.tables.get("backend", {}).get("device", ""))
+    if device.startswith("dla:") and draft.tables["precision"]["policy"] == "fp32":
+        draft.set("precision", "policy", "fp16")
+        written = _parameter(at, "precision_mode")
+        path = written if "precision_mode" in parameters else "precision (of the DLA)"
+        draft.fates[path] = lost('a DLA computes FP16 and INT8 only: [precision] policy = "fp16"')
 
 
 def _draft_build(draft: Draft, at: str, parameters: Mapping[str, str]) -> None:

@@ -15,7 +15,7 @@ from edge_runtime.graph.model import load_model
 from edge_runtime.plan.files import make_folder, obstacle, write_atomically
 from edge_runtime.provisioning.triton.acceleration import calibration_file, draft_accelerators, draft_devices
 from edge_runtime.provisioning.triton.draft import QUEUE_SIZE, SLOTS, Draft, OnnxFacts
-from edge_runtime.provisioning.triton.fates import FieldFate, field_fates, honoured, lost
+from edge_runtime.provisioning.triton.fates import FieldFate, field_fates, honoured, lost, pattern_of
 from edge_runtime.provisioning.triton.recipe_text import recipe_text
 from edge_runtime.provisioning.triton.repository import TritonModel, model_folders, read_model, reason_of
 from edge_runtime.provisioning.triton.serving import draft_serving
@@ -163,7 +163,9 @@ def _finished(drafted: _Drafted, options: ImportOptions) -> ImportedModel:
     model, draft = drafted.model, drafted.draft
     fates = field_fates(draft.config, draft.fates)
     source = f"a Triton model repository: {model.name}, version {model.version}"
-    text = recipe_text(draft.tables, source, fates, draft.missing)
+    wished = {path for path, _ in draft.wishes.values()}  # what becomes of these depends on the other models
+    told = [one for one in fates if pattern_of(one.path) not in wished]
+    text = recipe_text(draft.tables, source, told, draft.missing)
     path = (options.output or DEFAULT_OUTPUT) / f"{model.name}.toml"
     outcome, reasons = (INCOMPLETE if draft.missing else COMPLETE), tuple(draft.missing)
     action = "none"

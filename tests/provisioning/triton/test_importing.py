@@ -157,7 +157,10 @@ def test_int8_without_a_table_is_incomplete_and_says_what_to_add(repository: Rep
         ('input { name: "x" dims: [ 2, 4 ] }', {"input": {"x": {"shape": (2, 4)}}}),
         ("instance_group { kind: KIND_CPU count: 3 }", {"backend": {"name": "onnxruntime"}}),
         ("instance_group { gpus: [ 1 ] }", {"backend": {"device": "gpu:1"}}),
-        ("instance_group { secondary_devices { device_id: 1 } }", {"backend": {"device": "dla:1"}}),
+        (
+            "instance_group { secondary_devices { device_id: 1 } }",
+            {"backend": {"device": "dla:1"}, "precision": {"policy": "fp16"}},
+        ),
         ("dynamic_batching { default_queue_policy { timeout_action: DELAY } }", {"serving": {"batching": "on"}}),
     ],
 )
@@ -257,6 +260,13 @@ def test_settings_of_the_server_are_the_largest_and_the_others_are_told(reposito
     assert report.settings == {"slots": 3}
     assert [fates(model)["instance_group[0].count"][0] for model in report.models] == ["honoured", "lost"]
     assert not repository.output.exists()
+
+
+def test_a_recipe_does_not_depend_on_what_is_imported_with_it(repository: Repository) -> None:
+    repository.add("instance_group { count: 1 }")
+    assert repository.imported().action == "written"
+    repository.add("instance_group { count: 2 }", "n")
+    assert repository.imported().action == "unchanged"
 
 
 def test_a_recipe_that_is_there_is_only_replaced_by_force(repository: Repository) -> None:
