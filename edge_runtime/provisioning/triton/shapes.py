@@ -108,7 +108,8 @@ def _merged(draft: Draft, spec: TensorSpec, entry: Any, batch: int) -> List[int]
         declared = [DYNAMIC if batch and index == 0 else size for index, size in enumerate(spec.shape)]
     else:
         declared = [*([DYNAMIC] if batch else []), *_dims(entry)]
-    is_batched = not batch or (bool(spec.shape) and spec.shape[0] == DYNAMIC)
+    axis = spec.shape[:1]
+    is_batched = not batch or axis == (DYNAMIC,) or (batch == 1 and axis == (1,))  # or fixed, for Triton
     fits = len(declared) == len(spec.shape) and all(
         DYNAMIC in (ours, theirs) or ours == theirs for ours, theirs in zip(spec.shape, declared)
     )

@@ -253,6 +253,17 @@ def test_sizes_that_nobody_gives_are_missing_and_the_build_names_them(repository
     assert repository.tables()["input"] == {"x": {"min": (1, 7), "opt": (1, 7), "max": (2, 7)}}
 
 
+@pytest.mark.parametrize(("batch", "outcome"), [(1, COMPLETE), (2, REFUSED)])
+def test_a_batch_that_the_onnx_fixes_may_be_one(repository: Repository, batch: int, outcome: str) -> None:
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y])
+    folder = repository.add(f'max_batch_size: {batch} input {{ name: "x" dims: 4 }}')
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, folder / "1" / "model.onnx")
+    assert repository.imported().outcome == outcome
+
+
 def test_settings_of_the_server_are_the_largest_and_the_others_are_told(repository: Repository) -> None:
     repository.add("instance_group { count: 2 } instance_group { count: 1 }", "a")
     repository.add("instance_group { count: 1 }", "b")
