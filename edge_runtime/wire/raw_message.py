@@ -68,7 +68,12 @@ def joined_response(head: bytes, arrays: List[Any]) -> bytes:
 
 def raw_output_tag(nbytes: int) -> bytes:
     """What goes before the bytes of an output."""
-    encoded = bytearray([_RAW_OUTPUT])
+    return varint_field(_RAW_OUTPUT, nbytes)
+
+
+def varint_field(tag: int, nbytes: int) -> bytes:
+    """A tag below 128, and a number."""
+    encoded = bytearray([tag])
     while nbytes >= 0x80:
         encoded.append(nbytes & 0x7F | 0x80)
         nbytes >>= 7
