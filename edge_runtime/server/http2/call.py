@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Callable, List, Optional, Protocol, Sequence, Tuple, Union
+from typing import Any, Callable, ClassVar, List, Optional, Protocol, Sequence, Tuple, Union
 
 from edge_runtime.server.http2.head import Fields, Head
 from edge_runtime.server.http2.intake import Intake
+from edge_runtime.server.http2.stream_intake import StreamIntake
 
 logger = logging.getLogger(__name__)
 
@@ -16,7 +17,9 @@ Buffer = Union[bytes, bytearray, memoryview]
 class Answering(Protocol):
     """What a call needs of its connection."""
 
-    peer: str
+    @property
+    def peer(self) -> str:
+        """The client's address."""
 
     def answer(self, call: UnaryCall, pieces: Sequence[Buffer]) -> None:
         """Sends one message and status OK."""
@@ -31,12 +34,10 @@ class Answering(Protocol):
         """Takes note of what became of that."""
 
 
-class UnaryCall:
-    """One stream, used on the loop's thread. `message` and `metadata` are the call's own and never change.
+class Call:
+    """What there is to know of one stream, used on the loop's thread; `metadata` never changes."""
 
-    Exactly one of `reply`, `fail` and what `offer` gave answers it; after a cancellation they do nothing. `on_cancel`
-    is called once, if the client goes away or takes the call back before it was answered.
-    """
+    is_streaming: ClassVar[bool] = False  # whether it has many messages, both ways
 
     __slots__ = (
         "_connection",
@@ -76,7 +77,7 @@ class UnaryCall:
         self.arrival_ns = arrival_ns
         self.message: Union[bytes, memoryview] = b""
         self.on_cancel: Optional[Callable[[], None]] = None
-        self.intake: Optional[Intake] = None
+        self.intake: Union[Intake, StreamIntake, None] = None
         self.is_ended = False  # the client has said all
         self.is_answered = False  # or cancelled
         self.received = 0  # bytes of DATA frames
@@ -95,6 +96,22 @@ class UnaryCall:
     def peer(self) -> str:
         """The client's address."""
         return self._connection.peer
+
+    def cancel(self) -> None:
+        """Tells the owner that nobody waits for the answer any more."""
+        raise NotImplementedError
+
+
+class UnaryCall(Call):
+    """One request and its answer. `message` is the call's own and never changes.
+
+    Exactly one of `reply`, `fail` and what `offer` gave answers it; after a cancellation they do nothing. `on_cancel`
+    is called once, if the client goes away or takes the call back before it was answered.
+    """
+
+    __slots__ = ()
+
+    intake: Optional[Intake]
 
     def reply(self, *pieces: Buffer) -> None:
         """Answers with one message, made of the pieces, which may be reused as soon as this returns."""

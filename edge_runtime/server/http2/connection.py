@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Callable, Sequence, Tuple
 
 from edge_runtime.server.direct_socket import BROKEN
-from edge_runtime.server.http2.call import Buffer, UnaryCall
+from edge_runtime.server.http2.call import Buffer, Call, UnaryCall
 from edge_runtime.server.http2.controls import Controls
 from edge_runtime.server.http2.direct import DirectAnswer
 from edge_runtime.server.http2.faults import NO_ERROR, Http2Error
@@ -25,6 +25,7 @@ from edge_runtime.server.http2.frames import (
 from edge_runtime.server.http2.limits import Http2Limits
 from edge_runtime.server.http2.outbox import Outbox
 from edge_runtime.server.http2.status import grpc_status_block
+from edge_runtime.server.http2.stream_call import StreamCall
 from edge_runtime.server.http2.streams import Streams
 from edge_runtime.server.http2.uploads import Uploads
 
@@ -76,7 +77,7 @@ class Connection:
         if is_sent:
             self._close(call)
 
-    def refuse(self, call: UnaryCall, code: str, text: str, metadata: Sequence[Tuple[str, str]] = ()) -> None:
+    def refuse(self, call: Call, code: str, text: str, metadata: Sequence[Tuple[str, str]] = ()) -> None:
         """Sends a gRPC status alone; called by `UnaryCall.fail`."""
         self.end(call, grpc_status_block(code, text, metadata))
 
@@ -109,7 +110,7 @@ class Connection:
             if self.controls.is_leaving:
                 self.outbox.on_output()  # it may be the last
 
-    def end(self, call: UnaryCall, block: bytes) -> None:
+    def end(self, call: Call, block: bytes) -> None:
         """Sends a header block alone."""
         call.is_answered = True
         call.on_cancel = None
@@ -131,7 +132,7 @@ class Connection:
         self.outbox.put(rst_stream(stream_id, code))
         self.controls.count_reset()
 
-    def take_back(self, call: UnaryCall) -> None:
+    def take_back(self, call: Call) -> None:
         """Ends a call that isn't among the streams any more, without a word to the client."""
         self.uploads.release(call)
         self.outbox.drop(call)
@@ -141,7 +142,10 @@ class Connection:
     def pump(self) -> None:
         """Makes frames of answers that wait, as the windows let it."""
         for call in self.outbox.pump():
-            self._close(call)
+            if isinstance(call, StreamCall):
+                call.go_on()
+            else:
+                self._close(call)
 
     def fail(self, fault: Http2Error) -> None:
         """Ends the connection for what the client did."""
@@ -156,7 +160,7 @@ class Connection:
         for call in calls:
             self.take_back(call)
 
-    def _close(self, call: UnaryCall) -> None:
+    def _close(self, call: Call) -> None:
         call.intake = None
         self.streams.calls.pop(call.stream_id, None)
         if not call.is_ended:

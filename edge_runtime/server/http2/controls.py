@@ -6,7 +6,7 @@ from typing import Callable, Dict, Protocol, Tuple
 
 from edge_runtime.server.http2 import frames
 from edge_runtime.server.http2.allowance import Allowance
-from edge_runtime.server.http2.call import UnaryCall
+from edge_runtime.server.http2.call import Call
 from edge_runtime.server.http2.faults import (
     ENHANCE_YOUR_CALM,
     FLOW_CONTROL_ERROR,
@@ -37,7 +37,7 @@ class Owner(Protocol):
     def reset(self, stream_id: int, code: int) -> None:
         """Ends a stream with RST_STREAM."""
 
-    def take_back(self, call: UnaryCall) -> None:
+    def take_back(self, call: Call) -> None:
         """Ends a call that the client has reset."""
 
 
@@ -199,7 +199,7 @@ class Controls:
     def _count_update(self) -> None:
         self._idle_updates += 1
         if self._idle_updates > _MAX_IDLE_UPDATES:
-            progress = (self._streams.last_id, self._outbox.sent_bytes)
+            progress = (self._streams.last_id + self._outbox.streamed, self._outbox.sent_bytes)
             if progress == self._progress:
                 raise Http2Error(ENHANCE_YOUR_CALM, "too many WINDOW_UPDATEs for nothing")
             self._progress = progress

@@ -26,6 +26,11 @@ class Intake:
         self.nbytes = -1  # of the message, once it is known
         self.is_compressed = False
 
+    @property
+    def missing(self) -> int:
+        """Bytes that must still come; of the prefix alone, until that is there."""
+        return PREFIX_NBYTES - len(self._prefix) if self.nbytes < 0 else self.nbytes - self._have
+
     def feed(self, piece: memoryview, at_hand: int) -> None:
         """Takes in a piece; `at_hand` is how much more surely belongs to this message.
 

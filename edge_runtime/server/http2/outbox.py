@@ -6,7 +6,7 @@ import struct
 from collections import deque
 from typing import Callable, Deque, List, Sequence
 
-from edge_runtime.server.http2.call import Buffer, UnaryCall
+from edge_runtime.server.http2.call import Buffer, Call
 from edge_runtime.server.http2.frames import (
     DATA,
     DEFAULT_FRAME,
@@ -45,6 +45,8 @@ class Outbox:
         "on_output",
         "queued_bytes",
         "sent_bytes",
+        "streamed",
+        "waiting_bytes",
         "window",
     )
 
@@ -58,7 +60,9 @@ class Outbox:
         self.max_frame = DEFAULT_FRAME
         self.queued_bytes = 0
         self.sent_bytes = 0  # of answers that had to wait
-        self._ready: Deque[UnaryCall] = deque()
+        self.streamed = 0  # messages of streams
+        self.waiting_bytes = 0  # of answers on streams that wait for others before them
+        self._ready: Deque[Call] = deque()
         self._must_shrink_table = False
 
     @property
@@ -84,7 +88,7 @@ class Outbox:
             block = SHRINK_TABLE + block
         self.put(frame(HEADERS, END_HEADERS | flags, stream_id, block))
 
-    def answer(self, call: UnaryCall, pieces: Sequence[Buffer], nbytes: int) -> bool:
+    def answer(self, call: Call, pieces: Sequence[Buffer], nbytes: int) -> bool:
         """Takes in an answer of `nbytes` in all; True if all of it is among the chunks, otherwise the rest waits."""
         size = PREFIX_NBYTES + nbytes
         is_waiting = self._ready or self.is_paused or self._must_shrink_table
@@ -94,9 +98,21 @@ class Outbox:
         self.window -= size
         return True
 
-    def pump(self) -> List[UnaryCall]:
+    def send(self, call: Call, pieces: Sequence[Buffer], nbytes: int) -> bool:
+        """Takes in one of many messages of a call that has no other here; True if all of it is among the chunks."""
+        self.streamed += 1
+        size = PREFIX_NBYTES + nbytes
+        is_waiting = self._ready or self.is_paused
+        if is_waiting or size > self.window or size > call.window or size > self.max_frame:
+            return self._wait(call, pieces, nbytes)
+        self.put(b"".join((data_header(size, call.stream_id), PREFIX.pack(0, nbytes), *pieces)))
+        self.window -= size
+        call.window -= size
+        return True
+
+    def pump(self) -> List[Call]:
         """Turns what waits into frames, as far as the windows and one burst go; gives the calls that are done."""
-        done: List[UnaryCall] = []
+        done: List[Call] = []
         budget = _BURST
         while self._ready and self.window > 0 and budget > 0 and not self.is_paused:
             call = self._ready.popleft()
@@ -115,13 +131,13 @@ class Outbox:
                 call.is_blocked = True
         return done
 
-    def drop(self, call: UnaryCall) -> None:
+    def drop(self, call: Call) -> None:
         """Forgets what is left of an answer."""
         self.queued_bytes -= call.queued
         call.left = call.queued = 0
         call.parts.clear()
 
-    def widen(self, call: UnaryCall, increment: int) -> bool:
+    def widen(self, call: Call, increment: int) -> bool:
         """Adds to a call's window, or takes from it; False if it is too large now."""
         call.window += increment
         if call.is_blocked and call.window > 0:
@@ -133,10 +149,13 @@ class Outbox:
         """Says at the next occasion that the client's decoder needs no table."""
         self._must_shrink_table = True
 
-    def _begin(self, call: UnaryCall, pieces: Sequence[Buffer], nbytes: int) -> bool:
+    def _begin(self, call: Call, pieces: Sequence[Buffer], nbytes: int) -> bool:
+        self.put_head(call.stream_id, 0, ANSWER)
+        return self._wait(call, pieces, nbytes)
+
+    def _wait(self, call: Call, pieces: Sequence[Buffer], nbytes: int) -> bool:
         views = [memoryview(piece).cast("B") for piece in pieces if len(piece)]
         call.parts = [memoryview(PREFIX.pack(0, nbytes)), *views]
-        self.put_head(call.stream_id, 0, ANSWER)
         call.left = PREFIX_NBYTES + nbytes
         if not self._ready and not self.is_paused:
             self._emit(call, _BURST)
@@ -150,7 +169,7 @@ class Outbox:
             self._ready.append(call)
         return False
 
-    def _emit(self, call: UnaryCall, budget: int) -> None:
+    def _emit(self, call: Call, budget: int) -> None:
         frames: List[Buffer] = []
         size = max(0, min(call.left, call.window, self.window, budget))
         call.left -= size
@@ -161,7 +180,7 @@ class Outbox:
             frames.append(data_header(length, call.stream_id))
             frames.extend(_taken(call.parts, length))
             size -= length
-        if not call.left:
+        if not call.left and not call.is_streaming:
             frames.append(_CLOSING.pack(_TRAILERS, call.stream_id, TRAILER_OK))
         if frames:
             self.put(b"".join(frames))

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 import time
-from typing import Any, Callable, Optional, Protocol, cast
+from typing import Any, Callable, FrozenSet, Optional, Protocol, cast
 
 from edge_runtime.server.http2.connection import Connection
 from edge_runtime.server.http2.faults import Http2Error
@@ -27,6 +27,7 @@ class Keeper(Protocol):
 
     arena: memoryview
     gates: Optional[Callable[[Any], Gate]]
+    streaming: FrozenSet[str]
 
     def add(self, protocol: Http2Protocol) -> bool:
         """Takes in a new connection; False if there are too many."""
@@ -73,6 +74,7 @@ class Http2Protocol(asyncio.BufferedProtocol):
         self._connection.peer = _peer(self._transport)
         if self._keeper.gates is not None:
             self._requests.gate = self._keeper.gates(self._transport)
+        self._requests.streaming = self._keeper.streaming
         self._connection.direct.transport = self._transport
         self._transport.set_write_buffer_limits(_HIGH_WATER_NBYTES)
         self._connection.greet()
@@ -130,18 +132,19 @@ class Http2Protocol(asyncio.BufferedProtocol):
 
     def flush(self) -> None:
         """Sends all that may be sent now."""
-        connection, outbox = self._connection, self._connection.outbox
+        connection, outbox, carrier = self._connection, self._connection.outbox, self._requests.carrier
         if self._lifetime.is_draining or connection.controls.is_leaving:
             self._lifetime.advance(connection.now_ns)
-        if outbox.has_ready:
+        if outbox.has_ready or carrier.has_more:
             outbox.is_corked = True
             connection.pump()
+            carrier.resume()
             outbox.is_corked = False
         if outbox.chunks:
             self._write()
         if connection.is_over:
             self._finish()
-        elif outbox.has_ready:
+        elif outbox.has_ready or carrier.has_more:
             self._keeper.flush_soon(self)  # other connections have their turn first
 
     def check(self, now_ns: int) -> None:

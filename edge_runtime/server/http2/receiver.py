@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Optional, Tuple
 
-from edge_runtime.server.http2.call import UnaryCall
+from edge_runtime.server.http2.call import Call, UnaryCall
 from edge_runtime.server.http2.connection import Connection
 from edge_runtime.server.http2.continuation import Continuation
 from edge_runtime.server.http2.faults import ENHANCE_YOUR_CALM, FRAME_SIZE_ERROR, PROTOCOL_ERROR, Http2Error
@@ -28,6 +28,7 @@ from edge_runtime.server.http2.requests import Requests
 
 _MAX_CONTROL_NBYTES = 16 << 10
 _DIRECT_NBYTES = 64 << 10  # from so many missing bytes of a frame on, they are received to where they belong
+_NOTHING = memoryview(b"")
 _unpack = HEADER.unpack_from
 _unpack_prefix = PREFIX.unpack_from
 
@@ -58,7 +59,7 @@ class Receiver:
         self._max_frame = limits.max_frame_bytes
         self._max_single = min(limits.stream_window_bytes, limits.max_message_bytes + PREFIX_NBYTES)
         self._is_greeted = False
-        self._call: Optional[UnaryCall] = None  # of the DATA frame that is under way
+        self._call: Optional[Call] = None  # of the DATA frame that is under way
         self._left = 0  # bytes of it that haven't come
         self._padding = 0  # bytes after those
         self._is_end = False
@@ -105,9 +106,11 @@ class Receiver:
         assert self._call is not None
         assert self._call.intake is not None
         self._call.intake.received(count)
+        if self._call.is_streaming:
+            self._requests.feed(self._call, _NOTHING, 0)  # the message may be whole, and the frame go on with another
         self._left -= count
         if not self._left:
-            self._pour(memoryview(b""), 0, 0)
+            self._pour(_NOTHING, 0, 0)
 
     def _greeted(self, data: memoryview, end: int) -> int:
         seen = bytes(data[: min(end, len(PREFACE))])
@@ -163,7 +166,7 @@ class Receiver:
         call = connection.streams.calls.get(stream_id)
         stop = begin + length
         if (  # the whole of a call's message, and nothing else
-            call is not None
+            type(call) is UnaryCall
             and flags == END_STREAM
             and stop <= end
             and PREFIX_NBYTES <= length <= self._max_single

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import Callable, Optional, Tuple
+from typing import Callable, Collection, Optional, Tuple
 
-from edge_runtime.server.http2.call import UnaryCall
+from edge_runtime.server.http2.call import Call, UnaryCall
 from edge_runtime.server.http2.compression import decompressed
 from edge_runtime.server.http2.connection import Connection
 from edge_runtime.server.http2.faults import (
@@ -18,6 +18,8 @@ from edge_runtime.server.http2.faults import (
 from edge_runtime.server.http2.head import Head, are_well_formed
 from edge_runtime.server.http2.intake import Intake
 from edge_runtime.server.http2.status import http_status_block
+from edge_runtime.server.http2.stream_call import StreamCall
+from edge_runtime.server.http2.stream_carrier import StreamCarrier
 
 logger = logging.getLogger(__name__)
 
@@ -30,17 +32,29 @@ class Requests:
     """Turns what arrives on streams into calls of the handler.
 
     `gate` says by a call's head, before anything else is taken in of it, why it is refused: code and text, or None.
+    `streaming` are the paths of methods with streams of many messages: the handler gets each message as a call.
     `is_closed` refuses new ones.
     """
 
-    __slots__ = ("_connection", "_handler", "_max_message_bytes", "_max_streams", "gate", "is_closed")
+    __slots__ = (
+        "_connection",
+        "_handler",
+        "_max_message_bytes",
+        "_max_streams",
+        "carrier",
+        "gate",
+        "is_closed",
+        "streaming",
+    )
 
     def __init__(self, connection: Connection, handler: Handler) -> None:
         self._connection = connection
         self._handler = handler
         self._max_message_bytes = connection.limits.max_message_bytes
         self._max_streams = connection.limits.max_streams
+        self.carrier = StreamCarrier(connection)
         self.gate: Gate = _open
+        self.streaming: Collection[str] = ()
         self.is_closed = False
 
     def on_head(self, stream_id: int, is_end: bool, head: Head) -> None:
@@ -62,7 +76,10 @@ class Requests:
         if len(calls) >= self._max_streams or self.is_closed:
             connection.reset(stream_id, REFUSED_STREAM)
             return
-        call = UnaryCall(connection, stream_id, head, connection.now_ns, connection.outbox.initial_window)
+        if head.path in self.streaming:
+            call = StreamCall(self.carrier, stream_id, head, self.deliver)
+        else:
+            call = UnaryCall(connection, stream_id, head, connection.now_ns, connection.outbox.initial_window)
         call.is_ended = is_end
         calls[stream_id] = call
         refusal = self.gate(head) if head.is_plain else None
@@ -73,8 +90,12 @@ class Requests:
         elif is_end:
             self.complete(call)
 
-    def feed(self, call: UnaryCall, piece: memoryview, at_hand: int) -> None:
+    def feed(self, call: Call, piece: memoryview, at_hand: int) -> None:
         """Takes in a piece of a message; `at_hand` is how much more of it has come already."""
+        if isinstance(call, StreamCall):
+            call.feed(piece)
+            return
+        assert isinstance(call, UnaryCall)
         intake = call.intake
         if intake is None:
             intake = call.intake = Intake(self._max_message_bytes)
@@ -87,12 +108,16 @@ class Requests:
         if not was_known and intake.nbytes >= 0:
             self._connection.uploads.announce(call, intake.nbytes)
 
-    def complete(self, call: UnaryCall) -> None:
+    def complete(self, call: Call) -> None:
         """Hands over a call to which the client adds nothing more."""
         connection = self._connection
         if call.content_length not in (-1, call.received - call.padding):
             connection.reset(call.stream_id, PROTOCOL_ERROR)
             return
+        if isinstance(call, StreamCall):
+            call.end()
+            return
+        assert isinstance(call, UnaryCall)
         try:
             if call.intake is None:
                 raise CallRefusedError("INVALID_ARGUMENT", "the call has no message")
@@ -115,7 +140,7 @@ class Requests:
             logger.exception("a gRPC call failed")
             call.fail("INTERNAL", "internal error")
 
-    def may_send(self, call: UnaryCall, nbytes: int) -> bool:
+    def may_send(self, call: Call, nbytes: int) -> bool:
         """Whether a DATA frame of that length is for this call; otherwise the stream was ended."""
         call.received += nbytes
         if call.is_ended:
@@ -136,7 +161,7 @@ class Requests:
         if not self._connection.streams.was_left(stream_id):
             self._connection.reset(stream_id, STREAM_CLOSED)
 
-    def _on_trailers(self, call: UnaryCall, is_end: bool, head: Head) -> None:
+    def _on_trailers(self, call: Call, is_end: bool, head: Head) -> None:
         if call.is_ended:
             self._connection.reset(call.stream_id, STREAM_CLOSED)
         elif not is_end or not are_well_formed(head.fields):
@@ -145,7 +170,7 @@ class Requests:
             call.is_ended = True
             self.complete(call)
 
-    def _refuse_head(self, call: UnaryCall, head: Head) -> None:
+    def _refuse_head(self, call: Call, head: Head) -> None:
         if head.is_malformed or (call.is_ended and head.content_length > 0):
             self._connection.reset(call.stream_id, PROTOCOL_ERROR)
         elif head.http_status:

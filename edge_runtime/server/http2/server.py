@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, Callable, List, Optional, Set
+from typing import Any, Callable, Collection, List, Optional, Set
 
 from edge_runtime.server.http2.limits import Http2Limits
 from edge_runtime.server.http2.protocol import Http2Protocol
@@ -17,14 +17,20 @@ class Http2Server:
     """A protocol factory for `loop.create_server` and `loop.create_unix_server`; all of it runs on that loop's thread.
 
     `handler` is called with each `UnaryCall` whose message is whole. It must not raise, and answers at once or later.
-    `gates` makes for each connection, by its transport, what passes or refuses its calls.
+    `gates` makes for each connection, by its transport, what passes or refuses its calls. On a path among `streaming`,
+    each message of a stream is such a call, and the answers go out in the messages' order.
     """
 
     def __init__(
-        self, handler: Handler, limits: Optional[Http2Limits] = None, gates: Optional[Callable[[Any], Gate]] = None
+        self,
+        handler: Handler,
+        limits: Optional[Http2Limits] = None,
+        gates: Optional[Callable[[Any], Gate]] = None,
+        streaming: Collection[str] = (),
     ) -> None:
         self._handler = handler
         self.gates = gates
+        self.streaming = frozenset(streaming)
         self._limits = limits or Http2Limits()
         self._connections: Set[Http2Protocol] = set()
         self._dirty: List[Http2Protocol] = []

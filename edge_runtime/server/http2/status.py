@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Sequence, Tuple
 
-from edge_runtime.server.http2.header_blocks import ANSWER, literal, literals
+from edge_runtime.server.http2.header_blocks import ANSWER, TRAILER_OK, literal, literals
+
+OK_ALONE = ANSWER + TRAILER_OK  # the end of a call without any message
 
 _CODES = {
     name: number
@@ -20,8 +22,13 @@ _STATUS_NAME_INDEX = b"\x08\x03"  # literal, name from the static table, three d
 
 def grpc_status_block(code: str, text: str, metadata: Sequence[Tuple[str, str]] = ()) -> bytes:
     """The header block of a trailers-only answer; `code` is a name such as NOT_FOUND."""
+    return ANSWER + grpc_trailers(code, text, metadata)
+
+
+def grpc_trailers(code: str, text: str, metadata: Sequence[Tuple[str, str]] = ()) -> bytes:
+    """The header block that ends a call after its messages."""
     status = literal(b"grpc-status", b"%d" % _CODES[code])
-    return b"".join((ANSWER, status, literal(b"grpc-message", percent_encoded(text)), literals(metadata)))
+    return b"".join((status, literal(b"grpc-message", percent_encoded(text)), literals(metadata)))
 
 
 def http_status_block(status: int) -> bytes:

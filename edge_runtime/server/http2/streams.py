@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Deque, Dict, Tuple
 
-from edge_runtime.server.http2.call import UnaryCall
+from edge_runtime.server.http2.call import Call
 from edge_runtime.server.http2.faults import PROTOCOL_ERROR, STREAM_CLOSED, Http2Error
 
 _REMEMBERED = 256
@@ -17,7 +17,7 @@ class Streams:
     __slots__ = ("_left_early", "_skipped", "calls", "last_id")
 
     def __init__(self) -> None:
-        self.calls: Dict[int, UnaryCall] = {}
+        self.calls: Dict[int, Call] = {}
         self.last_id = 0
         self._left_early: Deque[int] = deque(maxlen=_REMEMBERED)
         self._skipped: Deque[Tuple[int, int]] = deque(maxlen=16)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Callable, Dict
 
-from edge_runtime.server.http2.call import UnaryCall
+from edge_runtime.server.http2.call import Call
 from edge_runtime.server.http2.faults import FLOW_CONTROL_ERROR, Http2Error
 from edge_runtime.server.http2.frames import window_update
 from edge_runtime.server.http2.intake import PREFIX_NBYTES
@@ -42,7 +42,7 @@ class Uploads:
         self._unacknowledged = 0
         self._held = 0
         self._reserved = 0
-        self._waiting: Dict[int, UnaryCall] = {}
+        self._waiting: Dict[int, Call] = {}
 
     def take(self, nbytes: int) -> None:
         """Counts the payload of a DATA frame, whatever becomes of it.
@@ -56,26 +56,37 @@ class Uploads:
                 raise Http2Error(FLOW_CONTROL_ERROR, "more data than the connection's window")
             self._refill()
 
-    def allow(self, call: UnaryCall, nbytes: int) -> None:
+    def allow(self, call: Call, nbytes: int) -> None:
         """Lets a call send so much more than its first window."""
         call.allowed += nbytes
         self._put(window_update(call.stream_id, nbytes))
 
-    def announce(self, call: UnaryCall, nbytes: int) -> None:
+    def allow_again(self, call: Call, nbytes: int, missing: int) -> bool:
+        """Lets a call on a stream of many messages send so much once more, if that is half of its window or needed.
+
+        `missing` is how much of a message must still come.
+        """
+        is_needed = missing > self.first_window + call.allowed - call.received
+        if not nbytes or (2 * nbytes < self.first_window and not is_needed):
+            return False
+        self.allow(call, nbytes)
+        return True
+
+    def announce(self, call: Call, nbytes: int) -> None:
         """Opens the window for a message of that length, now or when there is room."""
         if nbytes + PREFIX_NBYTES > self.first_window:
             call.reserved = nbytes
             self._waiting[call.stream_id] = call
             self._grant()
 
-    def hold(self, call: UnaryCall) -> None:
+    def hold(self, call: Call) -> None:
         """Counts a whole message until `release`."""
         nbytes = len(call.message)
         if nbytes > _SMALL_NBYTES:
             call.held = nbytes
             self._held += nbytes
 
-    def release(self, call: UnaryCall) -> None:
+    def release(self, call: Call) -> None:
         """Forgets a call's message, and lets others come in its place."""
         if call.held:
             self._held -= call.held
