@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Tuple, Union
 
 import numpy as np
 
 from edge_runtime.errors import EdgeRuntimeError, RequestError
 from edge_runtime.scheduling.request import Outputs, Request
 from edge_runtime.server.grpc_methods import INFER, GrpcMethods, grpc_refusal, parsed
+from edge_runtime.server.grpc_stream import STREAM_INFER, StreamedCall
 from edge_runtime.server.http2.call import UnaryCall
 from edge_runtime.server.models import ModelTable, ServedModel
 from edge_runtime.server.region_access import NO_REGIONS, RegionAccess, RegionUse
@@ -21,6 +22,8 @@ from edge_runtime.wire.raw_message import joined_response, split_message
 from edge_runtime.wire.status import INTERNAL
 
 logger = logging.getLogger(__name__)
+
+InferCall = Union[UnaryCall, StreamedCall]
 
 _KEPT_HEADS = 512
 _KEPT_NBYTES = 1 << 11
@@ -44,6 +47,9 @@ class GrpcCalls:
             if call.path == INFER:
                 self._infer(call)
                 return
+            if call.path == STREAM_INFER:
+                self._infer_streamed(StreamedCall(call, self.models))
+                return
             method = self._methods.get(call.path)
             if method is None:
                 call.fail("UNIMPLEMENTED", "no such method")
@@ -55,7 +61,13 @@ class GrpcCalls:
             logger.exception("a gRPC call failed")
             call.fail(INTERNAL[1], "internal error")
 
-    def _infer(self, call: UnaryCall) -> None:
+    def _infer_streamed(self, call: StreamedCall) -> None:
+        try:
+            self._infer(call)
+        except EdgeRuntimeError as error:
+            call.fail(*grpc_refusal(error))
+
+    def _infer(self, call: InferCall) -> None:
         found = split_message(memoryview(call.message))
         if found is None:
             self._infer_typed(call)
@@ -85,7 +97,7 @@ class GrpcCalls:
             raise
         _Exchange(self.models, known, call).begin(inputs)
 
-    def _checked_head(self, call: UnaryCall, model: ServedModel, received: Any) -> MessageHead:
+    def _checked_head(self, call: InferCall, model: ServedModel, received: Any) -> MessageHead:
         self.models.check_admission(model)
         try:
             return MessageHead(received, model.engine.signature)
@@ -93,7 +105,7 @@ class GrpcCalls:
             _count(model, call)
             raise
 
-    def _infer_typed(self, call: UnaryCall) -> None:
+    def _infer_typed(self, call: InferCall) -> None:
         """Runs a request whose tensors aren't all raw bytes in the message."""
         text = bytes(call.message) if len(call.message) <= _KEPT_NBYTES else b""
         model, head = self._in_regions.get(text, (None, None))
@@ -119,7 +131,7 @@ class GrpcCalls:
             self._in_regions[text] = model, head
 
 
-def _count(model: ServedModel, call: UnaryCall) -> None:
+def _count(model: ServedModel, call: InferCall) -> None:
     model.statistics.add_failure("OTHER", time.perf_counter_ns() - call.arrival_ns)
 
 
@@ -172,7 +184,7 @@ class _Exchange:
 
     __slots__ = ("_call", "_known", "_models", "_request")
 
-    def __init__(self, models: ModelTable, known: KnownCall | TypedCall, call: UnaryCall) -> None:
+    def __init__(self, models: ModelTable, known: KnownCall | TypedCall, call: InferCall) -> None:
         self._models = models
         self._known = known
         self._call = call

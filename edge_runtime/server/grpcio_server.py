@@ -12,6 +12,8 @@ from edge_runtime.errors import ConfigError, EdgeRuntimeError
 from edge_runtime.server.access import Access, Visitor
 from edge_runtime.server.addresses import address_text
 from edge_runtime.server.grpc_methods import INFER, GrpcMethods, grpc_refusal, parsed
+from edge_runtime.server.grpc_stream import STREAM_INFER
+from edge_runtime.server.grpcio_stream import GrpcioStreams, refusing
 from edge_runtime.server.models import ModelTable
 from edge_runtime.server.region_access import RegionAccess
 from edge_runtime.server.rights import is_administrative_grpc
@@ -43,7 +45,8 @@ class GrpcioServer:
             path: _answering(_at_once(method)) for path, method in GrpcMethods(models, regions).by_path.items()
         }
         answers[INFER] = _answering(self._infer)
-        self._server.add_generic_rpc_handlers((_Handlers(answers, access),))
+        self._streams = GrpcioStreams(self._infer, models)
+        self._server.add_generic_rpc_handlers((_Handlers(answers, self._streams, access),))
 
     async def start(self, host: str, port: int) -> int:
         """Listens at an address, and gives the port.
@@ -63,6 +66,7 @@ class GrpcioServer:
 
     async def close(self, timeout_s: float) -> None:
         """Ends all calls, at the latest after `timeout_s`."""
+        self._streams.close()
         await self._server.stop(timeout_s)
 
     async def _infer(self, received: bytes, context: Any) -> bytes:
@@ -80,9 +84,10 @@ class GrpcioServer:
 
 
 class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
-    def __init__(self, answers: Dict[str, Answering], access: Access) -> None:
+    def __init__(self, answers: Dict[str, Answering], streams: GrpcioStreams, access: Access) -> None:
         self._visitor = Visitor(access, is_local=False, is_owner=False)
         self._handlers = {path: grpc.unary_unary_rpc_method_handler(answer) for path, answer in answers.items()}
+        self._handlers[STREAM_INFER] = grpc.stream_stream_rpc_method_handler(streams.serve)
 
     def service(self, handler_call_details: Any) -> Any:
         path = handler_call_details.method
@@ -91,6 +96,8 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
         try:
             self._visitor.check(None if presented is None else presented.encode(), is_administrative_grpc(path))
         except EdgeRuntimeError as error:
+            if path == STREAM_INFER:
+                return grpc.stream_stream_rpc_method_handler(refusing(error))
             return grpc.unary_unary_rpc_method_handler(_answering(_refused(error)))
         return self._handlers.get(path)
 

@@ -12,6 +12,7 @@ from edge_runtime.server.addresses import address_text, check_access, tcp_addres
 from edge_runtime.server.client_regions import ClientRegions
 from edge_runtime.server.grpc_gate import gates
 from edge_runtime.server.grpc_inference import GrpcCalls
+from edge_runtime.server.grpc_stream import STREAM_INFER
 from edge_runtime.server.http1.server import HttpServer
 from edge_runtime.server.http2.limits import Http2Limits
 from edge_runtime.server.http2.server import Http2Server
@@ -51,7 +52,7 @@ class Speakers:
             idle_timeout_s=settings.idle_timeout_s,
             body_timeout_s=settings.body_timeout_s,
         )
-        self.http2 = Http2Server(GrpcCalls(models, regions), limits, gates(access))
+        self.http2 = Http2Server(GrpcCalls(models, regions), limits, gates(access), (STREAM_INFER,))
 
     async def close(self, timeout_s: float) -> None:
         """Ends all connections, once what is written has gone out or `timeout_s` is over."""
