@@ -11,10 +11,14 @@ from edge_runtime.server.http2.call import UnaryCall
 from edge_runtime.server.http2.limits import Http2Limits
 from edge_runtime.server.http2.server import Http2Server
 
+METHODS = ("Echo", "Later", "Hold", "Sized", "Fail", "Raise", "Facts", "Said")
+STREAMING = [f"/s.S/{method}" for method in METHODS]
+
 
 class Http2Fixture:
     """Methods of `/t.T/`: Echo, Later (echo when the loop comes round), Hold (until `release`), Sized (so many bytes
-    as the message says), Fail, Raise, Facts (what the transport says of the call); others are UNIMPLEMENTED.
+    as the message says), Fail, Raise, Facts (what the transport says of the call), Said (the one among these that the
+    message names); others are UNIMPLEMENTED. Those of `/s.S/` are the same, but for streams of many messages.
     """
 
     def __init__(self, **limits: Any) -> None:
@@ -41,7 +45,7 @@ class Http2Fixture:
     async def _main(self) -> None:
         self.loop = asyncio.get_running_loop()
         self._stopped = asyncio.Event()
-        self.server = Http2Server(self.handle, self._limits)
+        self.server = Http2Server(self.handle, self._limits, streaming=STREAMING)
         listener = await self.loop.create_server(self.server, "127.0.0.1", 0)
         self.address: Tuple[str, int] = listener.sockets[0].getsockname()
         self._ready.set()
@@ -120,3 +124,6 @@ class Http2Fixture:
     def do_facts(self, call: UnaryCall) -> None:
         metadata = {name.decode(): value.decode() for name, value in call.metadata}
         call.reply(repr({"timeout_ns": call.timeout_ns, "peer": call.peer, "metadata": metadata}).encode())
+
+    def do_said(self, call: UnaryCall) -> None:
+        getattr(self, "do_" + bytes(call.message).decode().split()[0])(call)
