@@ -126,4 +126,5 @@ class Http2Fixture:
         call.reply(repr({"timeout_ns": call.timeout_ns, "peer": call.peer, "metadata": metadata}).encode())
 
     def do_said(self, call: UnaryCall) -> None:
-        getattr(self, "do_" + bytes(call.message).decode().split()[0])(call)
+        said = bytes(call.message).decode("latin-1").partition(" ")[0]
+        getattr(self, f"do_{said}", self.do_fail)(call)

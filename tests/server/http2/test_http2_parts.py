@@ -11,6 +11,7 @@ from fakes.http2_client import (
     DATA,
     END_STREAM,
     GOAWAY,
+    PING,
     PREFACE,
     call,
     fields,
@@ -165,6 +166,8 @@ class Talk:
     def __init__(self, handler, **limits) -> None:
         self.connection = Connection(Http2Limits(**limits), "peer", lambda: None, 0)
         requests = Requests(self.connection, handler)
+        requests.streaming = ("/s.S/Stream",)
+        self.resume = requests.carrier.resume
         self.receiver = Receiver(self.connection, requests)
         self.lifetime = Lifetime(self.connection, requests)
         self.connection.outbox.is_corked = True
@@ -247,3 +250,49 @@ def test_arrival_is_when_the_head_was_read_and_a_failing_cancellation_of_another
     calls[1].on_cancel = lambda: calls[0].fail("INTERNAL", "")
     talk.connection.lost()
     assert not talk.connection.streams.calls
+
+
+def test_each_message_of_a_stream_arrives_when_its_first_byte_came() -> None:
+    calls = []
+    talk = Talk(calls.append, max_stream_requests=2)
+    body, start = message(bytes(1000)), head(1, fields("/s.S/Stream", grpc_timeout="10m"))
+    for now_ms, data in enumerate([start, body[:3], body[3:] + body, body, body + body[:1], body[1:] + body]):
+        talk.connection.now_ns = now_ms * SECOND // 1000
+        talk.hear(data if data is start else frame(DATA, 0, 1, data))
+    for at in range(6):
+        calls[at].reply(b"")
+        talk.resume()
+    assert [each.arrival_ns // 1_000_000 for each in calls] == [1, 2, 3, 4, 4, 5]
+    assert [each.timeout_ns // 1_000_000 for each in calls] == [9, 8, 7, 6, 6, 5]
+
+
+def test_a_silent_client_of_a_stream_is_asked_once_and_then_dropped() -> None:
+    talk = Talk(lambda call: None, idle_timeout_s=10, body_timeout_s=10)
+    talk.hear(head(1, fields("/s.S/Stream")))
+    talk.said()
+    assert talk.lifetime.check(9 * SECOND, 0)
+    assert talk.said() == b""
+    assert talk.lifetime.check(11 * SECOND, 0)
+    assert talk.said()[3] == PING
+    talk.connection.now_ns = 12 * SECOND  # it was heard
+    assert talk.lifetime.check(21 * SECOND, 0)
+    assert talk.lifetime.check(23 * SECOND, 0)
+    assert talk.said()[3] == PING
+    assert talk.lifetime.check(32 * SECOND, 0)
+    assert talk.said() == b""
+    assert not talk.lifetime.check(34 * SECOND, 0)
+
+
+def test_a_message_that_waits_for_others_is_not_slow() -> None:
+    calls = []
+    talk = Talk(calls.append, max_stream_requests=1, body_timeout_s=10)
+    talk.hear(head(1, fields("/s.S/Stream")) + frame(DATA, 0, 1, message(b"") + message(b"late", length=9)))
+    talk.lifetime.check(1000 * SECOND, 0)
+    calls[0].reply(b"")
+    talk.resume()
+    talk.said()
+    talk.lifetime.check(1001 * SECOND, 0)
+    talk.lifetime.check(1010 * SECOND, 0)
+    assert talk.said() == b""
+    talk.lifetime.check(1012 * SECOND, 0)
+    assert b"grpc-status\x014" in talk.said()
