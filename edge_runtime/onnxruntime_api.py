@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib.util
 import json
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Tuple, Type
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple, Type
 
+import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.device.identity import saturates_int8
 from edge_runtime.errors import BackendError, BackendUnavailableError, UnsupportedModelError
+from edge_runtime.tensors import DType, element_count
 
 EXECUTED_MODEL = "executed.onnx"
 
 _DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
+
+_BFLOAT16, _ONNX_BFLOAT16 = "tensor(bfloat16)", 16  # ONNX Runtime's name for it, onnx.TensorProto's number
 
 # ONNX Runtime 1.31 ends the process where it fuses an FP16 product with a transpose of the leading axes. What the
 # fusion saves elsewhere isn't measurable.
@@ -118,6 +123,63 @@ def run_bound(session: Any, binding: Any, what: str, options: Any = None) -> Non
         session.run_with_iobinding(binding, options)
     except _failures() as error:
         raise _translated(error, f"{what}: the run failed") from error
+
+
+def run_feeds(session: Any, outputs: Sequence[str], feeds: Mapping[str, npt.NDArray[Any]], what: str) -> List[Any]:
+    """The outputs of those names, in memory of their own; strings are `str` in arrays of objects, both ways.
+
+    Raises:
+        BackendError: the run failed; ONNX Runtime's text is in the message.
+    """
+    try:
+        return list(session.run(list(outputs), dict(feeds)))
+    except _failures() as error:
+        raise _translated(error, f"{what}: the run failed") from error
+
+
+def bound_type(dtype: DType, what: str) -> Any:
+    """What a binding calls a data type: NumPy's type or, where NumPy has none, ONNX's number.
+
+    Raises:
+        BackendError: this version knows no numbers; `what` is the tensor.
+    """
+    if dtype is not DType.BF16:
+        return dtype.numpy.type
+    if not hasattr(_library().OrtValue, "ortvalue_from_numpy_with_onnx_type"):
+        raise BackendError(
+            f"{what} is of BF16, which onnxruntime {version()} can't be given; install onnxruntime 1.20 or later "
+            "(Python 3.9 or later), or export the model with float32 there"
+        )
+    return _ONNX_BFLOAT16
+
+
+def run_unread(session: Any, feeds: Mapping[str, npt.NDArray[Any]], what: str) -> None:
+    """Runs `feeds` (strings being `str`) and leaves the outputs unread, among which may be types that NumPy lacks.
+
+    Raises:
+        BackendError: the run failed; ONNX Runtime's text is in the message.
+    """
+    with translated(f"{what}: the run failed"):
+        if all(item.type != _BFLOAT16 for item in (*session.get_inputs(), *session.get_outputs())):
+            session.run(None, dict(feeds))
+            return
+        make = _library().OrtValue
+        values = {
+            name: make.ortvalue_from_numpy_with_onnx_type(value.view(np.uint16), _ONNX_BFLOAT16)
+            if value.dtype == DType.BF16.numpy
+            else make.ortvalue_from_numpy(value)
+            for name, value in feeds.items()
+        }
+        session.run_with_ort_values(None, values)
+
+
+def output_array(value: Any) -> npt.NDArray[Any]:
+    """A value that a run made, copied where NumPy has no such type."""
+    if value.data_type() != _BFLOAT16:
+        return value.numpy()  # type: ignore[no-any-return]
+    shape = tuple(value.shape())
+    bits = (ctypes.c_uint16 * element_count(shape)).from_address(value.data_ptr())
+    return np.array(bits, np.uint16).view(DType.BF16.numpy).reshape(shape)
 
 
 def trimming_options() -> Any:

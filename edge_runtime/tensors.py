@@ -18,7 +18,11 @@ DYNAMIC = -1
 
 
 class DType(enum.Enum):
-    """A data type, by its Open Inference Protocol name (the value)."""
+    """A data type, by its Open Inference Protocol name (the value).
+
+    NumPy has no type for two of them: elements of BYTES are `bytes` in an array of objects, those of BF16 are bit
+    patterns in a record of one field, which no other data type equals.
+    """
 
     BOOL = "BOOL"
     UINT8 = "UINT8"
@@ -32,6 +36,8 @@ class DType(enum.Enum):
     FP16 = "FP16"
     FP32 = "FP32"
     FP64 = "FP64"
+    BYTES = "BYTES"
+    BF16 = "BF16"
 
     @property
     def numpy(self) -> np.dtype[Any]:
@@ -40,13 +46,13 @@ class DType(enum.Enum):
 
     @property
     def itemsize(self) -> int:
-        """Bytes an element."""
-        return _NUMPY[self].itemsize
+        """Bytes an element; of BYTES the fewest that one takes in a message, the length before its own bytes."""
+        return _LENGTH_NBYTES if self is DType.BYTES else _NUMPY[self].itemsize
 
     @property
     def is_float(self) -> bool:
         """Whether elements are floating-point numbers."""
-        return self in (DType.FP16, DType.FP32, DType.FP64)
+        return self in (DType.FP16, DType.FP32, DType.FP64, DType.BF16)
 
     @classmethod
     def from_numpy(cls, dtype: np.dtype[Any]) -> DType:
@@ -74,8 +80,44 @@ _NUMPY = {
     DType.FP16: np.dtype(np.float16),
     DType.FP32: np.dtype(np.float32),
     DType.FP64: np.dtype(np.float64),
+    DType.BYTES: np.dtype(np.object_),
+    DType.BF16: np.dtype([("bfloat16", np.uint16)]),
 }
 _NAMES = tuple(member.value for member in DType)
+_LENGTH_NBYTES = 4
+_BFLOAT16_ONE = 0x3F80
+
+
+def bfloat16_from_float32(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Floats as BF16, rounded to the nearest, of two as near to the even one; what is too large becomes infinite."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    halves = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+    is_nan = np.isnan(bits.view(np.float32))
+    halves[is_nan] = (bits[is_nan] >> 16 | 0x40).astype(np.uint16)
+    return halves.view(DType.BF16.numpy).reshape(np.shape(values))
+
+
+def float32_from_bfloat16(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """BF16 as floats, exactly."""
+    bits = np.ascontiguousarray(values).view(np.uint16).astype(np.uint32) << 16
+    return bits.view(np.float32).reshape(values.shape)
+
+
+def fill(memory: np.ndarray[Any, Any], number: int) -> None:
+    """Fills memory with 0 or 1, as its data type has them: the string of no bytes is 0, "1" is 1."""
+    if memory.dtype == DType.BYTES.numpy:
+        memory.fill(b"1" if number else b"")
+    elif memory.dtype == DType.BF16.numpy:
+        memory.fill(np.array(_BFLOAT16_ONE if number else 0, np.uint16).view(memory.dtype))
+    else:
+        memory.fill(number)
+
+
+def filled(shape: Shape, dtype: DType, number: int) -> np.ndarray[Any, Any]:
+    """An array of 0 or 1, as `fill` writes them."""
+    array = np.empty(shape, dtype.numpy)
+    fill(array, number)
+    return array
 
 
 @dataclass(frozen=True)

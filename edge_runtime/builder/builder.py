@@ -27,6 +27,7 @@ from edge_runtime.errors import EdgeRuntimeError, GateError, UnsupportedModelErr
 from edge_runtime.evaluation.latency import LatencyRatio
 from edge_runtime.plan.manifest import SensitivityRecord
 from edge_runtime.plan.store import PlanStore, StoredPlan
+from edge_runtime.tensors import DType
 
 __all__ = ["BuildOptions", "BuiltPlan", "build"]
 
@@ -116,6 +117,12 @@ def _device(job: Job, model: FloatModel) -> Iterator[TensorRTMaker | None]:
         raise UnsupportedModelError(
             f"model {job.recipe.name!r}: output {output!r} is an input too, which TensorRT can't give; {OUTPUT_REMEDY}"
         )
+    for spec in (*model.graph.inputs, *model.graph.outputs):
+        if spec.dtype in (DType.BYTES, DType.BF16):
+            raise UnsupportedModelError(
+                f"model {job.recipe.name!r}: tensor {spec.name!r} holds {spec.dtype.value}, which backend "
+                f"{job.backend.name} isn't built with; use backend onnxruntime, or export the model without it"
+            )
     with TensorRTMaker(job, model) as maker:
         yield maker
 

@@ -112,6 +112,12 @@ def _source(
 ) -> SampleSource | None:
     if table.data is None:
         return None
+    for spec in inputs:
+        if spec.dtype in (DType.BYTES, DType.BF16):
+            raise ConfigError(
+                f"model {recipe.name!r}: no samples can be given to input {spec.name!r} of {spec.dtype.value}; leave "
+                "[calibration] and [held_out] out and choose the precision by [precision] policy"
+            )
     if table.is_function:
         answers = answer if table.stateful else None
         return FunctionSource(table.data, table.arguments, table.data_version, recipe.folder, inputs, answers)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 from typing import Callable
 
-import numpy as np
-
 from edge_runtime.builder.float_model import FloatModel
 from edge_runtime.builder.recipe import Recipe
 from edge_runtime.calibration.sample import Sample
@@ -14,7 +12,7 @@ from edge_runtime.engine.engine import Engine
 from edge_runtime.errors import BackendError
 from edge_runtime.evaluation.metrics import Metric, metric_from_name
 from edge_runtime.evaluation.user_function import UserFunction
-from edge_runtime.tensors import Feeds
+from edge_runtime.tensors import Feeds, filled
 
 
 def metric_of(recipe: Recipe, sample: Sample) -> Metric:
@@ -44,11 +42,11 @@ def usual_feeds(model: FloatModel, engine: Engine, sample: Sample | None) -> Fee
 
     Else zeros or ones of those shapes, whichever `engine` runs on first, and that sample as it is after them.
     """
-    usual = {spec.name: model.profile[spec.name].optimum for spec in model.graph.inputs}
+    inputs = model.graph.inputs
+    usual = {spec.name: model.profile[spec.name].optimum for spec in inputs}
     if sample is not None and {name: value.shape for name, value in sample.feeds.items()} == usual:
         return sample.feeds
-    zeros = {spec.name: np.zeros(usual[spec.name], spec.dtype.numpy) for spec in model.graph.inputs}
-    ones = {name: np.ones_like(value) for name, value in zeros.items()}
+    zeros, ones = ({spec.name: filled(usual[spec.name], spec.dtype, number) for spec in inputs} for number in (0, 1))
     candidates = [zeros, ones, *([sample.feeds] if sample is not None else [])]
     for feeds in candidates[:-1]:
         with contextlib.suppress(BackendError):

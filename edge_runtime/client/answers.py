@@ -9,8 +9,9 @@ from typing import Any, Dict, List, Mapping, Tuple
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.errors import RemoteError
-from edge_runtime.tensors import DYNAMIC, DType, TensorSpec, element_count
+from edge_runtime.errors import InvalidRequestError, RemoteError
+from edge_runtime.tensors import DYNAMIC, DType, TensorSpec, element_count, float32_from_bfloat16
+from edge_runtime.wire.elements import strings_array, strings_from_bytes
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
@@ -89,11 +90,14 @@ def input_specs(metadata: Mapping[str, Any], server: str) -> Tuple[TensorSpec, .
 def array_from_bytes(data: Bytes, spec: TensorSpec, origin: Origin) -> Array:
     """A tensor that the caller owns, from its little-endian bytes.
 
-    It lies where they do, if nobody else holds them and they are most of the memory that it would keep.
+    It lies where they do, if nobody else holds them and they are most of the memory that it would keep. BF16 becomes
+    float32, and BYTES objects.
 
     Raises:
         RemoteError: their number isn't that of the shape.
     """
+    if spec.dtype is DType.BYTES:
+        return _strings(data, spec, origin)
     expected = element_count(spec.shape) * spec.dtype.itemsize
     if data.size != expected:
         raise origin.broken(f"output {spec.name!r} of shape {list(spec.shape)} has {data.size} bytes, not {expected}")
@@ -102,7 +106,14 @@ def array_from_bytes(data: Bytes, spec: TensorSpec, origin: Origin) -> Array:
         values.flags.writeable and values.flags.aligned and 2 * data.size >= _memory_nbytes(data)
     ):
         values = data.copy().view(spec.dtype.numpy)
-    return values.reshape(spec.shape)
+    return float32_from_bfloat16(values.reshape(spec.shape)) if spec.dtype is DType.BF16 else values.reshape(spec.shape)
+
+
+def _strings(data: Bytes, spec: TensorSpec, origin: Origin) -> Array:
+    try:
+        return strings_from_bytes(data, spec.shape, f"output {spec.name!r}")
+    except InvalidRequestError as error:
+        raise origin.broken(str(error)) from None
 
 
 def _memory_nbytes(data: Bytes) -> int:
@@ -111,11 +122,13 @@ def _memory_nbytes(data: Bytes) -> int:
 
 
 def array_from_list(data: object, spec: TensorSpec, origin: Origin) -> Array:
-    """A tensor from a flat or nested list of numbers.
+    """A tensor from a flat or nested list of numbers, or for BYTES of text or bytes.
 
     Raises:
         RemoteError: a ragged list, another number of elements, or values that the data type can't hold.
     """
+    if spec.dtype in (DType.BYTES, DType.BF16):
+        return _strings_from_list(data, spec, origin)
     try:
         values = np.array(data if isinstance(data, list) else None)
         if values.dtype.kind == "f" and spec.dtype is DType.UINT64:
@@ -129,6 +142,18 @@ def array_from_list(data: object, spec: TensorSpec, origin: Origin) -> Array:
         raise origin.broken(f"output {spec.name!r} of shape {list(spec.shape)} has {values.size} elements")
     with np.errstate(over="ignore"):
         return values.astype(spec.dtype.numpy).reshape(spec.shape)
+
+
+def _strings_from_list(data: object, spec: TensorSpec, origin: Origin) -> Array:
+    values = data if isinstance(data, list) else [None]
+    while values and all(isinstance(value, list) for value in values):
+        values = [inner for value in values for inner in value]
+    if spec.dtype is not DType.BYTES or not all(isinstance(value, (str, bytes)) for value in values):
+        raise origin.broken(f"output {spec.name!r}: its data isn't {spec.dtype.value}")
+    if len(values) != element_count(spec.shape):
+        raise origin.broken(f"output {spec.name!r} of shape {list(spec.shape)} has {len(values)} elements")
+    elements = [value.encode(errors="surrogatepass") if isinstance(value, str) else value for value in values]
+    return strings_array(elements, spec.shape)
 
 
 def _exact(data: object) -> Array:

@@ -11,10 +11,12 @@ import numpy.typing as npt
 
 from edge_runtime.errors import InvalidRequestError
 from edge_runtime.tensors import DType, Feeds, Shape
+from edge_runtime.wire.elements import on_the_wire, strings_array
 from edge_runtime.wire.lane import MAX_FRAMES, MAX_PRIORITY, LaneOpen
 
 MAX_DEADLINE_MS = 86_400_000
-_NATIVE = {member.numpy: member for member in DType}
+_NATIVE: Dict[np.dtype[Any], DType] = {member.numpy: member for member in DType if member is not DType.BYTES}
+_STRINGS = "OSU"  # NumPy's kinds of arrays that may hold them
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,10 @@ def _input(name: str, value: Any) -> InputTensor:
     if not isinstance(value, np.ndarray):
         raise InvalidRequestError(f"input {name!r}: expected a NumPy array, got {type(value).__name__}")
     native, dtype = value, _NATIVE.get(value.dtype)
+    if dtype is None and value.dtype.kind in _STRINGS:
+        return InputTensor(checked_text("input", name), DType.BYTES, value.shape, on_the_wire(_strings(name, value)))
+    if dtype is None and value.dtype.name == "bfloat16":  # of the package ml_dtypes, whose bits are ours
+        native, dtype = value.view(DType.BF16.numpy), DType.BF16
     if dtype is None:
         native = value.astype(value.dtype.newbyteorder("="), copy=False) if value.dtype.kind in "iuf" else value
         try:
@@ -160,3 +166,18 @@ def _input(name: str, value: Any) -> InputTensor:
             raise InvalidRequestError(f"input {name!r}: {error}") from None
     data = np.ascontiguousarray(native, dtype.numpy).reshape(-1).view(np.uint8)
     return InputTensor(checked_text("input", name), dtype, value.shape, data)
+
+
+def _strings(name: str, value: Any) -> Any:
+    """The elements as bytes; text is sent as UTF-8."""
+    elements = []
+    for index, element in enumerate(value.ravel().tolist()):
+        if not isinstance(element, (bytes, str)):
+            raise InvalidRequestError(
+                f"input {name!r}: element {index}: expected bytes or text, got {type(element).__name__}"
+            )
+        try:
+            elements.append(element.encode() if isinstance(element, str) else element)
+        except UnicodeEncodeError:
+            raise InvalidRequestError(f"input {name!r}: element {index} {element!r}: can't be sent as UTF-8") from None
+    return strings_array(elements, value.shape)

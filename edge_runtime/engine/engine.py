@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.errors import BackendError, DeviceLostError, InvalidRequestError
-from edge_runtime.tensors import DType, Feeds, Shape, Signature
+from edge_runtime.tensors import DType, Feeds, Shape, Signature, fill
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +64,15 @@ class EngineInfo:
     def library(self) -> str:
         """The engine library, by its module's name."""
         return self.platform.rpartition("_")[0]
+
+
+def _check_bytes(name: str, value: Array) -> None:
+    for index, element in enumerate(value.ravel()):
+        if not isinstance(element, bytes):
+            raise InvalidRequestError(
+                f"input {name!r}: element {index} of {value.size}: expected bytes, got {type(element).__name__}; "
+                "text has encode()"
+            )
 
 
 class Engine:
@@ -136,6 +145,8 @@ class Engine:
             if not isinstance(value, np.ndarray):
                 raise InvalidRequestError(f"input {name!r}: expected a NumPy array, got {type(value).__name__}")
             self.signature.check_input(name, DType.from_numpy(value.dtype), value.shape)
+            if value.dtype.hasobject:
+                _check_bytes(name, value)
         self.signature.check_shapes({name: value.shape for name, value in feeds.items()})
 
     def acquire(self) -> Slot:
@@ -198,7 +209,7 @@ class Engine:
     def _warm(self, slot: Slot, shapes: Mapping[str, Shape]) -> None:
         for value in (0, 1):
             for name, shape in shapes.items():
-                slot.bind(name, shape).fill(value)
+                fill(slot.bind(name, shape), value)
             try:
                 slot.run()
             except DeviceLostError:

@@ -9,12 +9,21 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.engine.chain import Links
+from edge_runtime.engine.onnxruntime_strings import OnnxRuntimeStringSlot
 from edge_runtime.engine.user_memory import input_memory, is_read_in_place, is_written_in_place, snapshot, unfit_output
 from edge_runtime.engine.weights import read_weights
 from edge_runtime.errors import BackendError
-from edge_runtime.onnxruntime_api import SessionOptions, load_session, run_bound, translated, trimming_options
+from edge_runtime.onnxruntime_api import (
+    SessionOptions,
+    bound_type,
+    load_session,
+    output_array,
+    run_bound,
+    translated,
+    trimming_options,
+)
 from edge_runtime.plan.contents import PlanFiles
-from edge_runtime.tensors import Shape, Signature, TensorSpec, element_count
+from edge_runtime.tensors import DType, Shape, Signature, TensorSpec, element_count
 
 Array = npt.NDArray[Any]
 ShapeKey = Tuple[Shape, ...]
@@ -35,7 +44,17 @@ def slot_maker(plan: PlanFiles, signature: Signature, options: SessionOptions, w
     expected = [spec.name for spec in (*signature.inputs, *signature.outputs)]
     if found != expected:
         raise BackendError(f"{what}: expected inputs and outputs {expected}, got {found}; build it again")
+    _check_types(signature, what)
     return SlotMaker(session, signature, what)
+
+
+def _check_types(signature: Signature, what: str) -> None:
+    """Raises BackendError for data types that this ONNX Runtime can't be given, or not with each other."""
+    specs = (*signature.inputs, *signature.outputs)
+    for spec in specs:
+        bound_type(spec.dtype, f"{what}: tensor {spec.name!r}")
+    if {DType.BYTES, DType.BF16} <= {spec.dtype for spec in specs}:
+        raise BackendError(f"{what}: it has tensors of BYTES and of BF16, not both of which run here; cast the latter")
 
 
 class SlotMaker:
@@ -48,9 +67,12 @@ class SlotMaker:
         self._signature = signature
         self._what = what
         self._learnt: Learnt = {}
+        self._has_strings = any(spec.dtype is DType.BYTES for spec in (*signature.inputs, *signature.outputs))
 
-    def __call__(self) -> OnnxRuntimeSlot:
+    def __call__(self) -> OnnxRuntimeSlot | OnnxRuntimeStringSlot:
         """A slot with memory of its own; output shapes that one slot has learnt, all know."""
+        if self._has_strings:
+            return OnnxRuntimeStringSlot(self._session, self._signature, self._what)
         slot = OnnxRuntimeSlot(self._session, self._signature, self._what)
         slot.learnt = self._learnt
         return slot
@@ -65,8 +87,10 @@ class SlotMaker:
         lends = {name: _allocated(specs[name], shape, self._what) for name, shape in links.lends.items()}
         return OnnxRuntimeSlot(self._session, self._signature, self._what, {**links.lent, **lends})
 
-    def over(self, memory: Mapping[str, Array], pool: Any) -> OnnxRuntimeSlotOver:  # noqa: ARG002  (of a protocol)
+    def over(self, memory: Mapping[str, Array], pool: Any) -> OnnxRuntimeSlotOver | None:  # noqa: ARG002
         """A slot over memory that the caller keeps until the slot is closed; see `Engine.slot_over`."""
+        if self._has_strings:
+            return None
         return OnnxRuntimeSlotOver(self._session, self._signature, memory, self._what)
 
 
@@ -154,7 +178,7 @@ class OnnxRuntimeSlot:
         # What shapes need that may never come again, as those of a warm-up, isn't kept.
         run_bound(self._session, self._binding, self._what, self._trimming if key not in self.learnt else None)
         with translated(f"{self._what}: the outputs can't be had"):
-            values = [value.numpy() for value in self._binding.get_outputs()]
+            values = [output_array(value) for value in self._binding.get_outputs()]
         made = {spec.name: self._placed(spec.name, value) for spec, value in zip(self._computed, values)}
         outputs = {**made, **self._passed_on()}
         if len(self.learnt) >= _MAX_LEARNT_SHAPES:
@@ -184,7 +208,7 @@ class OnnxRuntimeSlot:
         for spec in self._signature.inputs:
             shape = self._shapes[spec.name]
             address = self._memory[spec.name].ctypes.data
-            self._binding.bind_input(spec.name, "cpu", 0, spec.dtype.numpy.type, shape, address)
+            self._binding.bind_input(spec.name, "cpu", 0, bound_type(spec.dtype, self._what), shape, address)
 
     def _bind_outputs(self, shapes: Dict[str, Shape]) -> None:
         self._binding.clear_binding_outputs()
@@ -192,7 +216,8 @@ class OnnxRuntimeSlot:
         self._outputs = {**fitting, **self._passed_on()}
         for spec in self._computed:
             view = fitting[spec.name]
-            self._binding.bind_output(spec.name, "cpu", 0, spec.dtype.numpy.type, view.shape, view.ctypes.data)
+            kind = bound_type(spec.dtype, self._what)
+            self._binding.bind_output(spec.name, "cpu", 0, kind, view.shape, view.ctypes.data)
 
     def _passed_on(self) -> Dict[str, Array]:
         """Outputs that are inputs: ONNX Runtime doesn't write those that are bound."""
@@ -228,7 +253,8 @@ class OnnxRuntimeSlotOver:
         self._binding = session.io_binding()
         for spec in signature.inputs:
             bound = self._bound_input(spec, memory[spec.name])
-            self._binding.bind_input(spec.name, "cpu", 0, spec.dtype.numpy.type, bound.shape, bound.ctypes.data)
+            kind = bound_type(spec.dtype, what)
+            self._binding.bind_input(spec.name, "cpu", 0, kind, bound.shape, bound.ctypes.data)
         self._bind_outputs()
 
     def bind(self, name: str, shape: Shape) -> Array:
@@ -289,7 +315,8 @@ class OnnxRuntimeSlotOver:
         self._binding.clear_binding_outputs()
         for spec in self._computed():
             output = self._made[spec.name]
-            self._binding.bind_output(spec.name, "cpu", 0, spec.dtype.numpy.type, output.shape, output.ctypes.data)
+            kind = bound_type(spec.dtype, self._what)
+            self._binding.bind_output(spec.name, "cpu", 0, kind, output.shape, output.ctypes.data)
 
     def _check_output_shapes(self) -> None:
         """Raises InvalidRequestError if a run fails only for want of memory of the right shapes."""

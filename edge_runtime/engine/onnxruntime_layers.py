@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from edge_runtime.engine.layers import LayerProfile, LayerTimes, ProfileOptions, precision_text
+from edge_runtime.engine.onnxruntime_strings import texts_of
 from edge_runtime.engine.weights import read_weights
 from edge_runtime.errors import BackendError
-from edge_runtime.onnxruntime_api import EXECUTED_MODEL, SessionOptions, end_profiling, load_session, translated
+from edge_runtime.onnxruntime_api import EXECUTED_MODEL, SessionOptions, end_profiling, load_session, run_unread
 from edge_runtime.plan.contents import PlanFiles
 from edge_runtime.plan.files import temporary_folder
 from edge_runtime.tensors import Feeds
@@ -42,9 +43,9 @@ def profiled_layers(plan: PlanFiles, feeds: Feeds, options: ProfileOptions, what
     with temporary_folder("profile") as folder:
         settings = SessionOptions(intra_op_threads=options.threads, profile_folder=str(folder))
         session = load_session(plan.model, settings, what, read_weights(plan, what))
-        with translated(f"{what}: the run failed"):
-            for _ in range(options.warm_up + options.runs):
-                session.run(None, dict(feeds))
+        fed = {name: texts_of(name, value) if value.dtype.hasobject else value for name, value in feeds.items()}
+        for _ in range(options.warm_up + options.runs):
+            run_unread(session, fed, what)
         events = end_profiling(session, what)
         nodes = _executed_nodes(plan.model, folder / EXECUTED_MODEL)
     profile = profile_from_events(events, options, nodes, what)

@@ -13,7 +13,7 @@ from edge_runtime.tensors import DType, Shape
 Array = npt.NDArray[Any]
 
 _SMALL_NBYTES = 4096
-_PLAIN_VALUES = (DType.FP16, DType.FP32, DType.FP64, DType.UINT8, DType.INT8)
+_PLAIN_VALUES = (DType.FP16, DType.BF16, DType.FP32, DType.FP64, DType.UINT8, DType.INT8)
 
 
 def is_read_in_place(dtype: DType, nbytes: int) -> bool:

@@ -96,16 +96,18 @@ def _count(bits: npt.NDArray[np.uint8]) -> int:
 
 
 def _default_output(outputs: Outputs, expected: Outputs) -> str:
-    """The first float output of those that `expected` names, or of all; without any, the first of integers."""
-    for kinds in ("f", "iu"):
+    """The first float output of those that `expected` names, or of all; else of integers, then of strings."""
+    for kinds in ("f", "iu", "O"):
         numbers = [name for name, array in outputs.items() if array.dtype.kind in kinds]
         if numbers:
             return next((name for name in numbers if name in expected), numbers[0])
-    raise DataError("accuracy: the model has no output of numbers; use a metric of your own (module:function)")
+    raise DataError(
+        "accuracy: the model has no output of numbers or strings; use a metric of your own (module:function)"
+    )
 
 
 def _classes(output: Array, name: str) -> Array:
-    if output.dtype.kind in "iu":
+    if output.dtype.kind in "iuO":
         return output
     if output.dtype.kind != "f":
         raise DataError(f"accuracy: output {name!r} has type {output.dtype}, expected class scores or class ids")
@@ -127,6 +129,10 @@ def _scores(output: Array) -> Array:
 
 
 def _checked_label(label: Array, output: Array) -> Array:
+    if output.dtype.kind == "O":
+        raise DataError(
+            "label: got class ids, but the output is of strings; leave the label out, or use a metric of your own"
+        )
     count = _scores(output).shape[-1] if output.dtype.kind == "f" else None
     if count is not None and label.size and not 0 <= label.min() <= label.max() < count:
         raise DataError(f"label: got class ids from {label.min()} to {label.max()}, expected 0 to {count - 1}")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from edge_runtime.errors import DataError, nearest
 from edge_runtime.evaluation.bootstrap import Resampling, percentile_interval, resampled_means
 from edge_runtime.evaluation.loss import Loss, Losses
-from edge_runtime.evaluation.score import Array, LabelledSample, Outputs, Score
+from edge_runtime.evaluation.score import Array, LabelledSample, Outputs, Score, comparable
 
 _Rows = npt.NDArray[np.float64]
 
@@ -165,7 +165,7 @@ class Agreement:
     def update(self, outputs: Outputs, reference: Outputs) -> None:
         """Takes the outputs of one sample."""
         try:
-            for name, got, want in _compared(outputs, _targets(reference)):
+            for name, got, want in _compared(comparable(outputs), _targets(comparable(reference))):
                 self._sums.setdefault(name, _Sums()).add(got, want)
         except DataError:
             self._is_comparable = False
@@ -249,4 +249,7 @@ def _without_equal_infinities(got: _Rows, want: _Rows) -> Tuple[_Rows, _Rows]:
 
 
 def _nothing_compared() -> DataError:
-    return DataError("no output could be compared with a target; give held-out samples and outputs of numbers")
+    return DataError(
+        "no output could be compared with a target; give held-out samples and outputs of numbers, "
+        "or use metric accuracy, which compares strings"
+    )

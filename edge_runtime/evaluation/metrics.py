@@ -16,7 +16,7 @@ from edge_runtime.evaluation.bootstrap import Resampling
 from edge_runtime.evaluation.distance import Agreement, AgreementScore, Cosine, LargestError, MeanSquaredError
 from edge_runtime.evaluation.function_measure import FunctionMeasure
 from edge_runtime.evaluation.loss import Loss, relative_losses
-from edge_runtime.evaluation.score import Array, LabelledSample, Measure, Outputs, Score
+from edge_runtime.evaluation.score import Array, LabelledSample, Measure, Outputs, Score, comparable
 from edge_runtime.evaluation.user_function import UserFunction
 
 __all__ = ["Agreement", "AgreementScore", "LabelledSample", "Loss", "Metric", "Score", "Scorer", "metric_from_name"]
@@ -88,6 +88,7 @@ class Scorer:
         Raises:
             DataError: the outputs can't be compared with the sample or the reference.
         """
+        outputs, reference = comparable(outputs), comparable(reference)
         self._has_nan = self._has_nan or _has_nan(outputs)
         if not self._has_nan:
             self.measure.add(outputs, sample, reference)

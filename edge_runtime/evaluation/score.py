@@ -9,9 +9,18 @@ import numpy.typing as npt
 
 from edge_runtime.evaluation.bootstrap import Resampling
 from edge_runtime.evaluation.loss import Loss, Losses
+from edge_runtime.tensors import DType, float32_from_bfloat16
 
 Array = npt.NDArray[Any]
 Outputs = Mapping[str, Array]
+
+
+def comparable(outputs: Outputs) -> Outputs:
+    """The outputs with floats in the place of BF16, of which NumPy knows no arithmetic."""
+    return {
+        name: float32_from_bfloat16(array) if array.dtype == DType.BF16.numpy else array
+        for name, array in outputs.items()
+    }
 
 
 class LabelledSample(Protocol):

@@ -17,6 +17,7 @@ from edge_runtime.graph.topology import all_graphs, all_nodes, node_graphs
 from edge_runtime.graph.weights import is_large, restore_weights, without_weights
 
 PLUGIN_DOMAIN = "TRT"  # as exporters for TensorRT call it
+ML_DOMAIN = "ai.onnx.ml"  # ONNX's own, of classical machine learning: encoders of strings, trees
 
 _DEEPEST = 12  # onnx 1.17 infers the types of a branch anew for each level above it
 
@@ -55,6 +56,11 @@ def _shorten_domain(owner: onnx.OperatorSetIdProto | onnx.NodeProto) -> None:
         owner.domain = ""
 
 
+def is_plugin(node: onnx.NodeProto) -> bool:
+    """Whether no standard of ONNX has the operator of a checked node."""
+    return bool(node.domain) and node.domain != ML_DOMAIN
+
+
 def opset_of(proto: onnx.ModelProto) -> int:
     """The version of the standard operators."""
     return int(next(opset.version for opset in proto.opset_import if not opset.domain))
@@ -87,7 +93,7 @@ def inlined(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
 
 
 def check_operators(proto: onnx.ModelProto, name: str, plugin_ops: Collection[str] = ()) -> None:
-    """Refuse operators outside the standard domain, or unknown at the model's opset, and subgraphs nested too deep.
+    """Refuse operators outside the standard domains, or unknown at the model's opset, and subgraphs nested too deep.
 
     Those of `plugin_ops` that the standard doesn't know pass in the main graph, and get a domain of their own.
 
@@ -96,19 +102,22 @@ def check_operators(proto: onnx.ModelProto, name: str, plugin_ops: Collection[st
     """
     if _depth(proto.graph) > _DEEPEST:
         raise UnsupportedModelError(f"{name}: subgraphs are nested more than {_DEEPEST} deep; export a flatter model")
+    ml_opset = next((entry.version for entry in proto.opset_import if entry.domain == ML_DOMAIN), 1)
     for node in proto.graph.node:
         if node.op_type in plugin_ops and (node.domain or not is_operator(node.op_type, opset_of(proto))):
             _shorten_domain(node)
             node.domain = node.domain or PLUGIN_DOMAIN
         else:
-            _check_operator(node, opset_of(proto), name)
+            _check_operator(node, opset_of(proto), ml_opset, name)
         for inner in (inner for graph in node_graphs(node) for inner in all_nodes(graph)):
-            _check_operator(inner, opset_of(proto), name)
+            _check_operator(inner, opset_of(proto), ml_opset, name)
     _import_domains(proto)
 
 
-def _check_operator(node: onnx.NodeProto, opset: int, name: str) -> None:
+def _check_operator(node: onnx.NodeProto, opset: int, ml_opset: int, name: str) -> None:
     _shorten_domain(node)
+    if node.domain == ML_DOMAIN and is_operator(node.op_type, ml_opset, ML_DOMAIN):
+        return
     if node.domain:
         raise UnsupportedModelError(
             f"{name}: operator {node.op_type!r} of domain {node.domain!r} (node {_title(node)}); "
@@ -122,7 +131,7 @@ def _check_operator(node: onnx.NodeProto, opset: int, name: str) -> None:
 
 
 def _import_domains(proto: onnx.ModelProto) -> None:
-    """Imports the domains of plugins, and no others."""
+    """Imports the domains of the nodes, and no others."""
     versions = {entry.domain: entry.version for entry in proto.opset_import}
     used = dict.fromkeys(node.domain for node in proto.graph.node if node.domain)
     del proto.opset_import[:]
@@ -156,10 +165,10 @@ def check_kernels(proto: onnx.ModelProto, name: str) -> None:
 
 
 @functools.lru_cache(maxsize=4096)
-def is_operator(op_type: str, opset: int) -> bool:
-    """Whether the standard domain has an operator at an opset."""
+def is_operator(op_type: str, opset: int, domain: str = "") -> bool:
+    """Whether a domain of ONNX's own has an operator at an opset."""
     try:
-        onnx.defs.get_schema(op_type, opset, "")
+        onnx.defs.get_schema(op_type, opset, domain)
     except (onnx.defs.SchemaError, TypeError):  # TypeError: a name that isn't text
         return False
     return True

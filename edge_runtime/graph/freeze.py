@@ -12,7 +12,7 @@ from edge_runtime.errors import ConfigError, nearest
 from edge_runtime.graph.inference import refresh_outputs
 from edge_runtime.graph.model import OnnxModel
 from edge_runtime.graph.source import LARGEST_TENSOR_NBYTES
-from edge_runtime.tensors import DYNAMIC, TensorSpec, element_count
+from edge_runtime.tensors import DYNAMIC, DType, TensorSpec, element_count
 
 Array = npt.NDArray[Any]
 
@@ -50,6 +50,8 @@ def with_values(model: OnnxModel, values: Mapping[str, npt.ArrayLike]) -> OnnxMo
 
 def _fitted(value: npt.ArrayLike, spec: TensorSpec, what: str) -> Array:
     """A value as the constant that stands for an input."""
+    if spec.dtype in (DType.BYTES, DType.BF16):
+        raise ConfigError(f"{what} would be {_text(spec)}, of which no value can be fixed; feed it")
     try:
         given = np.asarray(value)
     except (ValueError, OverflowError) as error:

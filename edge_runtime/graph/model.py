@@ -19,6 +19,7 @@ from edge_runtime.graph.check import (
     check_operators,
     check_tensors,
     inlined,
+    is_plugin,
     opset_of,
     run_checker,
 )
@@ -29,6 +30,8 @@ from edge_runtime.graph.weights import DTYPES, MODEL_FILE, files_of, is_large, s
 from edge_runtime.tensors import DYNAMIC, DType, TensorSpec
 
 __all__ = ["OnnxModel", "load_model", "model_from_bytes", "source_digest"]
+
+_DTYPES = {**DTYPES, onnx.TensorProto.STRING: DType.BYTES, onnx.TensorProto.BFLOAT16: DType.BF16}
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,12 +76,12 @@ class OnnxModel:
     @cached_property
     def plugin_nodes(self) -> FrozenSet[str]:
         """The names of the nodes that plugins implement; they are in no standard."""
-        return frozenset(node.name for node in self.proto.graph.node if node.domain)
+        return frozenset(node.name for node in self.proto.graph.node if is_plugin(node))
 
     @cached_property
     def plugin_operators(self) -> FrozenSet[str]:
         """The operators that plugins implement."""
-        return frozenset(node.op_type for node in self.proto.graph.node if node.domain)
+        return frozenset(node.op_type for node in self.proto.graph.node if is_plugin(node))
 
     @property
     def opset(self) -> int:
@@ -232,7 +235,7 @@ def _check_values(values: Sequence[onnx.ValueInfoProto], role: str, name: str) -
             found = (kind or "unknown").replace("_type", "")
             raise UnsupportedModelError(f"{name}: {role} {value.name!r} is of type {found}; expected a tensor")
         element = value.type.tensor_type.elem_type
-        if element not in DTYPES:
+        if element not in _DTYPES:
             expected = ", ".join(dtype.value for dtype in DType)
             raise UnsupportedModelError(
                 f"{name}: {role} {value.name!r} holds {element_name(element)}; expected one of {expected}"
@@ -245,7 +248,7 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     dims = dims_of(value)
     return TensorSpec(
         name=value.name,
-        dtype=DTYPES[value.type.tensor_type.elem_type],
+        dtype=_DTYPES[value.type.tensor_type.elem_type],
         shape=tuple(fixed_size(dim) or DYNAMIC for dim in dims),
         axes=tuple("" if fixed_size(dim) else dim.dim_param for dim in dims),
     )

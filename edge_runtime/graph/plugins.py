@@ -7,7 +7,7 @@ from typing import List, Set
 import onnx
 
 from edge_runtime.errors import UnsupportedModelError
-from edge_runtime.graph.check import run_checker
+from edge_runtime.graph.check import ML_DOMAIN, is_plugin, run_checker
 from edge_runtime.graph.inference import refresh_outputs, tensor_types
 from edge_runtime.graph.model import OnnxModel
 from edge_runtime.graph.topology import constants, drop_unused_initializers, names_read, node_graphs
@@ -21,7 +21,7 @@ def without_plugins(model: OnnxModel) -> OnnxModel:
     Raises:
         UnsupportedModelError: there is no such part, or a plugin reads a tensor whose type isn't known.
     """
-    if not any(node.domain for node in model.proto.graph.node):
+    if not any(is_plugin(node) for node in model.proto.graph.node):
         return model
     proto = model.copied_proto()
     graph = proto.graph
@@ -41,7 +41,7 @@ def without_plugins(model: OnnxModel) -> OnnxModel:
     del graph.output[:]
     for name in dict.fromkeys(wanted):
         graph.output.add().CopyFrom(declared.get(name) or onnx.ValueInfoProto(name=name, type=types[name]))
-    standard = [entry for entry in proto.opset_import if not entry.domain]
+    standard = [entry for entry in proto.opset_import if entry.domain in ("", ML_DOMAIN)]
     del proto.opset_import[:]
     proto.opset_import.extend(standard)
     drop_unused_initializers(graph)
@@ -58,7 +58,7 @@ def _parted(graph: onnx.GraphProto) -> tuple[List[onnx.NodeProto], List[str]]:
     known = constants(graph)
     for node in graph.node:
         names = [*node.input, *names_read(node_graphs(node))]
-        if node.domain or not reached.isdisjoint(names):
+        if is_plugin(node) or not reached.isdisjoint(names):
             reached.update(node.output)
             read += [name for name in names if name and name not in known]
         else:

@@ -13,7 +13,7 @@ from edge_runtime.graph.cuts import Wiring, cut_tensors, part_numbers
 from edge_runtime.graph.inference import Types, element_name, tensor_types
 from edge_runtime.graph.model import OnnxModel
 from edge_runtime.graph.weights import DTYPES, without_weights
-from edge_runtime.tensors import Shape, ShapeRange
+from edge_runtime.tensors import DType, Shape, ShapeRange
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,12 @@ def split_tensors(
         ConfigError: the model has no such tensor, it is an input, an output or a constant, or the order is wrong.
         UnsupportedModelError: a tensor crosses whose type or shape can't be known, or can't be handed over.
     """
+    for spec in (*model.inputs, *model.outputs):
+        if spec.dtype is DType.BYTES:
+            raise UnsupportedModelError(
+                f"{model.name}: [model] split: tensor {spec.name!r} holds strings, and no part of a split model can; "
+                "leave split out"
+            )
     types = tensor_types(model.proto, data_prop=True)
     wiring = Wiring(model, types)
     cuts = cut_tensors(wiring, names, around)

@@ -26,7 +26,7 @@ MODEL_FILE = "model.onnx"
 WEIGHTS_FILE = "model.onnx.data"
 _WEIGHTS_FILES = re.compile(r"model(\.[1-9][0-9]*)?\.onnx\.data")
 
-DTYPES: Dict[int, DType] = {
+DTYPES: Dict[int, DType] = {  # of numbers that NumPy has too, which weights and what is computed ahead can be
     onnx.TensorProto.BOOL: DType.BOOL,
     onnx.TensorProto.UINT8: DType.UINT8,
     onnx.TensorProto.UINT16: DType.UINT16,

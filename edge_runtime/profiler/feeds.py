@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.errors import ConfigError
-from edge_runtime.tensors import DYNAMIC, DType, Shape, Signature, TensorSpec, element_count
+from edge_runtime.tensors import DYNAMIC, DType, Shape, Signature, TensorSpec, bfloat16_from_float32, element_count
 
 Array = npt.NDArray[Any]
 
@@ -16,13 +16,20 @@ _MAX_ELEMENTS = 2**28
 
 
 def random_feeds(specs: Sequence[TensorSpec], shapes: Mapping[str, Shape], seed: int) -> Dict[str, Array]:
-    """Normal floats, and zeros and ones for every other data type: valid as token, mask and index alike."""
+    """Normal floats, and zeros and ones for every other data type: valid as token, mask and index alike.
+
+    Strings are "0" and "1".
+    """
     rng = np.random.default_rng(seed)
     return {spec.name: _random(rng, spec.dtype, shapes[spec.name]) for spec in specs}
 
 
 def _random(rng: np.random.Generator, dtype: DType, shape: Shape) -> Array:
     values = rng.standard_normal(shape) if dtype.is_float else rng.integers(0, 2, shape)
+    if dtype is DType.BF16:
+        return bfloat16_from_float32(np.asarray(values))
+    if dtype is DType.BYTES:
+        return np.asarray(values).astype("S1").astype(dtype.numpy)
     return np.asarray(values).astype(dtype.numpy)
 
 

@@ -30,7 +30,7 @@ from edge_runtime.engine.tensorrt.memory_kind import FILE, MeasuredMemory, devic
 from edge_runtime.errors import BackendUnavailableError, PlanError
 from edge_runtime.evaluation.latency import LatencyRatio, TimingOptions, interleaved
 from edge_runtime.plan.files import temporary_folder
-from edge_runtime.tensors import element_count
+from edge_runtime.tensors import element_count, filled
 
 SCHEMA = 1
 
@@ -182,7 +182,7 @@ def _sizes_of(recipe: Recipe) -> Dict[int, Tuple[str, ...]]:
     model = float_model(recipe, EngineInfo(recipe.name, 1, "onnxruntime", "onnxruntime_onnx", "fp32", "cpu")).runnable
     shapes = {spec.name: model.profile[spec.name].maximum for spec in model.graph.inputs}
     with model.opened(model.graph, "fp32") as engine:
-        zeros = {spec.name: np.zeros(shapes[spec.name], spec.dtype.numpy) for spec in model.graph.inputs}
+        zeros = {spec.name: filled(shapes[spec.name], spec.dtype, 0) for spec in model.graph.inputs}
         outputs = engine.infer(zeros)
     sizes = {spec.name: element_count(shapes[spec.name]) * spec.dtype.itemsize for spec in model.graph.inputs}
     sizes.update((name, value.nbytes) for name, value in outputs.items())

@@ -15,6 +15,7 @@ from edge_runtime.server.grpc_stream import STREAM_INFER, StreamedCall
 from edge_runtime.server.http2.call import UnaryCall
 from edge_runtime.server.models import ModelTable, ServedModel
 from edge_runtime.server.region_access import NO_REGIONS, RegionAccess, RegionUse
+from edge_runtime.wire.elements import on_the_wire
 from edge_runtime.wire.grpc_infer import MessageHead, inputs_in_regions, inputs_of, message_from_answer, response_head
 from edge_runtime.wire.inference import InferAnswer, WantedOutput
 from edge_runtime.wire.messages import message
@@ -158,8 +159,13 @@ class KnownCall:
                 self._answers.clear()
             self._answers[shapes] = head
         return joined_response(
-            head, [array if array.flags.c_contiguous else np.ascontiguousarray(array) for array in arrays]
+            head,
+            [array if array.flags.c_contiguous and array.dtype.kind != "O" else _contiguous(array) for array in arrays],
         )
+
+
+def _contiguous(array: Any) -> Any:
+    return np.ascontiguousarray(on_the_wire(array))
 
 
 class TypedCall:

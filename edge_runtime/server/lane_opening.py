@@ -12,7 +12,7 @@ import numpy as np
 from edge_runtime.errors import BackendError, EdgeRuntimeError, InvalidRequestError, ServerUnavailableError
 from edge_runtime.scheduling.request import Outputs, Request
 from edge_runtime.server.lane_region import LaneModel, MemoryBudget, Region
-from edge_runtime.tensors import Shape, TensorSpec, element_count
+from edge_runtime.tensors import DType, Shape, TensorSpec, element_count
 from edge_runtime.wire.inference import WantedOutput, check_wanted
 from edge_runtime.wire.lane import LaneOpen, layout_of
 
@@ -44,6 +44,7 @@ class Opening:
         names = asked.outputs or tuple(spec.name for spec in signature.outputs)
         check_wanted([WantedOutput(name, is_binary=True) for name in names], signature)
         self._wanted = names
+        _check_sizes((*signature.inputs, *signature.outputs))
         self._inputs = tuple(TensorSpec(spec.name, spec.dtype, asked.shapes[spec.name]) for spec in signature.inputs)
         self.nbytes = 0
         budget.check(_nbytes(self._inputs) * self._frames)
@@ -133,6 +134,15 @@ def _error_of(making: asyncio.Future[Region]) -> EdgeRuntimeError:
         return error
     logger.error("shared memory can't be made", exc_info=error)
     return BackendError(f"unexpected {type(error).__name__}")
+
+
+def _check_sizes(specs: Sequence[TensorSpec]) -> None:
+    for spec in specs:
+        if spec.dtype is DType.BYTES:
+            raise InvalidRequestError(
+                f"tensor {spec.name!r} is of BYTES, whose elements have no fixed size, so that no shared memory fits; "
+                "send the request over HTTP or gRPC"
+            )
 
 
 def _shapes(outputs: Outputs) -> Dict[str, Shape]:

@@ -15,7 +15,7 @@ from edge_runtime.server.dispatcher import Dispatcher
 from edge_runtime.server.statistics import ModelStatistics, statistics_record
 from edge_runtime.server.under_way import UnderWay
 from edge_runtime.server.work import Work
-from edge_runtime.tensors import Feeds, TensorSpec
+from edge_runtime.tensors import DType, Feeds, TensorSpec
 from edge_runtime.wire.inference import NO_HURRY, InferAnswer, InferRequest, Schedule, clipped
 
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "statistics", "parameters", "schedule_policy")
@@ -262,4 +262,5 @@ def _tensor(spec: TensorSpec) -> Dict[str, Any]:
 
 
 def _configured(spec: TensorSpec, first: int) -> Dict[str, Any]:
-    return {"name": spec.name, "data_type": f"TYPE_{spec.dtype.value}", "dims": list(spec.shape[first:])}
+    kind = "STRING" if spec.dtype is DType.BYTES else spec.dtype.value  # as Triton calls it, here only
+    return {"name": spec.name, "data_type": f"TYPE_{kind}", "dims": list(spec.shape[first:])}

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from edge_runtime.engine.engine import Engine, Slot
 from edge_runtime.errors import BackendError, DeviceLostError
-from edge_runtime.tensors import Shape
+from edge_runtime.tensors import DType, Shape, fill, float32_from_bfloat16
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def _timed(engine: Engine, slot: Slot, rows: int, clock: Clock) -> List[RunTime]
     found: List[List[int]] = [[] for _ in range(count)]
     for _ in range(_RUNS):
         for name, shape in _shapes(engine, rows).items():
-            slot.bind(name, shape).fill(0)
+            fill(slot.bind(name, shape), 0)
         for segment in range(count):
             start_ns = clock()
             run_segment(slot, segment, count)
@@ -108,18 +108,27 @@ def _has_independent_rows(engine: Engine, slot: Slot) -> bool:
         rows = [outputs[name] for outputs in alone]
         if both.shape[:1] != (2,) or any(row.shape != (1, *both.shape[1:]) for row in rows):
             return False
-        expected = np.concatenate(rows).astype(np.float64)
+        if both.dtype == DType.BYTES.numpy:
+            if not np.array_equal(both, np.concatenate(rows)):
+                return False
+            continue
+        expected = _floats(np.concatenate(rows))
         tolerance = 1e-2 * max(1.0, float(np.abs(expected[np.isfinite(expected)]).max(initial=0)))
-        if not np.allclose(both.astype(np.float64), expected, rtol=0, atol=tolerance, equal_nan=True):
+        if not np.allclose(_floats(both), expected, rtol=0, atol=tolerance, equal_nan=True):
             return False
     return True
+
+
+def _floats(values: Array) -> Array:
+    is_bfloat16 = values.dtype == DType.BF16.numpy
+    return (float32_from_bfloat16(values) if is_bfloat16 else values).astype(np.float64)
 
 
 def _outputs(engine: Engine, slot: Slot, values: Sequence[int]) -> Dict[str, Array]:
     for name, shape in _shapes(engine, len(values)).items():
         memory = slot.bind(name, shape)
-        for row, value in zip(memory, values):
-            row.fill(value)
+        for index, value in enumerate(values):
+            fill(memory[index : index + 1], value)
     for segment in range(engine.segment_count):
         outputs = run_segment(slot, segment, engine.segment_count)
     return {name: array.copy() for name, array in (outputs or {}).items()}

@@ -8,6 +8,7 @@ import numpy as np
 
 from edge_runtime.errors import InvalidRequestError
 from edge_runtime.tensors import DType, Signature, TensorSpec, element_count
+from edge_runtime.wire.elements import on_the_wire, strings_array, strings_from_bytes
 from edge_runtime.wire.inference import (
     NO_HURRY,
     Array,
@@ -47,7 +48,9 @@ TYPED_CONTENTS = {
     DType.UINT64: "uint64_contents",
     DType.FP32: "fp32_contents",
     DType.FP64: "fp64_contents",
+    DType.BYTES: "bytes_contents",
 }
+_OPEN_NBYTES = -1
 
 
 class RawInput:
@@ -66,6 +69,20 @@ class RawInput:
         """The tensor: a view of `data`, whose length was checked; truth values are copied."""
         array = np.frombuffer(data, self.dtype).reshape(self.shape)
         return array != 0 if self.spec.dtype is DType.BOOL else array
+
+
+class RawStrings(RawInput):
+    """An input of BYTES, whose size nothing but its elements says."""
+
+    __slots__ = ()
+
+    def __init__(self, spec: TensorSpec, shape: Tuple[int, ...], place: RegionPlace | None) -> None:
+        super().__init__(spec, shape, place)
+        self.nbytes = _OPEN_NBYTES
+
+    def array(self, data: Any) -> Array:
+        """The tensor, with copies of the elements in `data`."""
+        return strings_from_bytes(data, self.shape, f"input {self.spec.name!r}")
 
 
 class MessageHead:
@@ -97,7 +114,8 @@ class MessageHead:
                 check_nbytes(place.nbytes, spec, shape)
             if spec.name in self.inputs:
                 raise InvalidRequestError(f"input {spec.name!r} is given twice")
-            self.inputs[spec.name] = RawInput(spec, shape, place)
+            kind = RawStrings if spec.dtype is DType.BYTES else RawInput
+            self.inputs[spec.name] = kind(spec, shape, place)
         signature.check_shapes({name: tensor.shape for name, tensor in self.inputs.items()})
         wanted = [
             WantedOutput(output.name, True, _place(output, f"output {clipped(output.name)}"))
@@ -113,7 +131,7 @@ class MessageHead:
         """The inputs whose bytes are `raw`, in the message's order.
 
         Raises:
-            InvalidRequestError: another number of them, or of bytes.
+            InvalidRequestError: another number of them, or of bytes, or what should be elements of BYTES isn't.
         """
         if len(raw) != len(self.inputs):
             raise InvalidRequestError(f"{len(self.inputs)} inputs, but {len(raw)} raw_input_contents")
@@ -205,6 +223,8 @@ def _typed(tensor: Any, spec: TensorSpec, shape: Tuple[int, ...]) -> Array:
     if others:
         raise InvalidRequestError(f"input {spec.name!r}: {spec.dtype.value} belongs in {field}, got {others[0].name}")
     values = getattr(tensor.contents, field)
+    if spec.dtype is DType.BYTES:
+        return _strings(values, spec, shape)
     if spec.dtype.is_float:
         return _floats(values, spec, shape)
     return array_from_values(list(values), spec, shape)
@@ -216,6 +236,14 @@ def _floats(values: Any, spec: TensorSpec, shape: Tuple[int, ...]) -> Array:
     return array_from_bytes(array.view(np.uint8).data, spec, shape)
 
 
+def _strings(values: Any, spec: TensorSpec, shape: Tuple[int, ...]) -> Array:
+    if len(values) != element_count(shape):
+        raise InvalidRequestError(
+            f"input {spec.name!r}: expected {element_count(shape)} values for {list(shape)}, got {len(values)}"
+        )
+    return strings_array(values, shape)
+
+
 def message_from_answer(answer: InferAnswer, wanted: Sequence[WantedOutput], regions: Regions | None = None) -> Any:
     """The `ModelInferResponse` for an answer; it holds a copy of the outputs, but for those that go into regions.
 
@@ -225,7 +253,8 @@ def message_from_answer(answer: InferAnswer, wanted: Sequence[WantedOutput], reg
     response = response_head(answer, wanted)
     write_outputs(answer.outputs, wanted, regions)
     for output in wanted:
-        response.raw_output_contents.append(b"" if output.place else answer.outputs[output.name].tobytes())
+        raw = b"" if output.place else on_the_wire(answer.outputs[output.name]).tobytes()
+        response.raw_output_contents.append(raw)
     return response
 
 

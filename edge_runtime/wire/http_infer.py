@@ -10,6 +10,7 @@ import numpy as np
 
 from edge_runtime.errors import InvalidRequestError, NotJsonError
 from edge_runtime.tensors import DYNAMIC, DType, Signature, TensorSpec, element_count
+from edge_runtime.wire.elements import on_the_wire, strings_array, strings_from_bytes, texts_from_strings
 from edge_runtime.wire.inference import (
     Array,
     InferAnswer,
@@ -37,6 +38,7 @@ from edge_runtime.wire.regions import (
 )
 
 HEAD_LENGTH = "Inference-Header-Content-Length"
+_BINARY_ONLY = (DType.FP16, DType.BF16)
 
 
 class PlacedInput:
@@ -70,6 +72,23 @@ class PlacedInput:
             return self.array
         array = np.frombuffer(body, self.dtype, self.count, start + self.offset).reshape(self.shape)
         return array != 0 if self.spec.dtype is DType.BOOL else array
+
+
+class PlacedStrings(PlacedInput):
+    """An input of BYTES, whose size only its head says."""
+
+    __slots__ = ()
+
+    def __init__(self, spec: TensorSpec, shape: Tuple[int, ...], offset: int, nbytes: int) -> None:
+        super().__init__(spec, shape, offset)
+        self.nbytes = nbytes
+
+    def array_in(self, body: Any, start: int) -> Array:
+        """The tensor, with copies of the elements in `body`."""
+        begin = start + self.offset
+        return strings_from_bytes(
+            memoryview(body)[begin : begin + self.nbytes], self.shape, f"input {self.spec.name!r}"
+        )
 
 
 class InferHead:
@@ -107,7 +126,11 @@ class InferHead:
         self.is_binary = is_read and all(output.is_binary or output.place is not None for output in self.outputs)
 
     def arrays(self, body: Any, start: int) -> Dict[str, Array]:
-        """The inputs in a body whose binary part begins at `start` and is of the right length."""
+        """The inputs in a body whose binary part begins at `start` and is of the right length.
+
+        Raises:
+            InvalidRequestError: what should be elements of BYTES isn't.
+        """
         return {name: placed.array_in(body, start) for name, placed in self._inputs.items()}
 
     def arrays_with(self, regions: Regions | None, body: Any, start: int) -> Dict[str, Array]:
@@ -176,16 +199,26 @@ def head_length(head_nbytes: int | None, body_nbytes: int) -> int:
 def raw_request(body: memoryview, model: str, version: str, signature: Signature) -> InferRequest:
     """The whole body is the model's only input, whose one dynamic axis follows from the number of bytes.
 
+    Of BYTES it is the only element, without its length.
+
     Raises:
         InvalidRequestError: the model has other inputs, or another number of bytes.
     """
     if len(signature.inputs) != 1 or signature.inputs[0].shape.count(DYNAMIC) > 1:
         raise InvalidRequestError("a raw request needs a model with one input of at most one dynamic axis")
     spec = signature.inputs[0]
+    outputs = tuple(WantedOutput(output.name, is_binary=True) for output in signature.outputs)
+    if spec.dtype is DType.BYTES:
+        shape = tuple(1 if size == DYNAMIC else size for size in spec.shape)
+        signature.check_input(spec.name, spec.dtype, shape)
+        if element_count(shape) != 1:
+            raise InvalidRequestError(
+                f"a raw request is one element of BYTES, but input {spec.name!r} takes {list(shape)}"
+            )
+        return InferRequest(model, version, "", {spec.name: strings_array([bytes(body)], shape)}, outputs)
     row = element_count([size for size in spec.shape if size != DYNAMIC]) * spec.dtype.itemsize
     shape = tuple(len(body) // row if size == DYNAMIC else size for size in spec.shape)
     signature.check_input(spec.name, spec.dtype, shape)
-    outputs = tuple(WantedOutput(output.name, is_binary=True) for output in signature.outputs)
     return InferRequest(model, version, "", {spec.name: array_from_bytes(body, spec, shape)}, outputs)
 
 
@@ -221,6 +254,8 @@ def _placed(item: Dict[str, Any], spec: TensorSpec, shape: Tuple[int, ...], offs
     if type(nbytes) is not int or nbytes < 0:
         raise InvalidRequestError(f"{what}: expected binary_data_size to be a number of bytes, got {clipped(nbytes)}")
     check_nbytes(nbytes, spec, shape)
+    if spec.dtype is DType.BYTES:
+        return PlacedStrings(spec, shape, offset, nbytes)
     return PlacedInput(spec, shape, offset)
 
 
@@ -233,8 +268,8 @@ def _sources(item: Dict[str, Any], nbytes: Any, place: RegionPlace | None) -> Tu
 
 
 def _array_from_json(item: Dict[str, Any], spec: TensorSpec, shape: Tuple[int, ...]) -> Array:
-    if spec.dtype is DType.FP16:
-        raise InvalidRequestError(f"input {spec.name!r}: FP16 travels as binary data only")
+    if spec.dtype in _BINARY_ONLY:
+        raise InvalidRequestError(f"input {spec.name!r}: {spec.dtype.value} travels as binary data only")
     if "data" not in item:
         raise InvalidRequestError(f"input {spec.name!r}: neither data nor binary_data_size")
     return array_from_values(_flattened(item["data"], shape, spec.name), spec, shape)
@@ -303,7 +338,7 @@ def body_from_answer(
     Those that go into regions are written there, and aren't in the body.
 
     Raises:
-        NotJsonError: an output that was asked for as JSON is FP16, or holds NaN or infinity.
+        NotJsonError: an output that was asked for as JSON is FP16 or BF16, or holds NaN, infinity, or what isn't UTF-8.
         RequestError: an output doesn't fit into its region.
     """
     described: List[Dict[str, Any]] = []
@@ -313,8 +348,8 @@ def body_from_answer(
         item: Dict[str, Any] = {"name": output.name, "datatype": DType.from_numpy(array.dtype).value}
         item["shape"] = list(array.shape)
         if output.place is None and output.is_binary:
-            binary.append(np.ascontiguousarray(array))
-            item["parameters"] = {"binary_data_size": array.nbytes}
+            binary.append(np.ascontiguousarray(on_the_wire(array)))
+            item["parameters"] = {"binary_data_size": binary[-1].nbytes}
         elif output.place is None:
             item["data"] = _json_values(output.name, array)
         described.append(item)
@@ -327,7 +362,13 @@ def body_from_answer(
 
 
 def _json_values(name: str, array: Array) -> List[Any]:
-    if array.dtype == np.float16 or (array.dtype.kind == "f" and not np.isfinite(array).all()):
-        raise NotJsonError(f"output {name!r}: FP16, NaN and infinity aren't JSON; ask for binary_data")
+    dtype = DType.from_numpy(array.dtype)
+    if dtype in _BINARY_ONLY or (array.dtype.kind == "f" and not np.isfinite(array).all()):
+        raise NotJsonError(f"output {name!r}: FP16, BF16, NaN and infinity aren't JSON; ask for binary_data")
+    if dtype is DType.BYTES:
+        try:
+            return texts_from_strings(array)
+        except UnicodeDecodeError:
+            raise NotJsonError(f"output {name!r}: a string that isn't UTF-8 isn't JSON; ask for binary_data") from None
     values: List[Any] = array.ravel().tolist()
     return values

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from edge_runtime.errors import InvalidRequestError
 from edge_runtime.tensors import DType, Signature, TensorSpec, element_count
+from edge_runtime.wire.elements import check_strings_nbytes, strings_from_bytes, strings_from_values
 
 Array = npt.NDArray[Any]
 
@@ -121,11 +122,13 @@ def shape_of(value: object, what: str) -> Tuple[int, ...]:
 
 
 def array_from_bytes(data: Any, spec: TensorSpec, shape: Tuple[int, ...]) -> Array:
-    """A view of `data` as the tensor; the shape was checked before.
+    """A view of `data` as the tensor, or a copy of its elements if they are BYTES; the shape was checked before.
 
     Raises:
-        InvalidRequestError: the number of bytes isn't the tensor's.
+        InvalidRequestError: the number of bytes isn't the tensor's, or they aren't elements of BYTES.
     """
+    if spec.dtype is DType.BYTES:
+        return strings_from_bytes(data, shape, f"input {spec.name!r}")
     check_nbytes(len(data), spec, shape)
     if spec.dtype is DType.BOOL:
         return np.not_equal(np.frombuffer(data, np.uint8), 0).reshape(shape)
@@ -133,7 +136,10 @@ def array_from_bytes(data: Any, spec: TensorSpec, shape: Tuple[int, ...]) -> Arr
 
 
 def check_nbytes(nbytes: int, spec: TensorSpec, shape: Tuple[int, ...]) -> None:
-    """Raises InvalidRequestError unless `nbytes` is the size of that tensor, whose shape was checked before."""
+    """Raises InvalidRequestError unless a tensor can have that size; its shape was checked before."""
+    if spec.dtype is DType.BYTES:
+        check_strings_nbytes(nbytes, shape, f"input {spec.name!r}")
+        return
     expected = element_count(shape) * spec.dtype.itemsize
     if nbytes != expected:
         raise InvalidRequestError(
@@ -152,6 +158,8 @@ def array_from_values(values: Sequence[Any], spec: TensorSpec, shape: Tuple[int,
         raise InvalidRequestError(
             f"{what}: expected {element_count(shape)} values for {list(shape)}, got {len(values)}"
         )
+    if dtype is DType.BYTES:
+        return strings_from_values(values, shape, what)
     allowed: set[type] = {bool} if dtype is DType.BOOL else {int, float} if dtype.is_float else {int}
     wrong = set(map(type, values)) - allowed
     if wrong:

@@ -309,6 +309,8 @@ def _tensors(rows: Sequence[Mapping[str, Any]], stride: int) -> Iterator[LaneTen
         offset = row.get("offset")
         if type(offset) is not int or not 0 <= offset <= stride or offset % _ALIGNMENT:
             raise InvalidRequestError(f"{what}: it begins outside its frame")
+        if row.get("datatype") == DType.BYTES.value:
+            raise InvalidRequestError(f"{what}: BYTES have no fixed size, and can't lie in a frame")
         found = LaneTensor(name, dtype_of(row.get("datatype"), what), shape_of(row.get("shape"), what), offset)
         if found.nbytes > stride - offset or row.get("nbytes") != found.nbytes:
             raise InvalidRequestError(f"{what}: it ends outside its frame, or has another size")

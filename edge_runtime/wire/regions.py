@@ -9,6 +9,7 @@ from typing import Any, Mapping, Sequence, Tuple
 
 from edge_runtime.errors import InvalidRequestError
 from edge_runtime.tensors import TensorSpec
+from edge_runtime.wire.elements import on_the_wire
 from edge_runtime.wire.inference import (
     Array,
     RegionPlace,
@@ -77,7 +78,7 @@ def write_outputs(outputs: Mapping[str, Array], wanted: Sequence[WantedOutput], 
     for output in wanted:
         if output.place is None:
             continue
-        array = outputs[output.name]
+        array = on_the_wire(outputs[output.name])
         if array.nbytes > output.place.nbytes:
             raise InvalidRequestError(
                 f"output {output.name!r}: its {array.nbytes} bytes don't fit into {_NBYTES} {output.place.nbytes}"

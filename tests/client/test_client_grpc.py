@@ -7,10 +7,10 @@ import grpc
 import numpy as np
 import pytest
 from fakes.blocking_client import BlockingAsyncClient
+from fakes.dtypes import PLAIN
 
 from edge_runtime.client import Client
 from edge_runtime.errors import InvalidRequestError, RemoteError, ServerUnavailableError
-from edge_runtime.tensors import DType
 from edge_runtime.wire.messages import SERVICE, message, methods
 
 FEEDS = {"x": np.array([[1, 2]], np.float32)}
@@ -78,7 +78,7 @@ def infer(serve):
     return run
 
 
-@pytest.mark.parametrize("dtype", list(DType))
+@pytest.mark.parametrize("dtype", PLAIN)
 def test_every_data_type_goes_there_and_back(serve, dtype):
     def echo(request, context):
         outputs = [row(f"{x.name}_back", x.datatype, x.shape) for x in request.inputs]
@@ -142,7 +142,7 @@ def test_typed_contents_are_read_too(infer, datatype, contents, expected):
         infer_response([row()], [bytes(3)]),
         infer_response([row()], [bytes(4), bytes(4)]),
         infer_response([row(), row()], [bytes(4), bytes(4)]),
-        infer_response([row(datatype="BYTES")], [bytes(4)]),
+        infer_response([row(datatype="STRING")], [bytes(4)]),
         infer_response([row(datatype="FP16", fp32_contents=[1])]),
         infer_response([row(shape=[-1])], [bytes(4)]),
         infer_response([row(shape=[2**62, 2**62])], [bytes(4)]),

@@ -101,7 +101,7 @@ def test_outputs_are_asked_for_by_name(scripted, http_answer):
         ({"outputs": [binary_row(size=10**30)]}, bytes(4), None),
         ({"outputs": [binary_row(size="4")]}, bytes(4), None),
         ({"outputs": [binary_row(size=True)]}, bytes(4), None),
-        ({"outputs": [binary_row(datatype="BYTES")]}, bytes(4), None),
+        ({"outputs": [binary_row(datatype="STRING")]}, bytes(4), None),
         ({"outputs": [binary_row(shape=[-1])]}, bytes(4), None),
         ({"outputs": [binary_row(shape=[2**62, 2**62])]}, bytes(4), None),
         ({"outputs": [binary_row(), binary_row()]}, bytes(8), None),

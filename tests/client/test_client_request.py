@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from fakes.dtypes import PLAIN
 
 from edge_runtime.client.request import infer_request
 from edge_runtime.errors import InvalidRequestError
-from edge_runtime.tensors import DType
+from edge_runtime.tensors import DType, bfloat16_from_float32
 
 
 def tensor(value):
@@ -13,7 +14,7 @@ def tensor(value):
     return only
 
 
-@pytest.mark.parametrize("dtype", list(DType))
+@pytest.mark.parametrize("dtype", PLAIN)
 def test_every_data_type_is_sent_as_its_bytes(dtype):
     value = np.array([[0, 1], [1, 0]], dtype.numpy)
     sent = tensor(value)
@@ -60,9 +61,6 @@ def test_what_is_no_array_is_refused(value):
 @pytest.mark.parametrize(
     "value",
     [
-        np.array(["a"]),
-        np.array([b"a"]),
-        np.array([None]),
         np.zeros(2, complex),
         np.zeros(1, "M8[s]"),
         np.zeros(1, "f4,i4"),
@@ -72,6 +70,34 @@ def test_what_is_no_array_is_refused(value):
 def test_arrays_that_no_tensor_can_hold_are_refused(value):
     with pytest.raises(InvalidRequestError, match=r"input 'x': data type .* has no tensor type"):
         tensor(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.array(["é", "ab"]), np.array(["é".encode(), b"ab"]), np.array(["é", b"ab"], object), np.array("é")],
+    ids=["text", "bytes", "objects", "scalar"],
+)
+def test_strings_are_sent_as_lengths_and_utf8(value):
+    sent = tensor(value)
+    expected = b"\2\0\0\0\xc3\xa9" + (b"\2\0\0\0ab" if value.shape else b"")
+    assert (sent.dtype, sent.shape, sent.data.tobytes()) == (DType.BYTES, value.shape, expected)
+
+
+@pytest.mark.parametrize(("value", "text"), [(None, "got NoneType"), (1, "got int"), ("\ud800", "sent as UTF-8")])
+def test_an_element_that_is_no_string_is_refused_by_its_index(value, text):
+    with pytest.raises(InvalidRequestError, match=f"input 'x': element 1.*{text}"):
+        tensor(np.array(["a", value], object))
+
+
+def test_bfloat16_is_sent_as_its_bits():
+    sent = tensor(bfloat16_from_float32(np.array([[1.0, -2.0]], np.float32)))
+    assert (sent.dtype, sent.shape, sent.data.tobytes()) == (DType.BF16, (1, 2), b"\x80\x3f\0\xc0")
+
+
+def test_bfloat16_of_ml_dtypes_is_sent_too():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    sent = tensor(np.array([1.0], ml_dtypes.bfloat16))
+    assert (sent.dtype, sent.data.tobytes()) == (DType.BF16, b"\x80\x3f")
 
 
 @pytest.mark.parametrize(

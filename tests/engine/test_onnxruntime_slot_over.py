@@ -8,6 +8,7 @@ from typing import Callable
 
 import numpy as np
 import pytest
+from fakes.dtypes import PLAIN, onnx_type
 from onnx import helper
 
 from edge_runtime.engine.engine import Engine, EngineInfo
@@ -22,7 +23,7 @@ def onnx_engine(nodes: list, inputs: dict, outputs: dict) -> Engine:
     """An engine whose tensors are given as (type, shape); a dynamic dimension is -1, and 1 to 8 long."""
 
     def values(tensors: dict) -> list:
-        kinds = {name: helper.np_dtype_to_tensor_dtype(dtype.numpy) for name, (dtype, _) in tensors.items()}
+        kinds = {name: onnx_type(dtype) for name, (dtype, _) in tensors.items()}
         return [
             helper.make_tensor_value_info(name, kinds[name], [f"d{i}" if n < 0 else n for i, n in enumerate(shape)])
             for name, (_, shape) in tensors.items()
@@ -60,7 +61,7 @@ def test_a_run_reads_and_writes_its_users_memory() -> None:
         slot.close()
 
 
-@pytest.mark.parametrize("dtype", list(DType))
+@pytest.mark.parametrize("dtype", PLAIN)
 @pytest.mark.parametrize("shape", [LARGE, SMALL])
 def test_every_data_type_is_run_over_memory(dtype: DType, shape: tuple) -> None:
     value = np.random.default_rng(0).integers(0, 2, shape).astype(dtype.numpy)
@@ -83,7 +84,7 @@ def test_bytes_of_bools_are_made_0_or_1() -> None:
 
 def test_large_plain_inputs_are_read_where_they_lie_and_all_others_are_copied() -> None:
     """A made-up session changes the inputs during the run, as a client could."""
-    kinds = [(d, s) for d in DType for s in (LARGE, SMALL)]
+    kinds = [(d, s) for d in PLAIN for s in (LARGE, SMALL)]
     inputs = {f"{d.value}_{s[0]}": (d, s) for d, s in kinds}
     nodes = [helper.make_node("Identity", [name], [f"{name}_out"]) for name in inputs]
     with onnx_engine(nodes, inputs, {f"{name}_out": tensor for name, tensor in inputs.items()}) as engine:
@@ -108,7 +109,7 @@ def test_large_plain_inputs_are_read_where_they_lie_and_all_others_are_copied() 
 
 def test_outputs_that_may_be_indices_are_copied_after_the_run() -> None:
     """Other layers may read them. A made-up session writes over the outputs when it ends, as a client could."""
-    names = {f"{dtype.value}_x": (dtype, LARGE) for dtype in DType}
+    names = {f"{dtype.value}_x": (dtype, LARGE) for dtype in PLAIN}
     outputs = {name.replace("_x", "_y"): tensor for name, tensor in names.items()}
     nodes = [helper.make_node("Identity", [name], [name.replace("_x", "_y")]) for name in names]
     with onnx_engine(nodes, names, outputs) as engine:

@@ -15,6 +15,7 @@ from typing import Any, Callable, ContextManager, Iterator
 import numpy as np
 import onnx
 import pytest
+from fakes.dtypes import PLAIN, onnx_type
 from onnx import helper
 
 from edge_runtime.engine.engine import Engine, EngineInfo
@@ -60,8 +61,7 @@ def info(name: str) -> EngineInfo:
 def onnx_engine(name: str, nodes: list, inputs: Tensors, outputs: Tensors) -> Engine:
     def values(tensors: Tensors) -> list[onnx.ValueInfoProto]:
         return [
-            helper.make_tensor_value_info(tensor, helper.np_dtype_to_tensor_dtype(dtype.numpy), shape)
-            for tensor, (dtype, shape) in tensors.items()
+            helper.make_tensor_value_info(tensor, onnx_type(dtype), shape) for tensor, (dtype, shape) in tensors.items()
         ]
 
     graph = helper.make_graph(nodes, name, values(inputs), values(outputs))
@@ -76,7 +76,7 @@ def node(operator: str, inputs: str, outputs: str) -> onnx.NodeProto:
 
 ROW = (DType.FP32, ("batch", 4))
 BYTES = (DType.UINT8, ("batch", 4))
-TYPES = {dtype.value: (dtype, (2, 3)) for dtype in DType}
+TYPES = {dtype.value: (dtype, (2, 3)) for dtype in PLAIN}
 MODELS: dict[str, tuple] = {
     "identity": ([node("Identity", "x", "y")], {"x": ROW}, {"y": ROW}),
     "pair": (

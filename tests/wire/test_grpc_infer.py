@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fakes.dtypes import PLAIN
 
 from edge_runtime.errors import InvalidRequestError
 from edge_runtime.tensors import DType, ShapeRange, Signature, TensorSpec
@@ -117,7 +118,7 @@ def test_a_message_that_does_not_fit_is_refused(change: Any) -> None:
         request_from_message(changed(change), signature())
 
 
-@pytest.mark.parametrize("dtype", list(DType))
+@pytest.mark.parametrize("dtype", PLAIN)
 def test_an_answer_comes_back_bit_for_bit(dtype: DType) -> None:
     array = np.frombuffer(bytes(range(2, 2 + 6 * dtype.itemsize)), np.uint8)
     array = (array[:6] > 4 if dtype is DType.BOOL else array.view(dtype.numpy)).reshape(2, 3)

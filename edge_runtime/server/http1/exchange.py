@@ -13,7 +13,7 @@ from edge_runtime.scheduling.request import DELIVERED, Outputs, Request
 from edge_runtime.server.compression import check_encoding, decompressed
 from edge_runtime.server.direct_socket import BROKEN
 from edge_runtime.server.http1.head import RequestHead
-from edge_runtime.server.http1.known import KnownInference
+from edge_runtime.server.http1.known import KnownInference, known_inference
 from edge_runtime.server.http1.reader import RequestReader
 from edge_runtime.server.http1.writer import AnswerWriter
 from edge_runtime.server.http_inference import InferBody, infer_answer
@@ -184,7 +184,7 @@ class Exchange:
             head = InferHead(text, route.model.engine.signature)
             if not head.is_binary:
                 return None
-            found = KnownInference(route.model, head)
+            found = known_inference(route.model, head)
             if head_nbytes <= _KNOWN_NBYTES:
                 if len(self._head.known) >= _KNOWN_HEADS:
                     self._head.known.clear()

@@ -10,6 +10,7 @@ import numpy as np
 from edge_runtime.scheduling.request import Outputs
 from edge_runtime.server.models import ServedModel
 from edge_runtime.tensors import DType
+from edge_runtime.wire.elements import on_the_wire
 from edge_runtime.wire.http_infer import HEAD_LENGTH, InferHead
 from edge_runtime.wire.inference import Regions
 from edge_runtime.wire.regions import write_outputs
@@ -59,22 +60,51 @@ class KnownInference:
     def _kept_head(self, shapes: Tuple[Any, ...], arrays: List[Any]) -> bytes:
         if len(self._answers) >= _KEPT_ANSWERS:
             self._answers.clear()
-        head = self._answers[shapes] = self._head(arrays)
+        head = self._answers[shapes] = self._head(arrays, [array.nbytes for array in arrays])
         return head
 
-    def _head(self, arrays: List[Any]) -> bytes:
+    def _head(self, arrays: List[Any], sizes: List[int]) -> bytes:
         described = [
             {
                 "name": name,
                 "datatype": DType.from_numpy(array.dtype).value,
                 "shape": list(array.shape),
-                **({"parameters": {"binary_data_size": array.nbytes}} if is_sent else {}),
+                **({"parameters": {"binary_data_size": size}} if is_sent else {}),
             }
-            for name, array, is_sent in zip(self._names, arrays, self._sent)
+            for name, array, size, is_sent in zip(self._names, arrays, sizes, self._sent)
         ]
         text = json.dumps({**self._identity, "outputs": described}, separators=(",", ":")).encode()
-        length = len(text) + sum(array.nbytes for array, is_sent in zip(arrays, self._sent) if is_sent)
+        length = len(text) + sum(size for size, is_sent in zip(sizes, self._sent) if is_sent)
         return (
             f"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n{HEAD_LENGTH}: {len(text)}\r\n"
             f"Content-Length: {length}\r\nServer: edge_runtime\r\n\r\n"
         ).encode() + text
+
+
+class KnownStrings(KnownInference):
+    """Requests for outputs some of which are BYTES, so that shapes don't say how long an answer is."""
+
+    __slots__ = ()
+
+    def encode(self, outputs: Outputs) -> bytes:
+        """The whole HTTP answer, with a copy of the outputs."""
+        arrays: List[Any] = [outputs[name] for name in self._names]
+        raw = [np.ascontiguousarray(on_the_wire(array)) for array in arrays]
+        pieces: List[Any] = [self._head(arrays, [array.nbytes for array in raw])]
+        return b"".join(pieces + [array for array, is_sent in zip(raw, self._sent) if is_sent])
+
+    def encode_with(self, regions: Regions, outputs: Outputs) -> bytes:
+        """The whole HTTP answer, without those outputs that go into regions, which are written there.
+
+        Raises:
+            RequestError: an output doesn't fit into its region.
+        """
+        write_outputs(outputs, self.head.outputs, regions)
+        return self.encode(outputs)
+
+
+def known_inference(model: ServedModel, head: InferHead) -> KnownInference:
+    """What is kept of a head for the requests after it."""
+    signature = model.engine.signature
+    has_strings = any(signature.output(output.name).dtype is DType.BYTES for output in head.outputs)
+    return (KnownStrings if has_strings else KnownInference)(model, head)

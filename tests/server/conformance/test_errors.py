@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, Tuple
 import grpc
 import numpy as np
 import pytest
+from fakes.dtypes import PLAIN
 from tritonclient.grpc import service_pb2
 
 from edge_runtime.tensors import DType
@@ -287,7 +288,7 @@ def test_2_2_json_nonfinite_an_answer_that_json_can_not_hold_is_refused_with_the
 
 
 def test_2_2_fp16_a_half_float_answer_is_refused_as_json(server) -> None:
-    data = {dtype.value: [True if dtype is DType.BOOL else 1] * 6 for dtype in DType if dtype is not DType.FP16}
+    data = {dtype.value: [True if dtype is DType.BOOL else 1] * 6 for dtype in PLAIN if dtype is not DType.FP16}
     inputs: list[Any] = [{"name": name, "datatype": name, "shape": [2, 3], "data": data[name]} for name in data]
     inputs.append({"name": "FP16", "datatype": "FP16", "shape": [2, 3], "parameters": {"binary_data_size": 12}})
     answer = server.infer("types", {"inputs": inputs, "outputs": [{"name": "FP16_out"}]}, bytes(12))

@@ -9,6 +9,7 @@ import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc
+from fakes.dtypes import PLAIN
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
 
@@ -73,7 +74,7 @@ def test_2_1_infer_two_inputs_give_the_outputs_asked_for(client) -> None:
 
 
 def test_2_2_binary_every_data_type_goes_there_and_back(client) -> None:
-    arrays = {dtype: RNG.integers(0, 2, (2, 3)).astype(dtype.numpy) for dtype in DType}
+    arrays = {dtype: RNG.integers(0, 2, (2, 3)).astype(dtype.numpy) for dtype in PLAIN}
     result = client.infer("types", [tensor(dtype.value, array) for dtype, array in arrays.items()])
     for dtype, array in arrays.items():
         np.testing.assert_array_equal(result.as_numpy(f"{dtype.value}_out"), array)

@@ -10,6 +10,7 @@ from typing import Any, Iterator
 import numpy as np
 import pytest
 import tritonclient.http
+from fakes.dtypes import PLAIN
 from tritonclient.utils import InferenceServerException
 
 from edge_runtime import __version__
@@ -99,10 +100,10 @@ def test_2_2_binary_every_data_type_goes_there_and_back(client, is_binary) -> No
         dtype: RNG.integers(0, 2, (2, 3)).astype(dtype.numpy)
         if dtype is DType.BOOL or dtype.is_float
         else RNG.integers(np.iinfo(dtype.numpy).min, np.iinfo(dtype.numpy).max, (2, 3), dtype.numpy, endpoint=True)
-        for dtype in DType
+        for dtype in PLAIN
     }
     inputs = [tensor(d.value, array, is_binary or d is DType.FP16) for d, array in arrays.items()]
-    names = [f"{d.value}_out" for d in DType if is_binary or d is not DType.FP16]
+    names = [f"{d.value}_out" for d in PLAIN if is_binary or d is not DType.FP16]
     result = client.infer("types", inputs, outputs=wanted(*names, is_binary=is_binary))
     for name in names:
         array = arrays[DType(name[:-4])]
