@@ -222,7 +222,7 @@ class _Runner:
 
     def __call__(self, feeds: Feeds) -> Dict[str, Array]:
         with translated(f"{self._name}: the run failed"):
-            values = self._session.run(self._computed, dict(feeds))
+            values = self._session.run(self._computed, dict(feeds)) if self._computed else []  # no names mean all
         samples = min(map(len, feeds.values())) if self._is_batched else 1
         self.samples += samples
         self._progress.advance(samples)

@@ -159,3 +159,40 @@ def test_nothing_but_a_remote_error_comes_of_any_json(content, data):
         array_from_list(data, TensorSpec("y", DType.INT8, (2,)), ORIGIN)
     except RemoteError:
         pass
+
+
+TWO = TensorSpec("y", DType.BYTES, (2,))
+
+
+def test_elements_become_bytes_in_an_array_of_objects():
+    result = array_from_bytes(octets(b"\1\0\0\0a\0\0\0\0"), TWO, ORIGIN)
+    assert (result.dtype, result.tolist()) == (np.dtype(object), [b"a", b""])
+
+
+@pytest.mark.parametrize("data", [b"", b"\1\0\0\0a", b"\1\0\0\0a\2\0\0\0b", b"\0" * 9, b"\xff" * 8])
+def test_elements_that_do_not_fit_are_a_broken_answer(data):
+    with pytest.raises(RemoteError, match="broken answer: output 'y': "):
+        array_from_bytes(octets(data), TWO, ORIGIN)
+
+
+def test_elements_of_a_huge_shape_are_never_made():
+    with pytest.raises(RemoteError, match="broken answer"):
+        array_from_bytes(octets(bytes(16)), TensorSpec("y", DType.BYTES, (2**62, 2**62)), ORIGIN)
+
+
+@pytest.mark.parametrize("data", [["a", "é"], [["a"], ["é"]], [b"a", "é".encode()]])
+def test_a_list_of_text_or_bytes_becomes_bytes(data):
+    assert array_from_list(data, TWO, ORIGIN).tolist() == [b"a", "é".encode()]
+
+
+@pytest.mark.parametrize("data", [None, "ab", ["a"], ["a", 1], [["a"], "b"], ["a", "b", "c"], []])
+def test_a_list_that_is_no_such_text_is_a_broken_answer(data):
+    with pytest.raises(RemoteError, match="broken answer: output 'y'"):
+        array_from_list(data, TWO, ORIGIN)
+
+
+def test_bfloat16_becomes_floats():
+    result = array_from_bytes(octets(b"\x80\x3f\0\xc0"), TensorSpec("y", DType.BF16, (2, 1)), ORIGIN)
+    assert (result.dtype, result.tolist()) == (np.float32, [[1], [-2]])
+    with pytest.raises(RemoteError, match="its data isn't BF16"):
+        array_from_list([1.0], TensorSpec("y", DType.BF16, (1,)), ORIGIN)

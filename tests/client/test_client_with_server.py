@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from fakes.blocking_client import BlockingAsyncClient
-from fakes.dtypes import PLAIN, onnx_type
+from fakes.dtypes import HAS_BFLOAT16, PLAIN, onnx_type
 from onnx import helper
 
 from edge_runtime.client import Client
@@ -23,7 +23,7 @@ from edge_runtime.profiler.settings import BenchSettings
 from edge_runtime.server.accelerators import prepared
 from edge_runtime.server.lifecycle import Stop, serve
 from edge_runtime.server.settings import ServerSettings
-from edge_runtime.tensors import DType, ShapeRange, Signature, TensorSpec
+from edge_runtime.tensors import DType, ShapeRange, Signature, TensorSpec, bfloat16_from_float32
 
 
 def identity_engine(name, dtypes, limits):
@@ -52,6 +52,8 @@ def server(tmp_path_factory):
     """The URLs of a real server with an identity model of every type, one of scalars and one with a batch axis."""
     engines = [
         identity_engine("types", list(PLAIN), ShapeRange.fixed((2, 3))),
+        identity_engine("strings", [DType.BYTES, DType.INT8], ShapeRange((1, 2), (1, 2), (8, 2))),
+        *([identity_engine("halves", [DType.BF16], ShapeRange((1, 2), (1, 2), (8, 2)))] if HAS_BFLOAT16 else []),
         identity_engine("scalar", [DType.FP32], ShapeRange.fixed(())),
         identity_engine("batched", [DType.FP32], ShapeRange((1, 2), (2, 2), (8, 2))),
         identity_engine("large", [DType.FP32], ShapeRange.fixed((3, 1024, 1024))),
@@ -108,6 +110,29 @@ def test_every_data_type_goes_there_and_back(client):
 def test_only_the_outputs_asked_for_come_back(client):
     feeds = {f"in_{d.value}": np.ones((2, 3), d.numpy) for d in PLAIN}
     assert list(client.infer("types", feeds, ["out_INT8", "out_FP16"])) == ["out_INT8", "out_FP16"]
+
+
+def test_strings_go_there_and_back_as_bytes(client):
+    text, numbers = np.array([["a", "é\0"], ["", "z" * 5000]], object), np.ones((2, 2), np.int8)
+    for _ in range(2):
+        found = client.infer("strings", {"in_BYTES": text, "in_INT8": numbers})["out_BYTES"]
+        assert found.tolist() == [[each.encode() for each in row] for row in text.tolist()]
+        assert (found.dtype, found.shape) == (np.dtype(object), (2, 2))
+
+
+def test_a_string_that_is_not_utf8_is_the_callers_mistake(client):
+    feeds = {"in_BYTES": np.array([[b"a", b"\xff"]]), "in_INT8": np.ones((1, 2), np.int8)}
+    with pytest.raises(RemoteError, match="input 'in_BYTES': element 1 of 2: expected UTF-8") as caught:
+        client.infer("strings", feeds)
+    assert caught.value.status in (400, "INVALID_ARGUMENT")
+
+
+@pytest.mark.skipif(not HAS_BFLOAT16, reason="this onnxruntime can't be given BF16")
+def test_bfloat16_goes_there_and_comes_back_as_floats(client):
+    values = np.array([[1, -2.5], [np.inf, 2**-130]], np.float32)
+    found = client.infer("halves", {"in_BF16": bfloat16_from_float32(values)})["out_BF16"]
+    np.testing.assert_array_equal(found, values)
+    assert found.dtype == np.float32
 
 
 def test_scalars_and_odd_memory_go_there_and_back(client):

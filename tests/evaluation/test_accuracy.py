@@ -85,3 +85,18 @@ def test_the_first_float_output_is_looked_at_unless_another_is_named():
 def test_what_has_no_class_is_refused(outputs, options, message):
     with pytest.raises(DataError, match=message):
         score_of(outputs, **options)
+
+
+def test_equal_strings_are_right():
+    outputs, reference = ({"y": np.array(names, object)} for names in ([b"a", b"b", b""], [b"a", b"c", b""]))
+    assert score_of(outputs, reference=reference).value == pytest.approx(2 / 3)
+
+
+def test_numbers_come_before_strings():
+    names = np.array([b"a", b"b"], object)
+    assert score_of({"name": names, "y": one_hot(0, 1)}, [0, 0]).value == 0.5
+
+
+def test_class_ids_are_no_names():
+    with pytest.raises(DataError, match="the output is of strings"):
+        score_of({"y": np.array([b"a"], object)}, [0])

@@ -14,6 +14,7 @@ from edge_runtime.calibration.sample import Sample
 from edge_runtime.errors import DataError
 from edge_runtime.evaluation.bootstrap import Resampling
 from edge_runtime.evaluation.distance import Agreement, Cosine, LargestError, MeanSquaredError
+from edge_runtime.tensors import bfloat16_from_float32
 
 MEASURES = [Cosine, MeanSquaredError, LargestError]
 RNG = np.random.default_rng(0)
@@ -168,3 +169,9 @@ def test_agreement_is_nan_where_there_is_none_to_measure(got, want):
     result = agreement((got, want))
     assert math.isnan(result.cosine)
     assert math.isnan(result.sqnr_db)
+
+
+def test_agreement_of_bfloat16_is_that_of_its_floats():
+    value = np.arange(6, dtype=np.float32).reshape(2, 3)
+    score = agreement(({"y": bfloat16_from_float32(value)}, {"y": value}))
+    assert (score.cosine, score.sqnr_db) == (pytest.approx(1), math.inf)

@@ -10,6 +10,7 @@ import pytest
 from edge_runtime.calibration.sample import Sample
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.evaluation.metrics import Loss, Metric, Score, metric_from_name
+from edge_runtime.tensors import bfloat16_from_float32, float32_from_bfloat16
 
 NAMES = ["accuracy", "cosine", "mse", "max-abs"]
 RNG = np.random.default_rng(0)
@@ -247,3 +248,22 @@ def test_a_users_function_that_fails_is_named(tmp_path, body, message):
 def test_a_users_function_cant_pass_nan(tmp_path):
     metric = user_metric(tmp_path, "return float('nan')")
     assert metric.loss(Score(1.0, None, None, 1), score_of(metric, FLOAT)) == math.inf
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bfloat16_is_scored_as_the_floats_that_it_is(name):
+    metric, rounded = metric_from_name(name), [bfloat16_from_float32(out["y"]) for out in FLOAT]
+    floats = [{"y": float32_from_bfloat16(values)} for values in rounded]
+    assert score_of(metric, [{"y": values} for values in rounded]) == score_of(metric, floats)
+
+
+def test_a_bfloat16_that_is_no_number_makes_the_score_none():
+    outputs = [{"y": bfloat16_from_float32(np.full((2, 5), np.nan, np.float32))}]
+    assert math.isnan(score_of(metric_from_name("cosine"), outputs).value)
+
+
+def test_strings_are_no_numbers_to_compare():
+    scorer, names = metric_from_name("cosine").start(), {"y": np.array([b"a"], object)}
+    scorer.update(names, Sample({}), names)
+    with pytest.raises(DataError, match="metric accuracy, which compares strings"):
+        scorer.result()

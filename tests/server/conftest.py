@@ -125,6 +125,11 @@ MODELS: dict[str, tuple] = {
         {"text": (DType.BYTES, ("batch", 2)), "id": (DType.INT64, ("batch",))},
         {"echo": (DType.BYTES, ("batch", 2)), "word": (DType.BYTES, ("batch",))},
     ),
+    "shares": (
+        [node("ReduceSum", "x", "all"), node("Sub", "x all", "y")],
+        {"x": (DType.FP32, ("batch",))},
+        {"y": (DType.FP32, ("batch",))},
+    ),
     "echo": ([node("Identity", "x", "y")], {"x": (DType.BYTES, ("n",))}, {"y": (DType.BYTES, ("n",))}),
     "halves": (
         [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from typing import Any, Iterator
 
 import numpy as np
@@ -12,11 +13,16 @@ import pytest
 import tritonclient.grpc
 import tritonclient.http
 import tritonclient.utils
+from fakes.dtypes import HAS_BFLOAT16
 from fakes.region_clients import SharedObject, place, region_client
 from google.protobuf.json_format import MessageToDict
 from tritonclient.utils import InferenceServerException, serialize_byte_tensor
 
-from edge_runtime.errors import BackendError
+from edge_runtime.errors import BackendError, InvalidRequestError
+from edge_runtime.scheduling.request import Request
+from edge_runtime.server.run import Run
+from edge_runtime.server.warm_up import measure
+from edge_runtime.wire.elements import strings_array
 
 try:
     import ml_dtypes
@@ -30,7 +36,6 @@ UTF8 = [[text.encode() for text in row] for row in TEXT.tolist()]
 IDS = np.array([2, 7], np.int64)
 # From 2.69 on Triton's clients take BF16 as ml_dtypes has it, before that as float32, which they cut short.
 BFLOAT16 = ml_dtypes.bfloat16 if ml_dtypes and "ml_dtypes" in dir(tritonclient.utils) else np.float32
-HAS_BFLOAT16 = hasattr(onnxruntime.OrtValue, "ortvalue_from_numpy_with_onnx_type")
 
 
 def element(*values: bytes) -> bytes:
@@ -89,6 +94,25 @@ def test_many_requests_get_their_own_strings(server) -> None:
 
         answers = [answer.get_result().as_numpy("echo").tolist() for answer in [ask(number) for number in range(64)]]
     assert answers == [[[str(number).encode(), b"x" * number]] for number in range(64)]
+
+
+def test_requests_share_a_run_which_a_bad_one_spoils_for_no_other(tiny_engine) -> None:
+    feeds = [
+        {"text": strings_array(row, (1, 2)), "id": IDS[:1]} for row in ([b"a", b"b"], [b"c", b"\xff"], [b"d", b""])
+    ]
+    with tiny_engine("words") as engine:
+        requests = [Request("words", feed, lambda outputs: outputs["echo"].tolist(), print, 0, 1) for feed in feeds]
+        run = Run(engine, requests, 3, time.perf_counter_ns)
+        run.segment(0, True)
+    assert [run.outcomes[0], run.outcomes[2]] == [[[b"a", b"b"]], [[b"d", b""]]]
+    assert (type(run.outcomes[1]), "element 1 of 2" in str(run.outcomes[1])) == (InvalidRequestError, True)
+
+
+def test_rows_of_strings_are_independent_and_those_that_share_a_sum_are_not(tiny_engine) -> None:
+    for name, is_independent in (("words", True), ("shares", False)):
+        with tiny_engine(name) as engine:
+            measured = measure(engine, is_batching=True)
+        assert (measured.has_independent_rows, bool(measured.times)) == (is_independent, True)
 
 
 def test_text_that_is_not_utf8_is_refused_by_input_and_element(triton) -> None:

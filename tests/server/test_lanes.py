@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.client.client import Client
-from edge_runtime.errors import DeadlineExpiredError, ServerUnavailableError
+from edge_runtime.errors import DeadlineExpiredError, RemoteError, ServerUnavailableError
 
 
 @pytest.fixture
@@ -100,3 +100,10 @@ def test_the_models_default_deadline_holds_in_a_lane(serving, gated, path) -> No
         assert time.monotonic() - start < 5
         gated.release()
         busy.join(10)
+
+
+def test_strings_are_refused_for_they_have_no_fixed_size(serving, path) -> None:
+    with serving("words", unix=path) as server, Client(f"unix://{path}") as client:
+        with pytest.raises(RemoteError, match=r"tensor 'text' is of BYTES, .* send the request over HTTP or gRPC"):
+            client.frames("words", {"text": (1, 2), "id": (1,)})
+        assert server.ask("GET", "/v2/health/ready").status == 200
