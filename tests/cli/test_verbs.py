@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 CODE = "from edge_runtime.cli.main import main; main()"
 
@@ -108,3 +109,30 @@ def test_an_input_that_is_no_npz_is_refused(folder: Path, content: bytes) -> Non
 
 def test_doctor_is_one_document(folder: Path) -> None:
     assert run(folder, "doctor")["sound"] is True
+
+
+@pytest.fixture(scope="module")
+def names(folder: Path) -> Path:
+    """The folder with a plan `names` too, whose input and output are strings."""
+    table = {"keys_strings": ["a", "é"], "values_strings": ["b", "ü"], "default_string": "?"}
+    node = helper.make_node("LabelEncoder", ["x"], ["y"], domain="ai.onnx.ml", **table)
+    values = [helper.make_tensor_value_info(name, TensorProto.STRING, ["n"]) for name in "xy"]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 2)]
+    graph = helper.make_graph([node], "g", values[:1], values[1:])
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    (folder / "names.onnx").write_bytes(model.SerializeToString())
+    run(folder, "build", "names.onnx")
+    return folder
+
+
+@pytest.mark.parametrize("text", [np.array(["é", "z"]), np.array(["é".encode(), b"z"])], ids=["text", "bytes"])
+def test_strings_are_read_printed_and_saved(names: Path, text: np.ndarray) -> None:
+    np.savez(names / "s.npz", x=text)
+    document = run(names, "infer", "names", "--input", "s.npz", "--output", "t.npz")
+    assert document["outputs"] == {"y": {"shape": [2], "dtype": "bytes", "data": ["ü", "?"]}}
+    assert np.load(names / "t.npz")["y"].tolist() == ["ü".encode(), b"?"]
+
+
+def test_a_file_of_objects_is_still_refused(names: Path) -> None:
+    np.savez(names / "s.npz", x=np.array(["a"], object))
+    assert run(names, "infer", "names", "--input", "s.npz", code=1)["error"]["type"] == "DataError"

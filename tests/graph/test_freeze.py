@@ -166,3 +166,9 @@ def test_an_array_is_taken_unchanged_or_not_at_all(value, element):
     else:
         assert helper.tensor_dtype_to_np_dtype(kept.data_type) == dtype
         assert np.frombuffer(kept.raw_data, dtype).item() == value
+
+
+@pytest.mark.parametrize("element", [TensorProto.STRING, TensorProto.BFLOAT16])
+def test_strings_and_bfloat16_have_no_fixed_values(scaled, element):
+    with pytest.raises(ConfigError, match=r"the value of input 'k' would be B.* no value can be fixed; feed it"):
+        with_values(scaled(element), {"k": 1})

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edge_runtime.errors import EdgeRuntimeError, ModelError, UnsupportedModelError
 from edge_runtime.graph.fp16 import to_fp16
 from edge_runtime.graph.model import load_model, model_from_bytes, source_digest
+from edge_runtime.graph.plugins import without_plugins
 from edge_runtime.graph.portable import portable
 from edge_runtime.tensors import DType
 
@@ -110,6 +111,26 @@ def test_unknown_domain_is_named(proto):
     model = proto([node], {"x": [1]})
     model.opset_import.add(domain="com.acme", version=1)
     assert_refused(model, UnsupportedModelError, "FancyOp", "com.acme", "fancy")
+
+
+def encoder(op_type="LabelEncoder"):
+    table = {"keys_strings": ["a"], "values_int64s": [1]}
+    return helper.make_node(op_type, ["x"], ["y"], "e", domain="ai.onnx.ml", **table)
+
+
+def test_onnxs_own_operators_of_machine_learning_are_no_plugins(proto):
+    raw = proto([encoder()], [value("x", ["n"], TensorProto.STRING)])
+    raw.opset_import.add(domain="ai.onnx.ml", version=2)
+    model = model_from_bytes(raw.SerializeToString(), "net.onnx")
+    assert (model.plugin_nodes, without_plugins(model)) == (frozenset(), model)
+    assert [spec.dtype for spec in (*model.inputs, *model.outputs)] == [DType.BYTES, DType.INT64]
+    assert {entry.domain for entry in portable(model).proto.opset_import} == {"", "ai.onnx.ml"}
+
+
+def test_an_unknown_operator_of_machine_learning_is_named(proto):
+    raw = proto([encoder("Oracle")], [value("x", ["n"], TensorProto.STRING)])
+    raw.opset_import.add(domain="ai.onnx.ml", version=2)
+    assert_refused(raw, UnsupportedModelError, "'Oracle'", "'ai.onnx.ml'")
 
 
 def test_unused_foreign_domain_and_long_standard_name_are_taken(proto):
