@@ -95,7 +95,12 @@ class _Connection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Takes in what the client sent; one that asks ever more without waiting for answers is cut off."""
-        super().data_received(data)
+        try:
+            super().data_received(data)
+        except ValueError as error:  # older versions of aiohttp let those of a target's address through
+            logger.debug("a request can't be parsed: %s", type(error).__name__)
+            self.force_close()
+            return
         if len(self._messages) > _MAX_PIPELINED:
             self.force_close()
         self._end_broken_body()
