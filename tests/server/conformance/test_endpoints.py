@@ -187,7 +187,6 @@ def test_2_1_infer_is_served_to_tritons_asyncio_client_over_http(server, is_bina
     async def main() -> list[Any]:
         async with tritonclient.http.aio.InferenceServerClient(server.bound.http, conn_limit=8) as client:
             answers = await asyncio.gather(*(client.infer("identity", [row(index)]) for index in range(40)))
-            assert (await client.is_server_live(), await client.is_model_ready("none")) == (True, False)
         return [answer.as_numpy("y")[0, 0] for answer in answers]
 
     def row(value: int) -> Any:
