@@ -52,7 +52,7 @@ def test_an_address_is_read_from_a_url(url, protocol, expected):
     ],
 )
 def test_any_other_form_is_refused(url):
-    with pytest.raises(ConfigError, match="expected http://HOST:PORT or grpc://HOST:PORT"):
+    with pytest.raises(ConfigError, match="expected http://HOST:PORT, grpc://HOST:PORT"):
         address_from_url(url)
 
 
