@@ -92,10 +92,10 @@ class Requests:
 
     def feed(self, call: Call, piece: memoryview, at_hand: int) -> None:
         """Takes in a piece of a message; `at_hand` is how much more of it has come already."""
-        if isinstance(call, StreamCall):
+        if not isinstance(call, UnaryCall):
+            assert isinstance(call, StreamCall)
             call.feed(piece)
             return
-        assert isinstance(call, UnaryCall)
         intake = call.intake
         if intake is None:
             intake = call.intake = Intake(self._max_message_bytes)
@@ -114,10 +114,10 @@ class Requests:
         if call.content_length not in (-1, call.received - call.padding):
             connection.reset(call.stream_id, PROTOCOL_ERROR)
             return
-        if isinstance(call, StreamCall):
+        if not isinstance(call, UnaryCall):
+            assert isinstance(call, StreamCall)
             call.end()
             return
-        assert isinstance(call, UnaryCall)
         try:
             if call.intake is None:
                 raise CallRefusedError("INVALID_ARGUMENT", "the call has no message")
