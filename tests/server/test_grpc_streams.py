@@ -148,6 +148,12 @@ def test_what_is_no_request_ends_the_stream_after_the_answers_before(server, gar
     assert not logged()
 
 
+def test_a_message_over_the_limit_ends_the_stream(streaming) -> None:
+    with streaming("identity", max_request_bytes=1024) as server:
+        assert exchanged(server, raw("x" * 2000))[1] == "RESOURCE_EXHAUSTED"
+        assert exchanged(server, raw("x" * 900))[1] == "OK"
+
+
 def test_tritons_client_on_asyncio_gets_its_answers(server) -> None:
     async def requests() -> Any:
         for each in range(50):

@@ -209,6 +209,14 @@ def test_a_client_that_reads_nothing_is_served_no_more_and_one_that_reads_again_
         assert client.answer().status == "0"
 
 
+def test_a_client_that_stops_reading_a_stream_is_dropped(serving_http2, quiet) -> None:
+    with serving_http2(send_timeout_s=0.1) as server, RawClient(server.address) as client:
+        client.send(opened("Sized") + sent(*[b"%d" % (20 * KIB)] * 30))
+        client.until_closed()
+        assert server.run(lambda: len(server.server)) == 0
+    quiet()
+
+
 def test_answers_beyond_the_connections_limit_end_the_stream(serving_http2) -> None:
     with serving_http2(max_output_bytes=MIB) as server, RawClient(server.address) as client:
         client.send(opened("Said") + sent(b"hold", *[b"sized %d" % (300 * KIB)] * 8))
