@@ -121,7 +121,8 @@ class Client:
 
         Args:
             model: its name.
-            feeds: the inputs by name.
+            feeds: the inputs by name; strings may be text or bytes, and come back as bytes in arrays of objects. BF16
+                is what `bfloat16_from_float32` makes (or ml_dtypes has), and comes back as float32.
             outputs: the names of those that are wanted; None: all.
             version: of the model; None: the server's choice.
             request_id: what the server calls the request.

@@ -117,9 +117,9 @@ class HttpCalls:
         return Origin(self._server, answer.status)
 
     def _head(self, wanted: InferRequest) -> bytes:
-        """All that goes before the tensors, which is the same for requests of the same shapes."""
+        """All that goes before the tensors, which is the same for requests of the same shapes and sizes."""
         hurry = wanted.hurry
-        tensors = tuple((tensor.name, tensor.dtype, tensor.shape) for tensor in wanted.inputs)
+        tensors = tuple((tensor.name, tensor.dtype, tensor.shape, tensor.data.size) for tensor in wanted.inputs)
         key = (wanted.model, wanted.version, wanted.outputs, hurry.deadline_ms, hurry.priority, tensors)
         known = None if wanted.request_id else self._heads.get(key)
         if known is not None:
