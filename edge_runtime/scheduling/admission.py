@@ -184,9 +184,9 @@ class Admission:
                 backlog[each.model] += each.cost_ns
         ahead_ns = 0
         for model in backlog if state.backlog.easy.jobs else ():
-            for rank, queue in model.easy.items():
+            for rank, turns in model.easy.items():
                 if rank < job.key[0]:
-                    ahead_ns += sum([each.cost_ns for each in queue])
+                    ahead_ns += sum([each.cost_ns for each in turns])
         backlog[job.model] += job.cost_ns
         ahead_ns += state.shares.room_ns(job.model, backlog, job.deadline_ns - now_ns, now_ns)
         if not ahead_ns:

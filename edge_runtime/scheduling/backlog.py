@@ -32,8 +32,10 @@ class Backlog:
     def add(self, job: Job, now_ns: int, active: int) -> None:
         """Lets a job wait; `active` is the number of models that share the lanes."""
         if not job.segment:
-            self.jobs[job.requests[0]] = job
-            job.model.waiting += 1
+            request, model = job.requests[0], job.model
+            self.jobs[request] = job
+            model.waiting += 1
+            model.clients[request.client] = model.clients.get(request.client, 0) + 1
         if job.is_urgent:
             self.urgent.add(job)
             if not job.segment:
@@ -41,29 +43,36 @@ class Backlog:
         elif job.segment:
             self.easy.add(job)
         else:
-            queue = job.model.queue(job.key[0])
-            queue.append(job)
-            if len(queue) == 1:
-                self._give_turn(job, now_ns, active)
+            turns = model.turns(job.key[0])
+            before = turns.first
+            turns.add(job)
+            if turns.first is not before:
+                self._pass_turn(before, turns.first, now_ns, active)
 
-    def remove(self, job: Job, now_ns: int, active: int) -> None:
-        """Takes a job out that waits."""
+    def remove(self, job: Job, now_ns: int, active: int, used_ns: int = 0) -> None:
+        """Takes a job out that waits; `used_ns` is the service time that its client gets by it."""
         if not job.segment:
-            del self.jobs[job.requests[0]]
-            job.model.waiting -= 1
+            request, model = job.requests[0], job.model
+            del self.jobs[request]
+            model.waiting -= 1
+            left = model.clients[request.client] - 1
+            if left:
+                model.clients[request.client] = left
+            else:
+                del model.clients[request.client]
         if job.is_urgent:
             self.urgent.remove(job)
         elif job.segment:
             self.easy.remove(job)
         else:
-            queue = job.model.queue(job.key[0])
-            if queue[0] is not job:
-                queue.remove(job)
-                return
-            self.easy.remove(job)
-            queue.popleft()
-            if queue:
-                self._give_turn(queue[0], now_ns, active)
+            turns = model.turns(job.key[0])
+            before = turns.first
+            turns.remove(job, used_ns)
+            if before is job:
+                self.easy.remove(job)
+                before = None
+            if turns.first is not before:
+                self._pass_turn(before, turns.first, now_ns, active)
 
     def ordered(self) -> Iterator[Job]:
         """What may start, the first first; a snapshot."""
@@ -80,9 +89,9 @@ class Backlog:
     def of_group(self, head: Job) -> Iterator[Job]:
         """Those that might share a run with `head`, in order; all others may be among them."""
         yield from self.urgent.jobs
-        queues = head.model.easy
-        for rank in sorted(queues):
-            yield from queues[rank]
+        turns = head.model.easy
+        for rank in sorted(turns):
+            yield from turns[rank]
 
     def begun(self) -> List[Job]:
         """What is left of chains whose next segment waits."""
@@ -124,10 +133,19 @@ class Backlog:
         """When `expired` may find something; never too late, perhaps too early."""
         return None if not self.urgent.jobs or self._expiry_ns == NEVER else self._expiry_ns
 
-    def _give_turn(self, job: Job, now_ns: int, active: int) -> None:
+    def _pass_turn(self, before: Optional[Job], job: Optional[Job], now_ns: int, active: int) -> None:
+        """Makes a job the first of its model and rank, in the place of the one that was so far, if one still waits."""
+        if job is None:
+            return
         model = job.model
-        model.virtual_ns = max(now_ns, model.virtual_ns) + job.cost_ns * active
-        job.key = job.own = (job.key[0], model.virtual_ns, job.key[2])
+        if before is None:
+            model.virtual_ns = virtual_ns = max(now_ns, model.virtual_ns) + job.cost_ns * active
+        else:
+            self.easy.remove(before)
+            more_ns = (job.cost_ns - before.cost_ns) * active
+            model.virtual_ns += more_ns
+            virtual_ns = before.key[1] + more_ns
+        job.key = job.own = (job.key[0], virtual_ns, job.key[2])
         self.easy.add(job)
 
 

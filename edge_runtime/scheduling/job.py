@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
-from typing import Any, Deque, Dict, Hashable, List, Tuple
+from typing import Any, Dict, Hashable, List, Tuple
 
 from edge_runtime.scheduling.policy import ModelPolicy
 from edge_runtime.scheduling.request import Request
 from edge_runtime.scheduling.service_times import ServiceTimes
+from edge_runtime.scheduling.turns import Turns
 
 NEVER = 1 << 62  # later than any deadline
 Key = Tuple[int, int, int]
@@ -19,6 +19,7 @@ class Model:
     __slots__ = (
         "arrival_ns",
         "busy",
+        "clients",
         "easy",
         "max_batch",
         "name",
@@ -44,7 +45,8 @@ class Model:
         self.times = times
         self.busy = 0  # slots taken
         self.waiting = 0  # requests
-        self.easy: Dict[int, Deque[Job]] = {}  # those without a deadline by rank; the first takes part in the order
+        self.clients: Dict[Hashable, int] = {}  # how many of them are each one's
+        self.easy: Dict[int, Turns[Job]] = {}  # those without a deadline by rank; the first takes part in the order
         self.virtual_ns = 0  # the last deadline given to one of them
         self.arrival_ns = -NEVER  # the last one
         self.tallest = 1  # the most rows of a request so far
@@ -79,9 +81,12 @@ class Model:
             self.typical[rows] = known
         return known
 
-    def queue(self, rank: int) -> Deque[Job]:
+    def turns(self, rank: int) -> Turns[Job]:
         """Those of a rank that wait without a deadline."""
-        return self.easy.setdefault(rank, deque())
+        found = self.easy.get(rank)
+        if found is None:
+            found = self.easy[rank] = Turns()
+        return found
 
 
 class Job:

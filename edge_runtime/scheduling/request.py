@@ -46,6 +46,7 @@ class Request:
         deadline_ns: when its answer must be there, by the same clock; None if there is no hurry.
         priority: 1 is served first; 0 is the default, which is served last.
         stream: the periodic stream that it belongs to.
+        client: whose it is, among all who share a model fairly.
         is_light: whether `encode` takes some microseconds only.
         slot: memory of its own that holds its inputs already and takes its outputs (an engine's slot, beside those of
             the pool); None: a slot of the pool, into which the inputs are copied.
@@ -53,6 +54,7 @@ class Request:
 
     __slots__ = (
         "arrival_ns",
+        "client",
         "deadline_ns",
         "deliver",
         "emit",
@@ -82,6 +84,7 @@ class Request:
         self.emit = emit
         self.arrival_ns = arrival_ns
         self.rows = rows
+        self.client: Hashable = None
         self.group: Hashable | None = None
         self.deadline_ns: int | None = None
         self.priority = 0

@@ -215,7 +215,7 @@ class Scheduler:
             if job.deadline_ns == NEVER:
                 job.model.virtual_ns += max(0, run.cost_ns - job.cost_ns) * active
         for each in jobs:
-            state.backlog.remove(each, now_ns, active)
+            state.backlog.remove(each, now_ns, active, run.cost_ns * each.rows // run.rows or 1)
         if not run.segment:
             run.model.busy += 1
             if run.model.segments > 1 and run.model.busy >= run.model.slots:

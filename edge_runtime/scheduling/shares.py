@@ -114,5 +114,5 @@ def _likely_ns(model: Model, asked_ns: float, left_ns: int, backlog_ns: int) -> 
 
 def _overdue_ns(model: Model, now_ns: int) -> int:
     """The run of the first that waits without a deadline, if its virtual one has passed."""
-    heads = [queue[0] for queue in model.easy.values() if queue]
+    heads = [turns.first for turns in model.easy.values() if turns.first is not None]
     return max([head.cost_ns for head in heads if head.key[1] < now_ns], default=0)

@@ -1,0 +1,190 @@
+"""Several clients of one model, none of whom gets more than its turn, played on virtual time."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_runtime.scheduling.request import Request
+from edge_runtime.scheduling.scheduler import ModelPolicy, Scheduler
+from edge_runtime.scheduling.service_times import ServiceTimes
+from edge_runtime.scheduling.turns import Turns
+
+MS = 1_000_000
+RUN_MS = {1: 5, 2: 8, 4: 12}
+
+
+def made(client, at_ms=0, rows=1, **options):
+    request = Request("m", {}, dict, print, int(at_ms * MS), rows)
+    request.client = client
+    for name, value in options.items():
+        setattr(request, name, value)
+    return request
+
+
+def scheduler_of(queue_size=10_000, max_batch=0, runs_ms=None):
+    times = ServiceTimes(margin=0)
+    scheduler = Scheduler(times, 1)
+    scheduler.register(ModelPolicy("m", 1, queue_size, max_batch))
+    for rows, ms in (RUN_MS if runs_ms is None else runs_ms).items():
+        times.seed("m", 0, rows, ms * MS)
+    return scheduler
+
+
+def order_of(scheduler):
+    """The clients of all runs from here on, which take a millisecond a row."""
+    order, now = [], 0
+    dispatch = scheduler.next(now)
+    while dispatch is not None:
+        order.append("".join(each.client for each in dispatch.requests))
+        now += dispatch.rows * MS
+        scheduler.finish(dispatch, now)
+        dispatch = scheduler.next(now)
+    return order
+
+
+def admit(scheduler, *requests):
+    for request in requests:
+        scheduler.admit(request, request.arrival_ns)
+
+
+def test_one_that_comes_after_a_flood_is_next_after_the_run_under_way():
+    scheduler = scheduler_of()
+    admit(scheduler, *[made("h") for _ in range(64)])
+    running = scheduler.next(0)
+    admit(scheduler, made("g"), made("g"))
+    scheduler.finish(running, 0)
+    assert order_of(scheduler)[:5] == list("ghghh")
+
+
+def test_a_clients_own_requests_run_in_their_order():
+    scheduler = scheduler_of()
+    requests = [made(client) for client in "aabababbaa"]
+    admit(scheduler, *requests)
+    given_out = []
+    for dispatch in iter(lambda: scheduler.next(0), None):
+        given_out += dispatch.requests
+        scheduler.finish(dispatch, 0)
+    for client in "ab":
+        own = [request for request in requests if request.client == client]
+        assert [request for request in given_out if request.client == client] == own
+
+
+def test_turns_are_by_the_service_time_that_was_used():
+    scheduler = scheduler_of(runs_ms={1: 1, 4: 4})
+    admit(scheduler, *[made("l", rows=4) for _ in range(8)], *[made("s") for _ in range(32)])
+    order = order_of(scheduler)[:30]
+    assert order.count("s") == pytest.approx(4 * order.count("l"), abs=4)
+
+
+def test_clients_take_turns_while_service_times_are_unknown():
+    scheduler = scheduler_of(runs_ms={})
+    admit(scheduler, *[made(client) for client in "aaabbbccc"])
+    running = scheduler.next(0)
+    scheduler.finish(running, 0)
+    assert [running.requests[0].client, *order_of(scheduler)] == list("abcabcabc")
+
+
+def test_a_priority_goes_before_turns():
+    scheduler = scheduler_of()
+    admit(scheduler, made("g"), *[made("h", priority=1) for _ in range(3)])
+    assert order_of(scheduler) == list("hhhg")
+
+
+def test_one_with_a_deadline_goes_before_the_turns_of_those_without():
+    scheduler = scheduler_of()
+    admit(scheduler, *[made(client) for client in "aabb"], made("a", deadline_ns=14 * MS))
+    assert order_of(scheduler)[0] == "a"
+
+
+def test_requests_of_several_clients_share_a_run():
+    scheduler = scheduler_of(max_batch=4, runs_ms={1: 5, 2: 5, 3: 5, 4: 5})
+    admit(scheduler, *[made("h", group="g") for _ in range(6)], *[made(each, group="g") for each in "ab"])
+    assert order_of(scheduler) == ["habh", "hhhh"]
+
+
+def test_a_client_that_comes_back_goes_on_where_it_was():
+    """One with long requests, one at a time, gets no more than half beside one with short ones that always waits."""
+    scheduler, now, used = scheduler_of(), 0, {"l": 0, "s": 0}
+    admit(scheduler, made("l", rows=4), *[made("s") for _ in range(300)])
+    while used["s"] < 300 * 5:
+        dispatch = scheduler.next(now)
+        client, rows = dispatch.requests[0].client, dispatch.rows
+        used[client] += RUN_MS[rows]
+        now += RUN_MS[rows] * MS
+        scheduler.finish(dispatch, now)
+        if client == "l" and used["s"] < 1000:
+            scheduler.admit(made("l", rows=4), now)
+    assert used["l"] == pytest.approx(1000, abs=30)
+
+
+def test_a_withdrawn_request_costs_its_client_nothing():
+    scheduler = scheduler_of()
+    first = made("a")
+    admit(scheduler, first, *[made(client) for client in "ab"])
+    assert scheduler.withdraw(first)
+    assert order_of(scheduler) == list("ab")
+
+
+ARRIVALS = st.lists(
+    st.tuples(st.integers(0, 200), st.integers(0, 4), st.sampled_from(sorted(RUN_MS))), min_size=1, max_size=80
+)
+
+
+def services(play, requests):
+    """For how long each client waited while others were served, and whether it had been served before."""
+    ordered = sorted(requests, key=lambda request: request.arrival_ns)
+    trace = play(scheduler_of(), ordered, 1, lambda dispatch: RUN_MS[dispatch.rows] * MS)
+    for client in {request.client for request in requests}:
+        own = [trace.outcomes[each] for each in ordered if each.client == client]
+        served_ns = None
+        for outcome in own:
+            arrival_ns = outcome.request.arrival_ns
+            yield served_ns is not None, outcome.started_ns - max(arrival_ns, served_ns or 0)
+            served_ns = outcome.answered_ns
+
+
+@given(arrivals=ARRIVALS)
+@settings(max_examples=200, deadline=None)
+def test_every_client_with_something_waiting_is_served_within_a_run_of_each(play, arrivals):
+    clients = {client for _, client, _ in arrivals}
+    requests = [made(client, at_ms) for at_ms, client, _ in arrivals]
+    assert all(waited_ns <= len(clients) * RUN_MS[1] * MS for _, waited_ns in services(play, requests))
+
+
+@given(arrivals=ARRIVALS)
+@settings(max_examples=200, deadline=None)
+def test_with_unlike_runs_a_client_also_waits_for_as_much_as_it_was_served_last(play, arrivals):
+    clients, longest_ns = {client for _, client, _ in arrivals}, max(RUN_MS[rows] for *_, rows in arrivals) * MS
+    for was_served, waited_ns in services(play, [made(client, at_ms, rows) for at_ms, client, rows in arrivals]):
+        assert waited_ns <= (2 if was_served else 1) * len(clients) * longest_ns
+
+
+@given(steps=st.lists(st.tuples(st.sampled_from(["add", "serve", "drop"]), st.integers(0, 3)), max_size=60))
+@settings(deadline=None)
+def test_the_first_is_always_the_first_of_the_order(steps):
+    turns, waiting = Turns(), []
+    for step, client in steps:
+        if step == "add":
+            waiting.append(SimpleNamespace(requests=(made(client),), cost_ns=3))
+            turns.add(waiting[-1])
+        elif waiting:
+            gone = turns.first if step == "serve" else waiting[client % len(waiting)]
+            waiting.remove(gone)
+            turns.remove(gone, 3 if step == "serve" else 0)
+        order = list(turns)
+        assert sorted(map(id, order)) == sorted(map(id, waiting))
+        assert turns.first is (order[0] if order else None)
+
+
+def test_little_is_kept_of_clients_that_are_gone():
+    scheduler = scheduler_of()
+    for round_ in range(2):
+        admit(scheduler, *[made(f"{round_}.{client}") for client in range(10_000)])
+        order_of(scheduler)
+    model = scheduler._state.models["m"]
+    (turns,) = model.easy.values()
+    assert (len(model.clients), len(turns._lines), len(turns._left) <= 1024) == (0, 1, True)
