@@ -10,6 +10,7 @@ from edge_runtime.scheduling.service_times import ServiceTimes
 from edge_runtime.scheduling.turns import Turns
 
 NEVER = 1 << 62  # later than any deadline
+_MANY_RANKS = 64
 Key = Tuple[int, int, int]
 
 
@@ -24,6 +25,8 @@ class Model:
         "max_batch",
         "name",
         "policy",
+        "pressed_by",
+        "pressed_ns",
         "queue_size",
         "segments",
         "slots",
@@ -49,6 +52,8 @@ class Model:
         self.easy: Dict[int, Turns[Job]] = {}  # those without a deadline by rank; the first takes part in the order
         self.virtual_ns = 0  # the last deadline given to one of them
         self.arrival_ns = -NEVER  # the last one
+        self.pressed_ns = -NEVER  # when a client was turned away that had less than its share
+        self.pressed_by: Hashable = None  # which
         self.tallest = 1  # the most rows of a request so far
         self.worst: Dict[int, List[int]] = {}
         self.typical: Dict[int, int] = {}
@@ -85,6 +90,8 @@ class Model:
         """Those of a rank that wait without a deadline."""
         found = self.easy.get(rank)
         if found is None:
+            if len(self.easy) >= _MANY_RANKS:  # which are the clients' choice
+                self.easy = {each: turns for each, turns in self.easy.items() if turns.first is not None}
             found = self.easy[rank] = Turns()
         return found
 

@@ -7,18 +7,19 @@ from typing import List, Optional, Tuple
 from edge_runtime.errors import (
     DeadlineExpiredError,
     DeadlineRefusedError,
-    QueueFullError,
     ServerUnavailableError,
     UnknownNameError,
     nearest,
 )
-from edge_runtime.scheduling.admission import SHORTEST_S, Admission
+from edge_runtime.scheduling.admission import Admission
+from edge_runtime.scheduling.bounds import Bounds
 from edge_runtime.scheduling.job import NEVER, Job, Model
 from edge_runtime.scheduling.lanes import Dispatch
 from edge_runtime.scheduling.policy import ModelPolicy
 from edge_runtime.scheduling.request import Request
 from edge_runtime.scheduling.selection import Selection
 from edge_runtime.scheduling.service_times import ServiceTimes
+from edge_runtime.scheduling.shares import WINDOW_NS
 from edge_runtime.scheduling.state import State, rest_of
 from edge_runtime.scheduling.undecided import Undecided
 
@@ -34,17 +35,21 @@ class Scheduler:
     It has no clock, no threads and no locks: one thread calls it, and tells it the time, which never goes back. `lanes`
     is how many runs truly go on in parallel, `depth` (at least that; `lanes` if None) how many are handed out at once.
     Requests of priority 1 come before those of 2 and so on, 0 last; then the earlier deadline counts. One without a
-    deadline takes its model's share of the time; it never expires. While a model's service times are unknown, it counts
-    as taking no time: nothing is refused for its sake.
+    deadline takes its model's share of the time, and its client's turn of that; it never expires. While a model's
+    service times are unknown, it counts as taking no time: nothing is refused for its sake.
 
     A request whose deadline can't be promised when it comes is refused at once, unless it lacks so little that runs may
     make up for it by ending early: it may then wait for `patience_ns`, and is tested again when it is to run next.
+
+    Where several clients want a model, each has an equal share of its queue: one without a deadline that waits may have
+    to give its place up (`take_refused`), and of the time that is promised.
     """
 
     def __init__(self, times: ServiceTimes, lanes: int, depth: Optional[int] = None, patience_ns: int = 0) -> None:
         self._state = State(times, lanes, lanes if depth is None else depth)
         self._admission = Admission(self._state)
         self._selection = Selection(self._state)
+        self._bounds = Bounds(self._state)
         self._undecided = Undecided(patience_ns)
         self._is_open = True
         self._sequence = 0
@@ -69,8 +74,9 @@ class Scheduler:
 
         Raises:
             UnknownNameError: its model isn't registered.
-            QueueFullError: as many of its model wait as may.
-            DeadlineRefusedError: its deadline can't be kept, or not without breaking another's.
+            QueueFullError: as many of its model wait as may, and its client has its share of them.
+            DeadlineRefusedError: its deadline can't be kept, or not without breaking another's, or its client has been
+                promised its share of the time until then.
             DeadlineExpiredError: its deadline has passed.
             ServerUnavailableError: the scheduler is closed.
             InvalidRequestError: it declares a stream without a period or a deadline.
@@ -83,24 +89,27 @@ class Scheduler:
         if state.version != state.times.version:
             state.renew()
         likely_ns = state.shares.arrived(model, request.rows, now_ns)
-        if model.waiting >= model.queue_size:
-            raise QueueFullError(
-                f"the queue of model {model.name!r} is full ({model.queue_size} requests waiting); try again later",
-                retry_after_s=max(SHORTEST_S, model.typical_ns(request.rows) / 1e9),
-            )
+        place: Job | None = None
+        if model.waiting >= model.queue_size or now_ns - model.pressed_ns < WINDOW_NS:
+            place = self._bounds.place_of(model, request, now_ns)
         job = self._job(model, request)
         if job.deadline_ns <= now_ns:
             raise DeadlineExpiredError(
                 f"the deadline passed {(now_ns - job.deadline_ns) / 1e6:.3f} ms before the request could be taken in"
             )
         if job.deadline_ns != NEVER or state.streams.live:
+            if request.stream is None and job.is_urgent and self._bounds.concern(model, request.client, now_ns):
+                self._bounds.check_promise(job, now_ns)
             try:
                 self._admission.check(job, request.stream, request.arrival_ns, now_ns)
             except DeadlineRefusedError as refusal:
-                may_wait = state.lanes.out and request.stream is None
+                self._bounds.turned_away(job, now_ns)
+                may_wait = state.lanes.out and request.stream is None and place is None
                 if may_wait and self._undecided.hold(job, likely_ns, refusal, now_ns):
                     return
                 raise
+        if place is not None:
+            self._bounds.displace(place, now_ns)
         state.take_in(job, likely_ns, now_ns)
 
     def next(self, now_ns: int) -> Optional[Dispatch]:
@@ -137,10 +146,14 @@ class Scheduler:
             state.backlog.add(rest_of(job), now_ns, 1)
             state.inherit(model)
 
-    def take_refused(self, now_ns: int) -> List[Tuple[Request, DeadlineRefusedError]]:
-        """Takes out and gives those that waited for a promise and get none, and why."""
-        overdue = self._undecided.take_overdue(now_ns) if self._undecided else []
-        return [(held.job.requests[0], held.refusal) for held in overdue]
+    def take_refused(self, now_ns: int) -> List[Tuple[Request, ServerUnavailableError]]:
+        """Takes out and gives those that waited for a promise and get none, or gave their place up, and why."""
+        found: List[Tuple[Request, ServerUnavailableError]] = []
+        if self._bounds:
+            found += self._bounds.take_displaced()
+        if self._undecided:
+            found += [(held.job.requests[0], held.refusal) for held in self._undecided.take_overdue(now_ns)]
+        return found
 
     def take_expired(self, now_ns: int) -> List[Request]:
         """Takes out and gives those that couldn't keep their deadline even if they started now."""
@@ -154,14 +167,18 @@ class Scheduler:
     def next_expiry_ns(self) -> Optional[int]:
         """When `take_expired` and `take_refused` should be called next at the latest; None if there is no need."""
         self._state.renew()
-        times = [self._state.backlog.next_expiry_ns(), self._undecided.next_ns()]
+        times = [
+            self._state.backlog.next_expiry_ns(),
+            self._undecided.next_ns(),
+            self._now_ns if self._bounds else None,
+        ]
         return min([each for each in times if each is not None], default=None)
 
     def withdraw(self, request: Request) -> bool:
         """Takes out a request that nobody waits for any more; False if it doesn't wait, or its chain has begun."""
         job = self._state.backlog.jobs.get(request)
         if job is None:
-            return self._undecided.remove(request)
+            return self._undecided.remove(request) or self._bounds.withdraw(request)
         self._state.backlog.remove(job, self._now_ns, self._state.active(self._now_ns))
         return True
 
@@ -174,7 +191,7 @@ class Scheduler:
     @property
     def is_idle(self) -> bool:
         """Whether nothing is handed out and nothing waits, chains that have begun among it."""
-        return not self._state.lanes.out and not self._state.backlog and not self._undecided
+        return not (self._state.lanes.out or self._state.backlog or self._undecided or self._bounds)
 
     def close(self) -> List[Request]:
         """Admits nothing from here on and gives back all that wait; chains that have begun go on."""
@@ -182,7 +199,8 @@ class Scheduler:
         jobs = list(self._state.backlog.jobs.values())
         for job in reversed(jobs):
             self._state.backlog.remove(job, 0, 1)
-        return [job.requests[0] for job in jobs] + self._undecided.close()
+        displaced = [request for request, _ in self._bounds.take_displaced()]
+        return [job.requests[0] for job in jobs] + self._undecided.close() + displaced
 
     def _model(self, name: str) -> Model:
         model = self._state.models.get(name)

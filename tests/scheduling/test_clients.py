@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.scheduling.request import Request
+from edge_runtime.errors import QueueFullError, ServerUnavailableError
+from edge_runtime.scheduling.request import Period, Request
 from edge_runtime.scheduling.scheduler import ModelPolicy, Scheduler
 from edge_runtime.scheduling.service_times import ServiceTimes
 from edge_runtime.scheduling.turns import Turns
@@ -188,3 +189,119 @@ def test_little_is_kept_of_clients_that_are_gone():
     model = scheduler._state.models["m"]
     (turns,) = model.easy.values()
     assert (len(model.clients), len(turns._lines), len(turns._left) <= 1024) == (0, 1, True)
+
+
+def refused(scheduler, *requests):
+    """The names of the errors by which requests are refused; "" for one that is taken in."""
+    found = []
+    for request in requests:
+        try:
+            scheduler.admit(request, request.arrival_ns)
+            found.append("")
+        except ServerUnavailableError as error:
+            found.append(type(error).__name__)
+    return found
+
+
+def test_a_full_queue_gives_the_newest_place_of_who_has_most_to_a_client_with_less_than_its_share():
+    scheduler = scheduler_of(queue_size=4)
+    flood = [made("h") for _ in range(4)]
+    admit(scheduler, *flood)
+    assert refused(scheduler, made("g"), made("h"), made("g"), made("g")) == [
+        "",
+        "QueueFullError",
+        "",
+        "QueueFullError",
+    ]
+    assert scheduler.next_expiry_ns() == 0
+    displaced = scheduler.take_refused(0)
+    assert [request for request, _ in displaced] == [flood[3], flood[2]]
+    assert all(type(error) is QueueFullError and error.retry_after_s > 0 for _, error in displaced)
+    assert (scheduler.waiting(), scheduler.take_refused(0)) == (4, [])
+
+
+def test_nobody_gives_way_where_all_have_their_share_or_there_are_more_clients_than_places():
+    scheduler = scheduler_of(queue_size=4)
+    admit(scheduler, *[made(client) for client in "aabb"])
+    assert refused(scheduler, made("a"), made("c")) == ["QueueFullError", ""]
+    assert refused(scheduler, *[made(client) for client in "defg"]) == ["", *["QueueFullError"] * 3]
+
+
+def test_the_last_rank_of_a_client_gives_way_first():
+    scheduler = scheduler_of(queue_size=3)
+    requests = [made("h", priority=priority) for priority in (2, 0, 1)]
+    admit(scheduler, *requests, made("g"))
+    assert [request for request, _ in scheduler.take_refused(0)] == [requests[1]]
+
+
+def test_what_was_promised_doesnt_give_way_but_its_client_gets_no_more_until_the_other_has_a_place():
+    scheduler = scheduler_of(queue_size=4, runs_ms={})
+    promised = [made("h", deadline_ns=1000 * MS) for _ in range(4)]
+    admit(scheduler, *promised)
+    assert refused(scheduler, made("g")) == ["QueueFullError"]
+    running = scheduler.next(0)
+    assert running.requests == (promised[0],)
+    assert refused(scheduler, made("h"), made("g"), made("i")) == ["QueueFullError", "", "QueueFullError"]
+
+
+def test_a_client_alone_may_have_the_whole_queue_and_all_the_time():
+    scheduler = scheduler_of(queue_size=8)
+    assert refused(scheduler, *[made("h", deadline_ns=40 * MS) for _ in range(8)]) == [""] * 8
+
+
+def test_a_client_is_promised_its_share_of_the_time_while_others_wait():
+    scheduler = scheduler_of()
+    scheduler.admit(made("g"), 0)
+    answers = refused(scheduler, *[made("h", deadline_ns=40 * MS) for _ in range(8)])
+    assert answers == [""] * 4 + ["DeadlineRefusedError"] * 4
+    assert refused(scheduler, made("h", deadline_ns=100 * MS), made("i", deadline_ns=30 * MS)) == ["", ""]
+
+
+def test_a_client_that_found_all_time_promised_finds_room_when_it_comes_again():
+    scheduler, now, answers = scheduler_of(), 0, []
+    admit(scheduler, *[made("h", deadline_ns=40 * MS) for _ in range(8)])
+    for step in range(40):
+        running = scheduler.next(now)
+        now += 5 * MS
+        scheduler.finish(running, now)
+        answers += refused(scheduler, made("h", now / MS, deadline_ns=now + 40 * MS))
+        if step % 4 == 0:
+            answers += [f"g {each}" for each in refused(scheduler, made("g", now / MS, deadline_ns=now + 25 * MS))]
+    own = [each for each in answers if each[:1] == "g"]
+    assert own == ["g DeadlineRefusedError"] + ["g "] * 9
+
+
+def test_requests_of_a_declared_stream_are_outside_of_the_shares():
+    scheduler = scheduler_of(runs_ms={1: 1})
+    scheduler.admit(made("g"), 0)
+    camera = [made("h", deadline_ns=8 * MS, stream=Period(name, 10 * MS, 8 * MS)) for name in "abcde"]
+    assert refused(scheduler, *camera) == [""] * 5
+
+
+@pytest.mark.parametrize("end", ["withdraw", "close"])
+def test_one_that_gave_its_place_up_is_given_back_once(end):
+    scheduler = scheduler_of(queue_size=2)
+    flood = [made("h") for _ in range(2)]
+    admit(scheduler, *flood, made("g"))
+    assert not scheduler.is_idle
+    if end == "withdraw":
+        assert scheduler.withdraw(flood[1])
+        assert not scheduler.withdraw(flood[1])
+    else:
+        assert flood[1] in scheduler.close()
+    assert scheduler.take_refused(0) == []
+
+
+def test_a_deadline_that_cant_be_kept_takes_no_place():
+    scheduler = scheduler_of(queue_size=2)
+    admit(scheduler, made("h"), made("h"))
+    assert refused(scheduler, made("g", deadline_ns=1)) == ["DeadlineRefusedError"]
+    assert scheduler.take_refused(0) == []
+
+
+def test_ranks_that_clients_thought_up_are_forgotten():
+    scheduler = scheduler_of()
+    for priority in range(1000):
+        admit(scheduler, made("a", priority=priority))
+        order_of(scheduler)
+    assert len(scheduler._state.models["m"].easy) <= 64
