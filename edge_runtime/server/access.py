@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict
 
 from edge_runtime.errors import ConfigError, PermissionDeniedError, UnauthenticatedError
+from edge_runtime.server.clients import peer_of
 from edge_runtime.server.settings import ServerSettings
 from edge_runtime.wire.tokens import Token, Tokens, parsed_tokens
 
 _MAX_FILE_NBYTES = 1 << 20
-_PEER = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
 class Access:
@@ -38,7 +37,7 @@ class Access:
         """Who is at the other end of a connection that was just accepted."""
         connection = transport.get_extra_info("socket")
         is_local = connection is not None and connection.family == socket.AF_UNIX
-        return Visitor(self, is_local, is_local and _peer_uid(connection) in (0, os.geteuid()))
+        return Visitor(self, is_local, is_local and peer_of(connection).uid in (0, os.geteuid()))
 
     @property
     def is_anybody_admin(self) -> bool:
@@ -95,10 +94,6 @@ def access_of(settings: ServerSettings) -> Access:
     """
     path = None if settings.tokens is None else Path(settings.tokens)
     return Access(path, settings.tls_client_ca is not None)
-
-
-def _peer_uid(connection: Any) -> int:
-    return int(_PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))[1])
 
 
 def _tokens_in(path: Path) -> Tokens:

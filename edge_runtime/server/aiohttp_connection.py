@@ -12,6 +12,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from edge_runtime.server.access import Access
 from edge_runtime.server.aiohttp_server import AiohttpRoutes, response
+from edge_runtime.server.clients import client_of
 from edge_runtime.server.models import ModelTable
 from edge_runtime.server.region_access import RegionAccess
 from edge_runtime.server.routes import json_answer
@@ -50,18 +51,20 @@ class AiohttpServer(web.Server):
         await self.shutdown(timeout_s)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        cast(_Connection, request.protocol).begin(request.content)
-        return await self._routes.answer(request)
+        connection = cast(_Connection, request.protocol)
+        connection.begin(request.content)
+        return await self._routes.answer(request, connection.client)
 
 
 class _Connection(RequestHandler):
     """One connection, which is closed if its first head doesn't arrive in time, and whose errors are JSON."""
 
-    __slots__ = ("_content", "_first_head_timer", "_reader_timer")
+    __slots__ = ("_content", "_first_head_timer", "_reader_timer", "client")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Starts the time that the first head has; for later ones, the time since the last answer counts."""
         super().connection_made(transport)
+        self.client = client_of(transport)
         loop = asyncio.get_running_loop()
         self._first_head_timer = loop.call_later(self.keepalive_timeout, self.force_close)
         self._content = EMPTY_PAYLOAD

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Hashable
 
 from aiohttp import web
 
@@ -43,14 +44,14 @@ class AiohttpRoutes:
         self._routes = HttpRoutes(models, regions, access)
         self._settings = settings
 
-    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """The answer to any request; what the client did wrong is told, what we did is logged."""
+    async def answer(self, request: web.BaseRequest, client: Hashable) -> web.StreamResponse:
+        """The answer to any request of a client; what the client did wrong is told, what we did is logged."""
         arrival_ns = time.perf_counter_ns()
         try:
             self._admit(request)
             route = self._routes.find(request.method, request.rel_url.raw_path_qs)
             if isinstance(route, InferRoute):
-                return response(await self._infer(request, route, arrival_ns))
+                return response(await self._infer(request, route, arrival_ns, client))
             body = await read_body(request, self._settings)
             encoding, limit = content_encoding(request), self._settings.max_request_bytes
             return response(route(decompressed(body, encoding, limit) if encoding else bytes(body)))
@@ -68,14 +69,16 @@ class AiohttpRoutes:
         presented = authorization[0].encode("utf-8", "surrogateescape") if authorization else None
         self._access.visitor(request.transport).check(presented, is_administrative)
 
-    async def _infer(self, request: web.BaseRequest, route: InferRoute, arrival_ns: int) -> HttpAnswer:
+    async def _infer(
+        self, request: web.BaseRequest, route: InferRoute, arrival_ns: int, client: Hashable
+    ) -> HttpAnswer:
         model, models = route.model, self._models
         models.check_admission(model)
         try:
             head_nbytes = head_nbytes_of(request.headers.get(HEAD_LENGTH))
             data = await read_body(request, self._settings)
             limit = self._settings.max_request_bytes
-            body = InferBody(data, content_encoding(request), head_nbytes, arrival_ns, limit)
+            body = InferBody(data, content_encoding(request), head_nbytes, arrival_ns, limit, client)
             with models.admission(model):
                 accepted = accepted_coding(request.headers.get("Accept-Encoding", ""))
                 return await infer_answer(model, route.version, body, accepted, self._regions)

@@ -200,6 +200,7 @@ class _Exchange:
         known, call = self._known, self._call
         schedule = known.head.schedule
         request = known.model.request(inputs, schedule, known.encode, self._emit, call.arrival_ns, call.timeout_ns)
+        request.client = call.client
         if not known.model.runs_here(request):
             request.deliver = call.offer()
         known.model.submit(request)

@@ -11,6 +11,7 @@ import grpc
 from edge_runtime.errors import ConfigError, EdgeRuntimeError
 from edge_runtime.server.access import Access, Visitor
 from edge_runtime.server.addresses import address_text
+from edge_runtime.server.clients import client_of_peer
 from edge_runtime.server.grpc_methods import INFER, GrpcMethods, grpc_refusal, parsed
 from edge_runtime.server.grpc_stream import STREAM_INFER
 from edge_runtime.server.grpcio_stream import GrpcioStreams, refusing
@@ -78,7 +79,11 @@ class GrpcioServer:
             asked = request_from_message(request, model.engine.signature, shared)
             timeout_ns = None if left_s is None else round(left_s * 1e9)
             response = await model.infer(
-                asked, arrival_ns, lambda answer: message_from_answer(answer, asked.outputs, shared), timeout_ns
+                asked,
+                arrival_ns,
+                lambda answer: message_from_answer(answer, asked.outputs, shared),
+                timeout_ns,
+                client_of_peer(context.peer()),
             )
         return response.SerializeToString()  # type: ignore[no-any-return]
 

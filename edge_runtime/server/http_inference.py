@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Hashable, Tuple
 
 from edge_runtime.server.compression import compressed, decompressed
 from edge_runtime.server.models import ServedModel
@@ -20,13 +20,14 @@ _LARGE_ANSWER_NBYTES = 1 << 16
 
 @dataclass(frozen=True)
 class InferBody:
-    """A whole body: its Content-Encoding ("": none), the length of its JSON head (None: all of it), when it began."""
+    """A whole body: its Content-Encoding ("": none), its JSON head's length (None: all of it), when it began, whose."""
 
     data: Any
     encoding: str
     head_nbytes: int | None
     arrival_ns: int
     limit: int
+    client: Hashable = None
 
 
 async def infer_answer(
@@ -49,7 +50,7 @@ async def infer_answer(
         def encode(answer: InferAnswer) -> Tuple[int | None, bytes]:
             return body_from_answer(answer, received.outputs, shared)
 
-        head_nbytes, payload = await model.infer(received, body.arrival_ns, encode)
+        head_nbytes, payload = await model.infer(received, body.arrival_ns, encode, client=body.client)
     headers: Dict[str, str] = {}
     if head_nbytes is not None:
         headers[HEAD_LENGTH] = str(head_nbytes)

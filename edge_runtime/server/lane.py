@@ -8,6 +8,7 @@ import time
 from typing import Callable, cast
 
 from edge_runtime.errors import EdgeRuntimeError, InvalidRequestError
+from edge_runtime.server.clients import client_of
 from edge_runtime.server.lane_holdings import Holdings, LaneLimits, LaneModels
 from edge_runtime.server.lane_region import LaneModel, MemoryBudget
 from edge_runtime.server.lane_sender import LaneSender
@@ -50,6 +51,7 @@ class LaneProtocol(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._sender = LaneSender(self._transport, self._loop, self._unblocked)
         self._holdings = Holdings(self._models, self._limits, self._budget, self._answer, self._sender)
+        self._holdings.client = client_of(transport)
 
     def data_received(self, data: bytes) -> None:
         """Does what the messages in `data` ask for."""

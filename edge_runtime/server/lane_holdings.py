@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Dict, Protocol, Set
+from typing import Any, Dict, Hashable, Protocol, Set
 
 from edge_runtime.errors import EdgeRuntimeError, InvalidRequestError, RequestError, TooLargeError, UnknownNameError
 from edge_runtime.scheduling.request import DELIVERED, Request
@@ -68,6 +68,7 @@ class Holdings:
         self._openings: Set[Opening] = set()
         self._running: Set[Frame] = set()
         self._last_number = 0
+        self.client: Hashable = None
 
     @property
     def is_running(self) -> bool:
@@ -106,6 +107,7 @@ class Holdings:
         except RequestError:
             model.statistics.add_failure("OTHER", 0)
             raise
+        opening.client = self.client
         self._openings.add(opening)
         opening.begin()
 
@@ -124,6 +126,7 @@ class Holdings:
         frame.prepare()
         request = Request(region.name, frame.feeds, frame.encode, frame.emit, arrival_ns, region.rows)
         request.slot = frame.slot
+        request.client = self.client
         request.priority = record.priority
         if record.wait_us:
             request.deadline_ns = arrival_ns + record.wait_us * 1000

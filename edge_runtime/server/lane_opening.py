@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from typing import Any, Callable, Dict, List, Mapping, Sequence
+from typing import Any, Callable, Dict, Hashable, List, Mapping, Sequence
 
 import numpy as np
 
@@ -47,6 +47,7 @@ class Opening:
         _check_sizes((*signature.inputs, *signature.outputs))
         self._inputs = tuple(TensorSpec(spec.name, spec.dtype, asked.shapes[spec.name]) for spec in signature.inputs)
         self.nbytes = 0
+        self.client: Hashable = None
         budget.check(_nbytes(self._inputs) * self._frames)
 
     def begin(self) -> None:
@@ -68,6 +69,7 @@ class Opening:
         engine = self._model.engine
         rows = self._inputs[0].shape[0] if engine.signature.max_batch_size else 1
         self._request = Request(engine.info.name, feeds, _shapes, self._learnt, self._model.now_ns(), rows)
+        self._request.client = self.client
         try:
             self._model.submit(self._request)
         except EdgeRuntimeError as error:

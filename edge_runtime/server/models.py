@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from functools import partial
-from typing import Any, Callable, Dict, Iterator, List, Sequence, TypeVar
+from typing import Any, Callable, Dict, Hashable, Iterator, List, Sequence, TypeVar
 
 from edge_runtime import __version__
 from edge_runtime.engine.engine import Engine
@@ -138,8 +138,9 @@ class ServedModel:
         arrival_ns: int,
         encode: Callable[[InferAnswer], T],
         timeout_ns: int | None = None,
+        client: Hashable = None,
     ) -> T:
-        """Runs a checked request and gives back what `encode` made of the answer.
+        """Runs a checked request of a client and gives back what `encode` made of the answer.
 
         `encode` is called on the thread that ran it, on views that hold only until it returns.
 
@@ -155,6 +156,7 @@ class ServedModel:
         under_way = self.under_way
         emit = partial(_settle, done, under_way)
         request = self.request(received.inputs, received.schedule, encoded, emit, arrival_ns, timeout_ns)
+        request.client = client
         request.is_light = False
         under_way.begun()
         try:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Protocol, cast
+from typing import Hashable, Protocol, cast
 
 from edge_runtime.errors import EdgeRuntimeError
 from edge_runtime.server.access import Access, Visitor
+from edge_runtime.server.clients import client_of
 from edge_runtime.server.http1.buffer import ReceiveBuffer
 from edge_runtime.server.http1.exchange import Exchange, Serving
 from edge_runtime.server.http1.head import RequestHead, RequestHeads
@@ -58,6 +59,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._is_reading_paused = False
         self._expires_ns: int | None = None
         self.writer = AnswerWriter(server.body_ns)
+        self.client: Hashable = None
 
     @property
     def expires_ns(self) -> int | None:
@@ -69,6 +71,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)
         self.writer.begin(self._transport)
         self._visitor = self._server.access.visitor(transport)
+        self.client = client_of(transport)
         self._expires_ns = time.perf_counter_ns() + self._server.idle_ns
         self._server.opened(self)
 
@@ -153,7 +156,7 @@ class HttpConnection(asyncio.BufferedProtocol):
                         writer.write(_CONTINUE)
                     return
                 self._expires_ns = None
-                exchange = Exchange(writer, self.answered, self._server, reader, self._arrival_ns)
+                exchange = Exchange(writer, self.answered, self._server, reader, self._arrival_ns, self.client)
                 reader.finish()
                 if exchange.begin():
                     self._exchange = exchange

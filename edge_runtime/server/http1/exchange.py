@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from functools import partial
-from typing import Any, Callable, Protocol
+from typing import Any, Callable, Hashable, Protocol
 
 from edge_runtime.errors import EdgeRuntimeError, RequestError
 from edge_runtime.scheduling.request import DELIVERED, Outputs, Request
@@ -48,6 +48,7 @@ class Exchange:
     __slots__ = (
         "_answered",
         "_arrival_ns",
+        "_client",
         "_end",
         "_head",
         "_model",
@@ -67,6 +68,7 @@ class Exchange:
         server: Serving,
         reader: RequestReader,
         arrival_ns: int,
+        client: Hashable = None,
     ) -> None:
         assert reader.head is not None
         self._writer = writer
@@ -74,6 +76,7 @@ class Exchange:
         self._server = server
         self._head: RequestHead = reader.head
         self._arrival_ns = arrival_ns
+        self._client = client
         self.data = reader.body
         self._start, self._end = reader.body_start, reader.body_end
         if reader.buffer.start != reader.buffer.end:
@@ -166,6 +169,7 @@ class Exchange:
         else:
             inputs = known.head.arrays(self.data, start)
         request = route.model.request(inputs, known.head.schedule, encode, self.emit, self._arrival_ns)
+        request.client = self._client
         if not route.model.runs_here(request) and self._writer.offer():
             request.deliver = self._writer.deliver
         route.model.submit(request)
@@ -195,7 +199,8 @@ class Exchange:
         """Answers a request with JSON in it, or one that is compressed, or the last of its connection."""
         head, models = self._head, self._server.models
         data = memoryview(self.data)[self._start : self._end]
-        body = InferBody(data, head.encoding, head.head_nbytes, self._arrival_ns, self._server.max_body_nbytes)
+        limit = self._server.max_body_nbytes
+        body = InferBody(data, head.encoding, head.head_nbytes, self._arrival_ns, limit, self._client)
         try:
             with models.admission(route.model):
                 answer = await infer_answer(route.model, route.version, body, head.accepted, self._server.regions)

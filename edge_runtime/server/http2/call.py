@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Callable, ClassVar, List, Optional, Protocol, Sequence, Tuple, Union
+from typing import Any, Callable, ClassVar, Hashable, List, Optional, Protocol, Sequence, Tuple, Union
 
 from edge_runtime.server.http2.head import Fields, Head
 from edge_runtime.server.http2.intake import Intake
@@ -20,6 +20,10 @@ class Answering(Protocol):
     @property
     def peer(self) -> str:
         """The client's address."""
+
+    @property
+    def client(self) -> Hashable:
+        """Whose connection it is, among all who share a model."""
 
     def answer(self, call: UnaryCall, pieces: Sequence[Buffer]) -> None:
         """Sends one message and status OK."""
@@ -96,6 +100,11 @@ class Call:
     def peer(self) -> str:
         """The client's address."""
         return self._connection.peer
+
+    @property
+    def client(self) -> Hashable:
+        """Whose call it is, among all who share a model."""
+        return self._connection.client
 
     def cancel(self) -> None:
         """Tells the owner that nobody waits for the answer any more."""

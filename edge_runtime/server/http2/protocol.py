@@ -8,6 +8,7 @@ import socket
 import time
 from typing import Any, Callable, FrozenSet, Optional, Protocol, cast
 
+from edge_runtime.server.clients import client_of
 from edge_runtime.server.http2.connection import Connection
 from edge_runtime.server.http2.faults import Http2Error
 from edge_runtime.server.http2.lifetime import Lifetime
@@ -72,6 +73,7 @@ class Http2Protocol(asyncio.BufferedProtocol):
             self._transport.abort()
             return
         self._connection.peer = _peer(self._transport)
+        self._connection.client = client_of(self._transport)
         if self._keeper.gates is not None:
             self._requests.gate = self._keeper.gates(self._transport)
         self._requests.streaming = self._keeper.streaming
