@@ -51,6 +51,7 @@ class Backlog:
 
     def remove(self, job: Job, now_ns: int, active: int, used_ns: int = 0) -> None:
         """Takes a job out that waits; `used_ns` is the service time that its client gets by it."""
+        is_contended = len(job.model.clients) > 1
         if not job.segment:
             request, model = job.requests[0], job.model
             del self.jobs[request]
@@ -62,6 +63,13 @@ class Backlog:
                 del model.clients[request.client]
         if job.is_urgent:
             self.urgent.remove(job)
+            if used_ns and not job.segment:
+                turns, client = job.model.turns(job.key[0]), job.requests[0].client
+                if is_contended or client != turns.latest:  # who is alone was charged for a turn already
+                    before = turns.first
+                    turns.charge(client, used_ns)
+                    if turns.first is not before:
+                        self._pass_turn(before, turns.first, now_ns, active)
         elif job.segment:
             self.easy.remove(job)
         else:

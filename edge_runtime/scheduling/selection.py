@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, Tuple
+from typing import Dict, Hashable, List, Tuple
 
 from edge_runtime.scheduling.backlog import by_key
 from edge_runtime.scheduling.batching import Growth, companions, harm
@@ -31,7 +31,7 @@ class Selection:
             is_held = job.segment == 0 and job.model.busy >= job.model.slots
             if not is_held and self._is_allowed(job, lane, now_ns):
                 if job.is_urgent or self._is_harmless(job, lane, now_ns):
-                    return self._grown(job, lane, now_ns)
+                    return self._grown(self._in_turn(job, lane, now_ns), lane, now_ns)
                 put_off = put_off or job
             elif not is_held and put_off is None and self._is_too_long(job):
                 put_off = job
@@ -70,8 +70,10 @@ class Selection:
         return state.streams.allows(job, self._run(job, lane, now_ns), lane, now_ns, state.backlog.urgent.jobs)
 
     def _is_harmless(self, job: Job, lane: int, now_ns: int) -> bool:
-        """Whether one without a deadline makes nobody miss one."""
+        """Whether one that isn't the next by its deadline makes nobody miss one."""
         urgent = self._state.backlog.urgent.jobs
+        if job.is_urgent:
+            urgent = [each for each in urgent if each is not job]
         if not urgent and not self._state.lanes.chains:
             return True
         situation = self._state.situation(now_ns)
@@ -80,6 +82,32 @@ class Selection:
             return least_late(situation, urgent)
 
         return not harm(situation.after(lane, job.model, situation.free[lane] + job.cost_ns), urgent, baseline)
+
+    def _in_turn(self, job: Job, lane: int, now_ns: int) -> Job:
+        """The first of the client of the model that has had the least service, if it may run and harms nobody.
+
+        A generous deadline would make everybody wait behind those who have asked before, or without one. As long as all
+        are kept in any order, clients take turns.
+        """
+        model, rank, urgent = job.model, job.key[0], self._state.backlog.urgent.jobs
+        if len(model.clients) < 2 or not urgent or job.segment or job.stream is not None:
+            return job
+        firsts: Dict[Hashable, Job] = {}
+        for each in urgent:
+            if each.model is model and each.key[0] == rank and not each.segment and each.stream is None:
+                firsts.setdefault(each.requests[0].client, each)
+        turns = model.turns(rank)
+        if turns.first is not None:
+            firsts.setdefault(turns.first.requests[0].client, turns.first)
+        chosen = min(
+            [
+                (turns.start_ns(client), client == turns.latest, model.clients[client], each.key, each)
+                for client, each in firsts.items()
+            ]
+        )[-1]
+        if chosen is job or not self._is_allowed(chosen, lane, now_ns):
+            return job
+        return chosen if self._is_harmless(chosen, lane, now_ns) else job
 
     def _grown(self, job: Job, lane: int, now_ns: int) -> List[Job]:
         state = self._state

@@ -42,12 +42,14 @@ class Turns(Generic[W]):
 
     Attributes:
         first: the one whose turn it is; None if nothing waits.
+        latest: the client that was served last.
     """
 
-    __slots__ = ("_clock_ns", "_count", "_left", "_lines", "_order", "first")
+    __slots__ = ("_clock_ns", "_count", "_left", "_lines", "_order", "first", "latest")
 
     def __init__(self) -> None:
         self.first: Optional[W] = None
+        self.latest: Hashable = None
         self._clock_ns = 0
         self._count = 0
         self._lines: Dict[Hashable, _Line[W]] = {}  # a client that is alone stays in it
@@ -94,12 +96,32 @@ class Turns(Generic[W]):
         else:
             jobs.remove(job)
         if used_ns:
+            self.latest = client
             self._clock_ns = max(self._clock_ns, line.start_ns)
             line.start_ns += used_ns
         if self._order:
             self._move(client, line)
         else:
             self.first = jobs[0] if jobs else None
+
+    def charge(self, client: Hashable, used_ns: int) -> None:
+        """Counts service that a client gets by something that doesn't wait here."""
+        start_ns, line, self.latest = self.start_ns(client), self._lines.get(client), client
+        self._clock_ns = max(self._clock_ns, start_ns)
+        if line is None:
+            self._leave(client, start_ns + used_ns)
+            return
+        line.start_ns = start_ns + used_ns
+        if self._order:
+            self._move(client, line)
+
+    def start_ns(self, client: Hashable) -> int:
+        """Where the next turn of a client starts."""
+        line = self._lines.get(client)
+        if line is not None and line.jobs:
+            return line.start_ns
+        left_ns = self._left.get(client, 0) if line is None else line.start_ns
+        return max(left_ns, self._clock_ns)
 
     def newest(self, client: Hashable) -> Optional[W]:
         """The last one of a client that waits."""
@@ -110,7 +132,8 @@ class Turns(Generic[W]):
         """Takes in a client of which nothing waits."""
         lines = self._lines
         if self.first is None and lines:
-            self._leave(*lines.popitem())
+            other, alone = lines.popitem()
+            self._leave(other, alone.start_ns)
         line: _Line[W] = _Line(max(self._left.pop(client, 0), self._clock_ns))
         line.jobs.append(job)
         if lines:
@@ -128,7 +151,8 @@ class Turns(Generic[W]):
             if line.jobs:
                 self._queue(line)
             else:
-                self._leave(client, self._lines.pop(client))
+                del self._lines[client]
+                self._leave(client, line.start_ns)
         self.first = order[0][2].jobs[0]
         if len(order) == 1:
             order.clear()
@@ -138,10 +162,10 @@ class Turns(Generic[W]):
         line.place = (line.start_ns, self._count)
         insort(self._order, (line.start_ns, self._count, line))
 
-    def _leave(self, client: Hashable, line: _Line[W]) -> None:
-        if line.start_ns <= self._clock_ns:
+    def _leave(self, client: Hashable, start_ns: int) -> None:
+        if start_ns <= self._clock_ns:
             return
-        self._left[client] = line.start_ns
+        self._left[client] = start_ns
         if len(self._left) > _MOST_LEFT:
             kept = [each for each in self._left.items() if each[1] > self._clock_ns]
             self._left = dict(kept[-_MOST_LEFT // 2 :])

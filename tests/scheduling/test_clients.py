@@ -35,9 +35,9 @@ def scheduler_of(queue_size=10_000, max_batch=0, runs_ms=None):
     return scheduler
 
 
-def order_of(scheduler):
+def order_of(scheduler, now=0):
     """The clients of all runs from here on, which take a millisecond a row."""
-    order, now = [], 0
+    order = []
     dispatch = scheduler.next(now)
     while dispatch is not None:
         order.append("".join(each.client for each in dispatch.requests))
@@ -99,6 +99,23 @@ def test_one_with_a_deadline_goes_before_the_turns_of_those_without():
     scheduler = scheduler_of()
     admit(scheduler, *[made(client) for client in "aabb"], made("a", deadline_ns=14 * MS))
     assert order_of(scheduler)[0] == "a"
+
+
+@pytest.mark.parametrize("hogs", [None, 30_000 * MS])
+@pytest.mark.parametrize("goods", [None, 40_000 * MS])
+def test_generous_deadlines_dont_make_a_client_wait_for_more_than_its_turn(hogs, goods):
+    scheduler = scheduler_of()
+    admit(scheduler, *[made("h", deadline_ns=hogs) for _ in range(64)])
+    running = scheduler.next(0)
+    admit(scheduler, made("g", deadline_ns=goods), made("g", deadline_ns=goods))
+    scheduler.finish(running, MS)
+    assert order_of(scheduler, MS)[:5] == list("ghghh")
+
+
+def test_a_turn_is_passed_over_where_it_would_break_a_promise():
+    scheduler = scheduler_of()
+    admit(scheduler, *[made("h", deadline_ns=10 * MS) for _ in range(2)], made("g", deadline_ns=900 * MS))
+    assert order_of(scheduler) == list("hhg")
 
 
 def test_requests_of_several_clients_share_a_run():
