@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Hashable, List, Tuple
+from typing import Hashable, List, Mapping, Tuple
 
 from edge_runtime.errors import DeadlineRefusedError, QueueFullError
 from edge_runtime.scheduling.admission import SHORTEST_S
@@ -48,9 +48,7 @@ class Bounds:
                 raise _refused(model, request, why)
             return None
         if own < share:
-            for other in sorted(model.clients, key=model.clients.__getitem__, reverse=True):
-                if model.clients[other] <= share:
-                    break
+            for other in over_share(model.clients, share):
                 job = _newest(model, other)
                 if job is not None:
                     return job
@@ -118,6 +116,11 @@ class Bounds:
         """How many clients want some of a model."""
         is_further = self._is_pressed(model, client, now_ns) and model.pressed_by not in model.clients
         return len(model.clients) + (client not in model.clients) + is_further
+
+
+def over_share(waiting: Mapping[Hashable, int], share: int) -> List[Hashable]:
+    """The clients of which more than `share` requests wait, who has most first."""
+    return sorted([each for each, count in waiting.items() if count > share], key=waiting.__getitem__, reverse=True)
 
 
 def _newest(model: Model, client: Hashable) -> Job | None:

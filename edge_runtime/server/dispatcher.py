@@ -17,7 +17,7 @@ from edge_runtime.server.lane_threads import LaneThreads
 from edge_runtime.server.outcomes import Outcomes
 from edge_runtime.server.planner import GivenUp, Planner, expired
 from edge_runtime.server.run import Run
-from edge_runtime.server.tick import Tick
+from edge_runtime.server.tick import Tick, gave_way
 from edge_runtime.server.work import Work
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,9 @@ class Dispatcher:
             if self._is_closed:
                 raise ServerUnavailableError("the server is shutting down; ask another one, or again later")
             if self.runs_here(request):
-                self._tick.gather(work, request, self._clock())
+                displaced = self._tick.gather(work, request, self._clock())
+                if displaced is not None:
+                    self._loop.call_soon(work.give_up, displaced, gave_way(), self._clock())
             else:
                 self._admit(work, request)
         except ServerUnavailableError:

@@ -390,6 +390,26 @@ def test_requests_of_one_tick_run_by_priority_and_deadline(harness, gated):
 
 
 @pytest.mark.parametrize("is_inline", [True, False])
+def test_a_request_that_gave_its_place_up_is_told_and_counted_once(harness, gated, is_inline):
+    run = harness(queue_size=2, run_ns=140_000 if is_inline else MS)
+    requests = [run.request(value) for value in range(4 - is_inline)]
+    requests[-1].client = "another"
+
+    def submit():
+        for request in requests:
+            run.dispatcher.submit(request)
+
+    gated.release(3 if is_inline else 0)
+    run.loop.do(submit)
+    if not is_inline:
+        assert type(run.wait(1)[0]) is QueueFullError  # before anything has run
+        gated.release(3)
+    outcomes = run.wait(3)
+    assert ([type(each) for each in outcomes].count(QueueFullError), len(requests) - 1 in outcomes) == (1, True)
+    assert run.counts == (3 - is_inline, {"REJECTED": 1})
+
+
+@pytest.mark.parametrize("is_inline", [True, False])
 def test_a_deadline_that_can_not_be_kept_is_refused_with_when_to_come_again(harness, gated, is_inline):
     run = harness(run_ns=140_000 if is_inline else 50 * MS)
     request = run.request()
