@@ -22,6 +22,7 @@ STEPS = st.lists(
             st.one_of(st.none(), st.integers(1, 150)),
             st.sampled_from([0, 0, 1, 2]),
             st.sampled_from([None, None, "g", "stream"]),
+            st.sampled_from("aaab"),
         ),
         st.tuples(st.sampled_from(["next", "next", "finish", "fail", "withdraw", "expire", "relearn"])),
     ),
@@ -51,9 +52,10 @@ class Ledger:
             assert sum(each.model == name for each in (*self.out, *self.begun)) <= slots
         assert len(self.out) <= self.depth
 
-    def admit(self, model, due, priority, kind):
+    def admit(self, model, due, priority, kind, client):
         request = Request(model, {}, dict, print, self.now)
         request.deadline_ns = None if due is None else self.now + due
+        request.client = client
         request.priority, request.group = priority, kind if kind == "g" else None
         request.stream = Period(model, 60, 60) if kind == "stream" else None
         try:
@@ -61,6 +63,7 @@ class Ledger:
         except ServerUnavailableError:
             return
         self.waiting.append(request)
+        self.take([request for request, _ in self.scheduler.take_refused(self.now)])  # who gave a place up
 
     def next(self):
         dispatch = self.scheduler.next(self.now)
@@ -156,10 +159,10 @@ def test_the_next_expiry_is_told_by_what_runs_take_now():
     """Found by the property above: the run that ended taught a longer time, by which a deadline can't be kept."""
     ledger = Ledger(1, 1)
     for stream in (None, None, "stream", None, None, None):
-        ledger.step("admit", "a", None, 0, stream)
+        ledger.step("admit", "a", None, 0, stream, "a")
     for kind in ("next",) * 5:
         ledger.step(kind)
-    ledger.step("admit", "a", None, 0, None)
+    ledger.step("admit", "a", None, 0, None, "a")
     for kind in ("next", "next", "finish", "expire"):
         ledger.step(kind)
     assert ledger.given
