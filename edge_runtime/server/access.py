@@ -6,7 +6,7 @@ import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Hashable
 
 from edge_runtime.errors import ConfigError, PermissionDeniedError, UnauthenticatedError
 from edge_runtime.server.clients import peer_of
@@ -58,8 +58,8 @@ class Visitor:
     is_local: bool
     is_owner: bool
 
-    def check(self, authorization: bytes | None, is_administrative: bool) -> None:
-        """Passes a request that may be answered.
+    def check(self, authorization: bytes | None, is_administrative: bool) -> Hashable:
+        """Passes a request that may be answered; whose it is, if its token says so, as `clients.client_of` has it.
 
         Args:
             authorization: its Authorization header, or metadata.
@@ -71,7 +71,7 @@ class Visitor:
         """
         tokens = self.access.tokens
         if tokens is None and not is_administrative:
-            return
+            return None
         token = None if tokens is None else tokens.find(authorization)
         if token is None and tokens is not None and not self.is_local:
             self.access.refused["UNAUTHENTICATED"] += 1
@@ -79,6 +79,7 @@ class Visitor:
         if is_administrative and not self._may_administer(token):
             self.access.refused["PERMISSION_DENIED"] += 1
             raise PermissionDeniedError("this needs the right to administer: a token with it, or the server's own user")
+        return None if token is None else ("token", token.name)
 
     def _may_administer(self, token: Token | None) -> bool:
         if token is not None and token.is_admin:

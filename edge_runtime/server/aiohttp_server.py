@@ -48,7 +48,7 @@ class AiohttpRoutes:
         """The answer to any request of a client; what the client did wrong is told, what we did is logged."""
         arrival_ns = time.perf_counter_ns()
         try:
-            self._admit(request)
+            client = self._admit(request) or client
             route = self._routes.find(request.method, request.rel_url.raw_path_qs)
             if isinstance(route, InferRoute):
                 return response(await self._infer(request, route, arrival_ns, client))
@@ -61,13 +61,13 @@ class AiohttpRoutes:
             refused.force_close()  # nobody reads what is left of the body
         return refused
 
-    def _admit(self, request: web.BaseRequest) -> None:
+    def _admit(self, request: web.BaseRequest) -> Hashable:
         authorization = request.headers.getall("Authorization", [])
         if len(authorization) > 1:
             raise InvalidRequestError("not a valid HTTP request")
         is_administrative = is_administrative_http(request.method, path_of(request.rel_url.raw_path_qs))
         presented = authorization[0].encode("utf-8", "surrogateescape") if authorization else None
-        self._access.visitor(request.transport).check(presented, is_administrative)
+        return self._access.visitor(request.transport).check(presented, is_administrative)
 
     async def _infer(
         self, request: web.BaseRequest, route: InferRoute, arrival_ns: int, client: Hashable

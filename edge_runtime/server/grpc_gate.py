@@ -6,16 +6,17 @@ from typing import Any, Callable
 
 from edge_runtime.errors import EdgeRuntimeError
 from edge_runtime.server.access import Access
+from edge_runtime.server.http2.connection import Connection
 from edge_runtime.server.http2.head import Head
 from edge_runtime.server.http2.requests import Gate, Refusal
 from edge_runtime.server.rights import is_administrative_grpc
 from edge_runtime.wire.status import public_text, status_of
 
 
-def gates(access: Access) -> Callable[[Any], Gate]:
-    """What makes the gate of a connection, by its transport."""
+def gates(access: Access) -> Callable[[Any, Connection], Gate]:
+    """What makes the gate of a connection, by its transport; who shows a token is the connection's client."""
 
-    def gate_of(transport: Any) -> Gate:
+    def gate_of(transport: Any, connection: Connection) -> Gate:
         visitor = access.visitor(transport)
 
         def gate(head: Head) -> Refusal | None:
@@ -24,9 +25,10 @@ def gates(access: Access) -> Callable[[Any], Gate]:
                 return None
             presented = next((value for name, value in head.metadata if name == b"authorization"), None)
             try:
-                visitor.check(presented, is_administrative)
+                client = visitor.check(presented, is_administrative)
             except EdgeRuntimeError as error:
                 return status_of(error)[1], public_text(error)
+            connection.client = connection.client if client is None else client
             return None
 
         return gate

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Sequence, Tuple
+from typing import Any, Callable, Hashable, Sequence, Tuple
 
 from edge_runtime.server.http2.call import UnaryCall
 from edge_runtime.server.models import ModelTable
@@ -30,6 +30,11 @@ class StreamedCall:
         self.message = call.message
         self.arrival_ns = call.arrival_ns
         self.timeout_ns = call.timeout_ns
+
+    @property
+    def client(self) -> Hashable:
+        """As of `UnaryCall`."""
+        return self._call.client
 
     @property
     def on_cancel(self) -> Callable[[], None] | None:

@@ -33,7 +33,6 @@ def test_an_address_is_read_from_a_url(url, protocol, expected):
         "http://host:65536",
         "http://host:port",
         "ftp://host:21",
-        "ftp://host:21",
         "http://user:secret@host:80",
         "http://host:80/?a=b",
         "http://host:80/#a",

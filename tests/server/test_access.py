@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
 
+from edge_runtime.errors import ConfigError
+from edge_runtime.server.access import Access, Visitor
 from edge_runtime.server.models import ModelTable
 from edge_runtime.server.routes import HttpRoutes
 from edge_runtime.wire.messages import HEALTH_SERVICE, SERVICE, message, methods
@@ -157,9 +159,6 @@ def test_3_3_the_unix_socket_needs_no_token(guarded: Any, http_message: Any, htt
     ],
 )
 def test_a_file_of_tokens_that_cannot_be_used_is_refused(tokens: Path, change: Any, match: str) -> None:
-    from edge_runtime.errors import ConfigError
-    from edge_runtime.server.access import Access
-
     change(tokens)
     with pytest.raises(ConfigError, match=match):
         Access(tokens)
@@ -178,3 +177,12 @@ def test_the_metrics_count_who_was_refused_access(guarded: Any) -> None:
     guarded.ask("GET", "/v2")
     guarded.ask("POST", "/v2/repository/models/x/load", headers=bearer(INFER))
     assert refused() == {reason: count + 1 for reason, count in before.items()}
+
+
+def test_who_shows_a_token_is_one_client_over_all_connections(tokens: Path) -> None:
+    access = Access(tokens)
+    remote = Visitor(access, is_local=False, is_owner=False)
+    assert remote.check(f"Bearer {INFER}".encode(), False) == ("token", "robot")
+    local = Visitor(access, is_local=True, is_owner=False)
+    assert local.check(None, False) is None
+    assert Visitor(Access(), is_local=False, is_owner=False).check(None, False) is None

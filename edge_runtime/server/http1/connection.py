@@ -141,7 +141,9 @@ class HttpConnection(asyncio.BufferedProtocol):
 
     def _admit(self, head: RequestHead) -> None:
         assert self._visitor is not None
-        self._visitor.check(head.authorization, head.is_administrative)
+        client = self._visitor.check(head.authorization, head.is_administrative)
+        if client is not None:
+            self.client = client
 
     def _advance(self) -> None:
         """Handles what is whole in the buffer, until a request is under way or more must come."""

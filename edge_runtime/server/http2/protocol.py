@@ -27,7 +27,7 @@ class Keeper(Protocol):
     """What connections of one server share, on one loop's thread."""
 
     arena: memoryview
-    gates: Optional[Callable[[Any], Gate]]
+    gates: Optional[Callable[[Any, Connection], Gate]]
     streaming: FrozenSet[str]
 
     def add(self, protocol: Http2Protocol) -> bool:
@@ -75,7 +75,7 @@ class Http2Protocol(asyncio.BufferedProtocol):
         self._connection.peer = _peer(self._transport)
         self._connection.client = client_of(self._transport)
         if self._keeper.gates is not None:
-            self._requests.gate = self._keeper.gates(self._transport)
+            self._requests.gate = self._keeper.gates(self._transport, self._connection)
         self._requests.streaming = self._keeper.streaming
         self._connection.direct.transport = self._transport
         self._transport.set_write_buffer_limits(_HIGH_WATER_NBYTES)

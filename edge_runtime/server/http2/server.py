@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import Any, Callable, Collection, List, Optional, Set
 
+from edge_runtime.server.http2.connection import Connection
 from edge_runtime.server.http2.limits import Http2Limits
 from edge_runtime.server.http2.protocol import Http2Protocol
 from edge_runtime.server.http2.requests import Gate, Handler
@@ -25,7 +26,7 @@ class Http2Server:
         self,
         handler: Handler,
         limits: Optional[Http2Limits] = None,
-        gates: Optional[Callable[[Any], Gate]] = None,
+        gates: Optional[Callable[[Any, Connection], Gate]] = None,
         streaming: Collection[str] = (),
     ) -> None:
         self._handler = handler
