@@ -13,6 +13,7 @@ from aiohttp.web_protocol import RequestHandler
 from edge_runtime.server.access import Access
 from edge_runtime.server.aiohttp_server import AiohttpRoutes, response
 from edge_runtime.server.clients import client_of
+from edge_runtime.server.live.feed import LiveFeed
 from edge_runtime.server.models import ModelTable
 from edge_runtime.server.region_access import RegionAccess
 from edge_runtime.server.routes import json_answer
@@ -28,8 +29,10 @@ _MAX_PIPELINED = 1000  # newer versions of aiohttp stop reading much earlier
 class AiohttpServer(web.Server):
     """A protocol factory for `loop.create_server`."""
 
-    def __init__(self, models: ModelTable, settings: ServerSettings, regions: RegionAccess, access: Access) -> None:
-        self._routes = AiohttpRoutes(models, settings, regions, access)
+    def __init__(
+        self, models: ModelTable, settings: ServerSettings, regions: RegionAccess, access: Access, live: LiveFeed
+    ) -> None:
+        self._routes = AiohttpRoutes(models, settings, regions, access, live)
         self._idle_timeout_s = settings.idle_timeout_s
         self.reading_timeout_s = settings.body_timeout_s
         super().__init__(self._answer, handler_cancellation=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Hashable
 
@@ -12,10 +13,12 @@ from edge_runtime.server.access import Access
 from edge_runtime.server.aiohttp_body import content_encoding, read_body
 from edge_runtime.server.compression import decompressed
 from edge_runtime.server.http_inference import InferBody, infer_answer
+from edge_runtime.server.live.feed import LiveFeed
 from edge_runtime.server.models import ModelTable
 from edge_runtime.server.region_access import RegionAccess
 from edge_runtime.server.rights import is_administrative_http
 from edge_runtime.server.routes import (
+    EventsRoute,
     HttpAnswer,
     HttpRoutes,
     InferRoute,
@@ -27,6 +30,8 @@ from edge_runtime.server.routes import (
 from edge_runtime.server.settings import ServerSettings
 from edge_runtime.wire.http_infer import HEAD_LENGTH
 
+_UNREAD_EVENTS = 4
+
 
 def response(answer: HttpAnswer) -> web.Response:
     """An answer as aiohttp sends it."""
@@ -34,14 +39,38 @@ def response(answer: HttpAnswer) -> web.Response:
     return web.Response(body=answer.body, status=answer.status, headers=headers)
 
 
+async def _events(request: web.BaseRequest, route: EventsRoute) -> web.StreamResponse:
+    """Server-sent events until the client leaves, or doesn't read the last one before the next."""
+    waiting: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+    def send(event: bytes) -> None:
+        waiting.put_nowait(event if waiting.qsize() < _UNREAD_EVENTS else None)
+
+    leave = route.watch(send)
+    try:
+        sent = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+        sent.headers["Server"] = "edge_runtime"
+        sent.force_close()
+        await sent.prepare(request)
+        while True:
+            event = await waiting.get()
+            if event is None:
+                return sent
+            await sent.write(event)
+    finally:
+        leave()
+
+
 class AiohttpRoutes:
     """What each path answers."""
 
-    def __init__(self, models: ModelTable, settings: ServerSettings, regions: RegionAccess, access: Access) -> None:
+    def __init__(
+        self, models: ModelTable, settings: ServerSettings, regions: RegionAccess, access: Access, live: LiveFeed
+    ) -> None:
         self._access = access
         self._models = models
         self._regions = regions
-        self._routes = HttpRoutes(models, regions, access)
+        self._routes = HttpRoutes(models, regions, access, live)
         self._settings = settings
 
     async def answer(self, request: web.BaseRequest, client: Hashable) -> web.StreamResponse:
@@ -52,6 +81,8 @@ class AiohttpRoutes:
             route = self._routes.find(request.method, request.rel_url.raw_path_qs)
             if isinstance(route, InferRoute):
                 return response(await self._infer(request, route, arrival_ns, client))
+            if isinstance(route, EventsRoute):
+                return await _events(request, route)
             body = await read_body(request, self._settings)
             encoding, limit = content_encoding(request), self._settings.max_request_bytes
             return response(route(decompressed(body, encoding, limit) if encoding else bytes(body)))

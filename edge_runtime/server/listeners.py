@@ -17,6 +17,7 @@ from edge_runtime.server.http1.server import HttpServer
 from edge_runtime.server.http2.limits import Http2Limits
 from edge_runtime.server.http2.server import Http2Server
 from edge_runtime.server.lanes import Lanes
+from edge_runtime.server.live.feed import LiveFeed, live_feed
 from edge_runtime.server.models import ModelTable
 from edge_runtime.server.region_access import RegionAccess
 from edge_runtime.server.settings import ServerSettings
@@ -39,14 +40,16 @@ class Bound:
 class Speakers:
     """What speaks HTTP and gRPC with clients that may do the same: a protocol factory for each."""
 
-    def __init__(self, models: ModelTable, settings: ServerSettings, regions: RegionAccess, access: Access) -> None:
+    def __init__(
+        self, models: ModelTable, settings: ServerSettings, regions: RegionAccess, access: Access, live: LiveFeed
+    ) -> None:
         self.http: Any
         if settings.http_transport == "aiohttp":
             from edge_runtime.server.aiohttp_connection import AiohttpServer  # noqa: PLC0415  (loading it takes 0.2 s)
 
-            self.http = AiohttpServer(models, settings, regions, access)
+            self.http = AiohttpServer(models, settings, regions, access, live)
         else:
-            self.http = HttpServer(models, settings, regions, access)
+            self.http = HttpServer(models, settings, regions, access, live)
         limits = Http2Limits(
             max_message_bytes=settings.max_request_bytes,
             idle_timeout_s=settings.idle_timeout_s,
@@ -72,13 +75,14 @@ class Listeners:
         check_access(settings)
         self._settings = settings
         self._access = access_of(settings)
+        live = live_feed(models)
         self._regions = ClientRegions()
         allowed, limit = settings.allow_client_shm, settings.max_request_bytes
         theirs, none = RegionAccess(self._regions, limit), RegionAccess(None, limit)
         on_tcp = theirs if allowed is True else none
-        self._tcp = Speakers(models, settings, on_tcp, self._access)
-        self._remote = Speakers(models, settings, none, self._access)
-        self._unix = Speakers(models, settings, none if allowed is False else theirs, self._access)
+        self._tcp = Speakers(models, settings, on_tcp, self._access, live)
+        self._remote = Speakers(models, settings, none, self._access, live)
+        self._unix = Speakers(models, settings, none if allowed is False else theirs, self._access, live)
         self._listening = {
             "http": TcpListener("http", settings, self._tcp.http, self._remote.http),
             "grpc": TcpListener("grpc", settings, self._tcp.http2, self._remote.http2),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Iterable, List, Mapping
 
+from edge_runtime.server.latencies import Counts, cumulative
 from edge_runtime.server.models import ServedModel
-from edge_runtime.server.statistics import FAILURE_REASONS, PARTS
+from edge_runtime.server.statistics import FAILURE_REASONS, PARTS, Totals
 
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+_BOUNDS_MS = (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -26,6 +28,7 @@ def metrics_page(models: Iterable[ServedModel], is_ready: bool, strangers: Mappi
         page.add("nv_inference_request_duration_us", "counter", labels, totals.success_ns // 1000)
         for part, duration_ns in zip(PARTS, totals.parts_ns):
             page.add(f"nv_inference_{part}_duration_us", "counter", labels, duration_ns // 1000)
+        page.add_histogram("nv_inference_first_response_histogram_ms", labels, model.statistics.latencies, totals)
         info = model.engine.info
         described = _labels(backend=info.backend, device=info.device, precision=info.precision)
         page.add("edge_runtime_model_info", "gauge", f"{labels},{described}", 1)
@@ -45,9 +48,17 @@ class _Page:
     def __init__(self) -> None:
         self._families: dict[str, List[str]] = {}
 
-    def add(self, name: str, kind: str, labels: str, value: int) -> None:
+    def add(self, name: str, kind: str, labels: str, value: int, suffix: str = "") -> None:
         family = self._families.setdefault(name, [f"# HELP {name} {_HELP.get(name, name)}", f"# TYPE {name} {kind}"])
-        family.append(f"{name}{{{labels}}} {value}" if labels else f"{name} {value}")
+        family.append(f"{name}{suffix}{{{labels}}} {value}" if labels else f"{name}{suffix} {value}")
+
+    def add_histogram(self, name: str, labels: str, counts: Counts, totals: Totals) -> None:
+        bounds_ns = [round(bound * 1e6) for bound in _BOUNDS_MS]
+        for bound, count in zip(_BOUNDS_MS, cumulative(counts, bounds_ns)):
+            self.add(name, "histogram", f'{labels},le="{bound:g}"', count, "_bucket")
+        self.add(name, "histogram", f'{labels},le="+Inf"', sum(counts), "_bucket")
+        self.add(name, "histogram", labels, totals.success_ns // 1_000_000, "_sum")
+        self.add(name, "histogram", labels, sum(counts), "_count")
 
     def text(self) -> str:
         return "".join(f"{line}\n" for family in self._families.values() for line in family)
@@ -64,6 +75,7 @@ _HELP = {
     "nv_inference_compute_input_duration_us": "Cumulative time to copy inputs in microseconds",
     "nv_inference_compute_infer_duration_us": "Cumulative time to run in microseconds",
     "nv_inference_compute_output_duration_us": "Cumulative time to encode outputs in microseconds",
+    "nv_inference_first_response_histogram_ms": "Duration of successful requests in milliseconds",
     "edge_runtime_model_info": "What each model runs on; always 1",
     "edge_runtime_access_refused": "Requests without a valid token, or without the right to what they asked for",
     "edge_runtime_ready": "Whether the server takes inferences",

@@ -7,7 +7,7 @@ import logging
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Mapping, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Tuple, Union
 from urllib.parse import unquote
 
 from edge_runtime.errors import (
@@ -18,6 +18,8 @@ from edge_runtime.errors import (
     UnknownNameError,
 )
 from edge_runtime.server.access import Access
+from edge_runtime.server.live.feed import LiveFeed, live_feed
+from edge_runtime.server.live.page import live_page
 from edge_runtime.server.metrics import CONTENT_TYPE, metrics_page
 from edge_runtime.server.models import ModelTable, ServedModel, server_metadata
 from edge_runtime.server.region_access import NO_REGIONS, RegionAccess
@@ -31,6 +33,7 @@ logger = logging.getLogger(__name__)
 JSON = "application/json"
 _MODEL = r"v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?"
 _ABSOLUTE = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
+_EVENTS = r"live/events"
 _UNSUPPORTED = r"v2/(?:cudasharedmemory|logging|trace|models/[^/]+/trace|repository/models)(?:/.*)?"
 
 
@@ -61,15 +64,30 @@ class InferRoute:
     version: str
 
 
+@dataclass(frozen=True)
+class EventsRoute:
+    """Server-sent events are asked for: `watch` sends them, from the next turn on, until what it gives is called."""
+
+    watch: Callable[[Callable[[bytes], None]], Callable[[], None]]
+
+
 Answering = Callable[[bytes], HttpAnswer]
+Route = Union[InferRoute, EventsRoute, Answering]
 
 
 class HttpRoutes:
     """What each path answers."""
 
-    def __init__(self, models: ModelTable, regions: RegionAccess = NO_REGIONS, access: Access | None = None) -> None:
+    def __init__(
+        self,
+        models: ModelTable,
+        regions: RegionAccess = NO_REGIONS,
+        access: Access | None = None,
+        live: LiveFeed | None = None,
+    ) -> None:
         self._models = models
         self._access = Access() if access is None else access
+        self._feed = live_feed(models) if live is None else live
         self._has_regions = regions.is_on
         of_regions = [(method, path, _region_answer(handler)) for method, path, handler in http_handlers(regions)]
         self._routes: List[Tuple[str, re.Pattern[str], Callable[[re.Match[str], bytes], HttpAnswer] | None]] = [
@@ -86,14 +104,18 @@ class HttpRoutes:
                 ("GET", _MODEL, self._model_metadata),
                 ("POST", r"v2/repository/index", self._repository_index),
                 ("GET", r"metrics", self._metrics),
+                ("GET", r"", self._page),
+                ("HEAD", r"", self._page),
+                ("GET", r"live", self._snapshot),
+                ("GET", _EVENTS, None),
                 *of_regions,
                 ("GET", _UNSUPPORTED, _refuse_extension),
                 ("POST", _UNSUPPORTED, _refuse_extension),
             )
         ]
 
-    def find(self, method: str, target: str) -> InferRoute | Answering:
-        """What answers a request: an inference of a model, or a function from the request's body to the answer.
+    def find(self, method: str, target: str) -> Route:
+        """What answers a request: an inference of a model, events, or a function from the body to the answer.
 
         `target` is the request line's: a path, still quoted, perhaps behind a scheme and host, perhaps with a query.
 
@@ -114,9 +136,9 @@ class HttpRoutes:
         text = f"method {clipped(method)} isn't allowed here; allowed: {', '.join(allowed)}"
         raise HttpRefusedError(text, 405, {"Allow": ", ".join(allowed)})
 
-    def _route(
-        self, match: re.Match[str], handler: Callable[[re.Match[str], bytes], HttpAnswer] | None
-    ) -> InferRoute | Answering:
+    def _route(self, match: re.Match[str], handler: Callable[[re.Match[str], bytes], HttpAnswer] | None) -> Route:
+        if handler is None and match.re.pattern == _EVENTS:
+            return EventsRoute(self._feed.watch)
         if handler is None:
             return InferRoute(self._model(match), unquote(match["version"] or ""))
         return lambda body: handler(match, body)
@@ -156,6 +178,13 @@ class HttpRoutes:
         if not isinstance(is_ready_only, bool):
             raise InvalidRequestError("ready: expected true or false")
         return json_answer(self._models.index(is_ready_only))
+
+    def _page(self, _: re.Match[str], __: bytes) -> HttpAnswer:
+        document, headers = live_page()
+        return HttpAnswer(document, content_type="text/html; charset=utf-8", headers=headers)
+
+    def _snapshot(self, _: re.Match[str], __: bytes) -> HttpAnswer:
+        return HttpAnswer(self._feed.document(), headers={"Cache-Control": "no-store"})
 
     def _metrics(self, _: re.Match[str], __: bytes) -> HttpAnswer:
         page = metrics_page(self._models, self._models.is_ready, self._access.refused)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import threading
+from array import array
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Sequence
+
+from edge_runtime.server.latencies import Latencies
 
 FAILURE_REASONS = ("REJECTED", "CANCELED", "BACKEND", "OTHER")
 PARTS = ("queue", "compute_input", "compute_infer", "compute_output")
@@ -46,6 +49,7 @@ class ModelStatistics:
 
     def __init__(self) -> None:
         self._totals = Totals()
+        self._latencies = Latencies()
         self._lock = threading.Lock()
 
     @property
@@ -53,6 +57,12 @@ class ModelStatistics:
         """A copy of the counters at one moment."""
         with self._lock:
             return copy.deepcopy(self._totals)
+
+    @property
+    def latencies(self) -> array[int]:
+        """How many answered requests took how long, from their arrival to their answer's being made; by bucket."""
+        with self._lock:
+            return self._latencies.counts()
 
     def add_run(self, times: RunTimes, arrivals_ns: Sequence[int], rows: int, wall_ms: int) -> None:
         """Counts the answered requests of one run of `rows` rows; `wall_ms` is the time of day in ms."""
@@ -80,6 +90,8 @@ class ModelStatistics:
             batch[1] += input_ns
             batch[2] += infer_ns
             batch[3] += output_ns
+            for arrival_ns in arrivals_ns:
+                self._latencies.add(times.output_done_ns - arrival_ns)
 
     def add_failure(self, reason: str, duration_ns: int) -> None:
         """Counts a request that got no answer, by one of `FAILURE_REASONS`."""

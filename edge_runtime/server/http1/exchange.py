@@ -19,7 +19,7 @@ from edge_runtime.server.http1.writer import AnswerWriter
 from edge_runtime.server.http_inference import InferBody, infer_answer
 from edge_runtime.server.models import ModelTable
 from edge_runtime.server.region_access import RegionAccess, RegionUse
-from edge_runtime.server.routes import HttpAnswer, InferRoute, json_answer, refusal
+from edge_runtime.server.routes import EventsRoute, HttpAnswer, InferRoute, Route, json_answer, refusal
 from edge_runtime.wire.http_infer import InferHead
 from edge_runtime.wire.inference import clipped
 
@@ -38,7 +38,7 @@ class Serving(Protocol):
     regions: RegionAccess
     max_body_nbytes: int
 
-    def route(self, head: RequestHead) -> InferRoute | Callable[[bytes], HttpAnswer]:
+    def route(self, head: RequestHead) -> Route:
         """What answers a request; raises RequestError."""
 
 
@@ -51,6 +51,7 @@ class Exchange:
         "_client",
         "_end",
         "_head",
+        "_leave",
         "_model",
         "_request",
         "_server",
@@ -85,6 +86,7 @@ class Exchange:
         self._request: Request | None = None
         self._shared: RegionUse | None = None
         self._task: asyncio.Task[None] | None = None
+        self._leave: Callable[[], None] | None = None
 
     def begin(self) -> bool:
         """Answers the request, or begins to: True if it is under way now."""
@@ -94,6 +96,10 @@ class Exchange:
             if isinstance(route, InferRoute):
                 self._model = route.model
                 return self._infer(route)
+            if isinstance(route, EventsRoute):
+                self._leave = route.watch(self._writer.write)
+                self._writer.begin_events()
+                return True
             answer = route(self._plain_body())
         except EdgeRuntimeError as error:
             answer = self._refused(error)
@@ -107,7 +113,9 @@ class Exchange:
     def cancel(self) -> None:
         """Says that the client is gone: its request won't run, or will be answered in vain if it does already."""
         self._let_go()
-        if self._task is not None:
+        if self._leave is not None:
+            self._leave()
+        elif self._task is not None:
             self._task.cancel()
         elif self._request is not None and self._model.cancel(self._request):
             self._server.models.ended()

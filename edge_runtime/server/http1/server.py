@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Callable, Set
+from typing import Set
 
 from edge_runtime.errors import EdgeRuntimeError, PermissionDeniedError, RequestError, UnauthenticatedError
 from edge_runtime.server.access import Access
 from edge_runtime.server.http1.connection import HttpConnection
 from edge_runtime.server.http1.head import RequestHead, RequestHeads
+from edge_runtime.server.live.feed import LiveFeed
 from edge_runtime.server.models import ModelTable
 from edge_runtime.server.region_access import NO_REGIONS, RegionAccess
-from edge_runtime.server.routes import HttpAnswer, HttpRoutes, InferRoute
+from edge_runtime.server.routes import HttpRoutes, InferRoute, Route
 from edge_runtime.server.settings import ServerSettings
 
 _LONGEST_WATCH_S = 1.0
@@ -27,6 +28,7 @@ class HttpServer:
         settings: ServerSettings,
         regions: RegionAccess = NO_REGIONS,
         access: Access | None = None,
+        live: LiveFeed | None = None,
     ) -> None:
         self.models = models
         self.regions = regions
@@ -35,7 +37,7 @@ class HttpServer:
         self.max_body_nbytes = settings.max_request_bytes
         self.idle_ns = round(settings.idle_timeout_s * 1e9)
         self.body_ns = round(settings.body_timeout_s * 1e9)
-        self._routes = HttpRoutes(models, regions, self.access)
+        self._routes = HttpRoutes(models, regions, self.access, live)
         self._connections: Set[HttpConnection] = set()
         self._watch_s = min(_LONGEST_WATCH_S, settings.idle_timeout_s / 4, settings.body_timeout_s / 4)
         self._watch: asyncio.TimerHandle | None = None
@@ -45,7 +47,7 @@ class HttpServer:
         """The handler of one connection."""
         return HttpConnection(self)
 
-    def route(self, head: RequestHead) -> InferRoute | Callable[[bytes], HttpAnswer]:
+    def route(self, head: RequestHead) -> Route:
         """What answers a request.
 
         Raises:
@@ -53,7 +55,7 @@ class HttpServer:
         """
         if head.route is None:
             head.route = self._routes.find(head.method, head.target)
-        route: InferRoute | Callable[[bytes], HttpAnswer] = head.route
+        route: Route = head.route
         return route
 
     def check(self, head: RequestHead) -> None:

@@ -69,6 +69,13 @@ class AnswerWriter:
             self.expires_ns = time.perf_counter_ns() + self._ending_ns
             self.close()
 
+    def begin_events(self) -> None:
+        """Sends the head of server-sent events, which `write` sends, and which end with the connection."""
+        self.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n"
+            b"Connection: close\r\nServer: edge_runtime\r\n\r\n"
+        )
+
     def refuse(self, answer: HttpAnswer, linger_ns: int) -> None:
         """Sends the last answer, to a request that isn't read to its end; the client has a while to see it."""
         self.write(framed(answer, is_last=True))
