@@ -41,7 +41,7 @@ class Bounds:
         own, clients = model.clients.get(client, 0), self._count(model, client, now_ns)
         share = model.queue_size // clients
         if model.waiting < model.queue_size:
-            if clients > 1 and own >= share:
+            if clients > 1 and own >= max(1, share):
                 why = (
                     f"{own} requests of this client wait for model {model.name!r}, its share while others have no place"
                 )

@@ -84,6 +84,7 @@ class Turns(Generic[W]):
             return
         line.jobs.append(job)
         if self.first is None:
+            line.start_ns = max(line.start_ns, self._clock_ns)
             self.first = job
 
     def remove(self, job: W, used_ns: int) -> None:

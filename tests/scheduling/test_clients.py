@@ -261,6 +261,25 @@ def test_what_was_promised_doesnt_give_way_but_its_client_gets_no_more_until_the
     assert refused(scheduler, made("h"), made("g"), made("i")) == ["QueueFullError", "", "QueueFullError"]
 
 
+def test_a_free_place_is_anybodys_however_many_clients_there_are():
+    scheduler = scheduler_of(queue_size=2, runs_ms={})
+    admit(scheduler, *[made("h", deadline_ns=1000 * MS) for _ in range(2)])
+    assert refused(scheduler, made("g")) == ["QueueFullError"]
+    assert scheduler.next(0) is not None
+    assert refused(scheduler, made("i"), made("g")) == ["", "QueueFullError"]
+
+
+def test_a_client_gets_nothing_for_the_time_that_it_asked_for_nothing():
+    scheduler = scheduler_of(runs_ms={1: 1})
+    admit(scheduler, made("a"))
+    order_of(scheduler)
+    for step in range(20):  # others have the model for themselves
+        admit(scheduler, *[made(client, deadline_ns=(step + 100) * 1000 * MS) for client in "bc"])
+        order_of(scheduler)
+    admit(scheduler, *[made(client) for client in "aaabbb"])
+    assert sorted(order_of(scheduler)[:2]) == ["a", "b"]
+
+
 def test_a_client_alone_may_have_the_whole_queue_and_all_the_time():
     scheduler = scheduler_of(queue_size=8)
     assert refused(scheduler, *[made("h", deadline_ns=40 * MS) for _ in range(8)]) == [""] * 8
