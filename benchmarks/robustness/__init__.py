@@ -1,0 +1,1 @@
+"""What a server does under load, abuse and accidents: the parts of `benchmarks/robustness.py`."""

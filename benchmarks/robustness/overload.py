@@ -1,0 +1,129 @@
+"""Figure 3: more requests than a server can answer, at random times, whether answers come or not."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Iterator, List, Tuple
+
+from robustness import peer
+from robustness.load import GRPC, HTTP, Order, Tally, measured
+from robustness.nets import CHAIN
+from robustness.ours import Ours, serving
+from robustness.rows import BESIDE, Row, p99_verdict, tail_of, tail_text, verdict_of
+
+LOADS = (0.5, 0.9, 1.0, 1.5, 2.0)
+PEER_LOADS = (1.0, 2.0)
+QUEUE = 256  # ours as it comes; Triton is given the same
+_GENERATORS = 2
+_CAPACITY_S = 2.5
+_LEAST_OF_PEAK = 0.9
+_REFUSED_MS = 20.0
+_FLAT_NBYTES = 16 << 20  # 256 requests that wait, their connections, and what memory allocators keep
+_LATE_MS = 20.0  # a generator whose 99th percentile is later than that wasn't the load that was asked for
+
+
+@dataclass(frozen=True)
+class Level:
+    """What came of one load, as a multiple of the capacity."""
+
+    load: float
+    tally: Tally
+    seconds: float
+
+    @property
+    def goodput_per_s(self) -> float:
+        """Answers a second."""
+        return self.tally.goodput / self.seconds
+
+    @property
+    def late_text(self) -> str:
+        """A mark on loads that were late."""
+        late = tail_of(self.tally.late_ms)
+        p99_ms = 0.0 if late is None else late.p99_ms or late.max_ms
+        return f"; GENERATOR LATE, p99 {p99_ms:.0f} ms" if p99_ms > _LATE_MS else ""
+
+
+def rows(seconds: float) -> Iterator[Row]:
+    """Ours at every load over HTTP and gRPC, then Triton's at capacity and twice of it."""
+    for way in (HTTP, GRPC):
+        with serving(["--slots", "1"]) as ours:
+            address = ours.http if way == HTTP else ours.grpc
+            yield from _ours(ours, way, address, seconds)
+    with contextlib.suppress(peer.UnavailableError), peer.triton([CHAIN], QUEUE) as triton:
+        for way, address in ((HTTP, triton.http), (GRPC, triton.grpc)):
+            per_s = capacity_per_s(way, address)
+            levels = _played(way, address, per_s, seconds, PEER_LOADS)
+            yield _goodput_row(way, levels, per_s, triton.label)
+            yield _refused_row(way, levels[-1], triton.label)
+            yield _admitted_row(way, levels[-1], per_s, triton.label)
+
+
+def _ours(ours: Ours, way: str, address: str, seconds: float) -> Iterator[Row]:
+    per_s = capacity_per_s(way, address)
+    before = ours.rss()
+    levels = _played(way, address, per_s, seconds, LOADS)
+    grown = ours.rss() - before
+    yield _goodput_row(way, levels, per_s)
+    yield _refused_row(way, levels[-1])
+    yield _admitted_row(way, levels[-1], per_s)
+    text = f"{before / 2**20:.0f} MiB, {grown / 2**20:+.1f} MiB after all loads"
+    sent = sum(level.tally.sent for level in levels)
+    yield Row(f"3 memory, {way}", "flat (< 16 MiB)", text, sent, verdict_of(grown < _FLAT_NBYTES))
+
+
+def capacity_per_s(way: str, address: str) -> float:
+    """Answers a second with four requests under way."""
+    order = Order(way, address, CHAIN, _CAPACITY_S, concurrency=4)
+    return measured([order]).goodput / _CAPACITY_S
+
+
+def _played(way: str, address: str, per_s: float, seconds: float, loads: Tuple[float, ...]) -> List[Level]:
+    levels = []
+    for load in loads:
+        rate = load * per_s / _GENERATORS
+        orders = [
+            Order(way, address, CHAIN, seconds, rate=rate, channels=2, seed=seed) for seed in range(_GENERATORS)
+        ]
+        levels.append(Level(load, measured(orders), seconds))
+    return levels
+
+
+def goodput_text(levels: List[Level], per_s: float) -> str:
+    """Answers a second at each load."""
+    each = ", ".join(f"{level.load:g}x {level.goodput_per_s:.0f}" for level in levels)
+    return f"{each}/s; capacity {per_s:.0f}/s"
+
+
+def kept_of_peak(levels: List[Level]) -> float:
+    """Goodput at the highest load over the best."""
+    return levels[-1].goodput_per_s / max(level.goodput_per_s for level in levels)
+
+
+def _goodput_row(way: str, levels: List[Level], per_s: float, server: str = "ours") -> Row:
+    kept = kept_of_peak(levels)
+    lost = sum(level.tally.lost + sum(level.tally.others.values()) for level in levels)
+    text = f"{kept:.0%}: {goodput_text(levels, per_s)}{f'; {lost} lost or failed' if lost else ''}"
+    text += "".join(f" ({level.load:g}x{level.late_text})" for level in levels if level.late_text)
+    verdict = verdict_of(kept >= _LEAST_OF_PEAK and not lost)
+    sent = sum(level.tally.sent for level in levels)
+    return Row(f"3 goodput, {way}", "2x: >= 90 % of peak", text, sent, _of(server, verdict), server)
+
+
+def _refused_row(way: str, level: Level, server: str = "ours") -> Row:
+    tail = tail_of(level.tally.refused_ms)
+    text = f"refused {len(level.tally.refused_ms) / max(1, level.tally.sent):.0%}, {tail_text(tail)}{level.late_text}"
+    verdict = _of(server, p99_verdict(tail, _REFUSED_MS))
+    return Row(f"3 refusals, {way}", "2x: p99 < 20 ms", text, len(level.tally.refused_ms), verdict, server)
+
+
+def _admitted_row(way: str, level: Level, per_s: float, server: str = "ours") -> Row:
+    limit_ms = (QUEUE + 1) / per_s * 1000
+    tail = tail_of(level.tally.ok_ms)
+    verdict = _of(server, p99_verdict(tail, limit_ms))
+    goal = "2x: p99 <= (queue + 1) x service"
+    return Row(f"3 admitted, {way}", goal, f"{tail_text(tail)} of {limit_ms:.0f} ms", level.tally.goodput, verdict, server)
+
+
+def _of(server: str, verdict: str) -> str:
+    return verdict if server == "ours" else BESIDE
