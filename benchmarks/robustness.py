@@ -4,7 +4,7 @@
 
 Everything runs on loopback against `edge-runtime serve` in a process of its own; memory, descriptors, threads and
 processor time are the kernel's figures of that process. Where a figure says something about others too, Triton stands
-beside ours (`make serving-peers`): the tritonserver of PyTriton's wheel with its python backend and the same queue.
+beside ours (`make serving-peers`): the tritonserver of PyTriton's wheel with its python backend, as it comes.
 Load comes from processes that share the cores with the server, so a load whose generator was late is marked.
 Exit status 1 if a goal isn't held.
 """
@@ -24,7 +24,7 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 from rich.console import Console
 from rich.table import Table
-from robustness import overload
+from robustness import conformance, crashes, listeners, mix, overload, regions, soak, stopping
 from robustness.nets import build
 from robustness.places import environment
 from robustness.rows import NOT_HELD, NOT_MEASURED, Row
@@ -39,7 +39,18 @@ console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
 
 Part = Callable[[argparse.Namespace], Iterator[Row]]
 PARTS: Dict[str, Tuple[str, Part]] = {
+    "1": ("conformance", lambda _: conformance.rows()),
+    "1.2": ("what ended another server", lambda _: crashes.rows()),
     "3": ("overload", lambda options: overload.rows(options.seconds)),
+    "4": ("fairness", lambda _: mix.rows()),
+    "5": ("soak", lambda _: soak.soak_rows()),
+    "6": ("refusals and mutations", lambda _: soak.refusal_rows()),
+    "10": ("SIGTERM under load", lambda _: stopping.drain_rows()),
+    "15": ("no descriptors left", lambda _: stopping.descriptor_rows()),
+    "16": ("regions of clients that die", lambda _: regions.rows()),
+    "17": ("listeners and tokens", lambda _: listeners.listener_rows()),
+    "19": ("hostile names in the log", lambda _: listeners.log_rows()),
+    "22": ("two servers in one place", lambda _: stopping.place_rows()),
 }
 
 

@@ -14,7 +14,7 @@ from robustness.rows import BESIDE, Row, p99_verdict, tail_of, tail_text, verdic
 
 LOADS = (0.5, 0.9, 1.0, 1.5, 2.0)
 PEER_LOADS = (1.0, 2.0)
-QUEUE = 256  # ours as it comes; Triton is given the same
+QUEUE = 256  # as it comes
 _GENERATORS = 2
 _CAPACITY_S = 2.5
 _LEAST_OF_PEAK = 0.9
@@ -50,13 +50,13 @@ def rows(seconds: float) -> Iterator[Row]:
         with serving(["--slots", "1"]) as ours:
             address = ours.http if way == HTTP else ours.grpc
             yield from _ours(ours, way, address, seconds)
-    with contextlib.suppress(peer.UnavailableError), peer.triton([CHAIN], QUEUE) as triton:
+    with contextlib.suppress(peer.UnavailableError), peer.triton(CHAIN) as triton:
         for way, address in ((HTTP, triton.http), (GRPC, triton.grpc)):
             per_s = capacity_per_s(way, address)
             levels = _played(way, address, per_s, seconds, PEER_LOADS)
             yield _goodput_row(way, levels, per_s, triton.label)
             yield _refused_row(way, levels[-1], triton.label)
-            yield _admitted_row(way, levels[-1], per_s, triton.label)
+            yield _admitted_row(way, levels[-1], triton.label)
 
 
 def _ours(ours: Ours, way: str, address: str, seconds: float) -> Iterator[Row]:
@@ -66,7 +66,7 @@ def _ours(ours: Ours, way: str, address: str, seconds: float) -> Iterator[Row]:
     grown = ours.rss() - before
     yield _goodput_row(way, levels, per_s)
     yield _refused_row(way, levels[-1])
-    yield _admitted_row(way, levels[-1], per_s)
+    yield _admitted_row(way, levels[-1])
     text = f"{before / 2**20:.0f} MiB, {grown / 2**20:+.1f} MiB after all loads"
     sent = sum(level.tally.sent for level in levels)
     yield Row(f"3 memory, {way}", "flat (< 16 MiB)", text, sent, verdict_of(grown < _FLAT_NBYTES))
@@ -97,7 +97,8 @@ def goodput_text(levels: List[Level], per_s: float) -> str:
 
 def kept_of_peak(levels: List[Level]) -> float:
     """Goodput at the highest load over the best."""
-    return levels[-1].goodput_per_s / max(level.goodput_per_s for level in levels)
+    best = max(level.goodput_per_s for level in levels)
+    return levels[-1].goodput_per_s / best if best else 0.0
 
 
 def _goodput_row(way: str, levels: List[Level], per_s: float, server: str = "ours") -> Row:
@@ -117,8 +118,9 @@ def _refused_row(way: str, level: Level, server: str = "ours") -> Row:
     return Row(f"3 refusals, {way}", "2x: p99 < 20 ms", text, len(level.tally.refused_ms), verdict, server)
 
 
-def _admitted_row(way: str, level: Level, per_s: float, server: str = "ours") -> Row:
-    limit_ms = (QUEUE + 1) / per_s * 1000
+def _admitted_row(way: str, level: Level, server: str = "ours") -> Row:
+    """The service time is the one under this load: the time for each answer of a server that is never idle."""
+    limit_ms = (QUEUE + 1) / level.goodput_per_s * 1000 if level.goodput_per_s else 0.0
     tail = tail_of(level.tally.ok_ms)
     verdict = _of(server, p99_verdict(tail, limit_ms))
     goal = "2x: p99 <= (queue + 1) x service"

@@ -8,7 +8,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, Sequence
+from typing import Iterator
 
 from robustness.nets import WIDTH, model_path
 from robustness.requests import ask_once, http
@@ -40,8 +40,10 @@ class Triton:
 
 
 @contextlib.contextmanager
-def triton(models: Sequence[str], queue: int) -> Iterator[Triton]:
-    """The tritonserver of PyTriton's wheel, with one instance of each model and a queue as long as ours.
+def triton(*models: str) -> Iterator[Triton]:
+    """The tritonserver of PyTriton's wheel, with one instance of each model, as it comes: its queue has no bound.
+
+    Its dynamic batcher could bound it, but stalls for 500 ms at a time with this backend.
 
     Raises:
         UnavailableError: it isn't set up here, or doesn't start.
@@ -49,7 +51,7 @@ def triton(models: Sequence[str], queue: int) -> Iterator[Triton]:
     need_set_up("triton")
     with tempfile.TemporaryDirectory(prefix="robustness-") as folder:
         for name in models:
-            _write_model(name, Path(folder) / "models" / name, queue)
+            _write_model(name, Path(folder) / "models" / name)
         http_port, grpc_port = free_ports(2)
         prefix = f"edge_robust_{http_port}_"
         command = [triton_binary(), f"--model-repository={folder}/models", f"--backend-directory={TRITON_BACKENDS}"]
@@ -78,16 +80,15 @@ def _wait_until_ready(made: Triton) -> None:
     raise UnavailableError(f"Triton isn't ready: {last_words(LOG)}")
 
 
-def _write_model(name: str, folder: Path, queue: int) -> None:
+def _write_model(name: str, folder: Path) -> None:
     (folder / "1").mkdir(parents=True)
     shutil.copy(PEERS / "triton_model.py", folder / "1" / "model.py")
     ends = "".join(
-        f'{kind} [{{ name: "{end}" data_type: TYPE_FP32 dims: [{WIDTH}] }}]\n'
+        f'{kind} [{{ name: "{end}" data_type: TYPE_FP32 dims: [-1, {WIDTH}] }}]\n'
         for kind, end in (("input", "x"), ("output", "y"))
     )
     (folder / "config.pbtxt").write_text(
-        f'backend: "python"\nmax_batch_size: 1\n{ends}'
-        f"dynamic_batching {{ default_queue_policy {{ max_queue_size: {queue} }} }}\n"
+        f'backend: "python"\nmax_batch_size: 0\n{ends}'
         f"instance_group [{{ count: 1 kind: KIND_CPU }}]\n"
         f'parameters {{ key: "onnx" value: {{ string_value: "{model_path(name)}" }} }}\n'
     )
