@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Dict, List
 
-from serving.places import BENCH, PARTS, ROOT
+from serving.places import BENCH, ROOT, own_environment
 
 NETS = BENCH / "robustness" / "nets"
 ENGINES = BENCH / "robustness" / "engines"
@@ -19,6 +18,5 @@ def own_module(name: str, *arguments: str) -> List[str]:
 
 
 def environment(**changes: str) -> Dict[str, str]:
-    """An environment in which `own_module` finds its module, and every child this checkout of edge_runtime."""
-    paths = [str(PARTS.parent), str(ROOT), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path), **changes}
+    """The environment in which `own_module` finds its module, with some changes."""
+    return {**own_environment(), **changes}

@@ -8,6 +8,7 @@ import random
 import signal
 import socket
 import time
+from functools import partial
 from typing import Callable, Dict, Iterator, List, Tuple
 
 from robustness.nets import DOUBLE
@@ -71,33 +72,40 @@ def _soaked(
             count += 1
             if count % _KILL_EVERY == 0:
                 killed += 1
-                with killed_client(rng.uniform(0, 0.01), lambda: _inferring((ours.http, ours.unix)[killed % 2])):
+                with killed_client(rng.uniform(0, 0.01), partial(_inferring, (ours.http, ours.unix)[killed % 2])):
                     pass
     return count, wrong, killed
 
 
-def _inferring(address: str) -> None:
+def _inferring(address: str, begun: Callable[[], None]) -> None:
     request = http_infer(DOUBLE, bytes(7 * 256))
     with connection(address) as made:
+        begun()
         while True:
             made.sendall(request * 4)
             made.recv(1 << 12)
 
 
 @contextlib.contextmanager
-def killed_client(after_s: float, work: Callable[[], None]) -> Iterator[None]:
-    """A client forked off, which is killed -9 after the block, or `after_s` after its start, whichever is later."""
+def killed_client(after_s: float, work: Callable[[Callable[[], None]], None]) -> Iterator[None]:
+    """A client forked off, whose `work` has called what it is given; it is killed -9 after the block and a while.
+
+    Only for processes that have no other threads.
+    """
+    told, telling = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            work()
+            work(lambda: os.close(telling))
         finally:
             os._exit(1)
-    begin_s = time.monotonic()
+    os.close(telling)
     try:
+        os.read(told, 1)  # ends when the client says so, or dies
         yield
-        time.sleep(max(0.0, begin_s + after_s - time.monotonic()))
+        time.sleep(after_s)
     finally:
+        os.close(told)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
 

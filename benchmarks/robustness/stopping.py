@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -17,14 +18,16 @@ from typing import Iterator, List, Tuple
 from robustness.nets import CHAIN, DOUBLE, WIDTH
 from robustness.ours import Ours, command, serving
 from robustness.places import environment
-from robustness.requests import address_of, ask_once, connection, http_infer, read_answer
+from robustness.requests import INFER_METHOD, address_of, ask_once, connection, grpc_infer, http_infer, read_answer
 from robustness.rows import Row, verdict_of
 
-_STOPS, _CLIENTS, _LOADED_S, _EXIT_S = 3, 24, 1.0, 5.0
-_DESCRIPTORS, _CONNECTIONS, _WATCHED_S = 64, 200, 3.0
+_STOPS, _CLIENTS, _LOADED_S, _EXIT_S = 3, 12, 1.0, 5.0
+_DESCRIPTORS, _CONNECTIONS, _WATCHED_S, _ROUNDS = 64, 200, 2.0, 3
 _MOST_CPU, _RECOVERED_S = 0.2, 1.0
 _CONFIG_EXIT, _AT_ONCE_S = 78, 2.0
 _PATIENCE_S = 30.0
+_SAID_LENGTH = 70
+_REFUSAL = "shutting down"  # a channel calls a closed connection UNAVAILABLE too
 
 
 @dataclass
@@ -51,7 +54,7 @@ class _Outcomes:
 
 
 def drain_rows() -> Iterator[Row]:
-    """SIGTERM while requests are under way and wait, with some clients that have sent half a head."""
+    """SIGTERM while requests wait over HTTP and gRPC, with some clients that have sent half a head."""
     whole, took, exits = _Outcomes(), [], []
     for _ in range(_STOPS):
         with serving() as ours:
@@ -88,7 +91,25 @@ def _stopped(ours: Ours, outcomes: _Outcomes) -> float:
                 if status != 200:
                     return
 
-    threads = [threading.Thread(target=keep_asking) for _ in range(_CLIENTS)]
+    def keep_calling() -> None:
+        import grpc  # noqa: PLC0415
+
+        message = grpc_infer(CHAIN, bytes(4 * WIDTH))
+        with grpc.insecure_channel(ours.grpc, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+            infer = channel.unary_unary(INFER_METHOD)
+            while True:
+                sent_s = time.monotonic()
+                try:
+                    infer(message, timeout=_PATIENCE_S)
+                except grpc.RpcError as error:
+                    if _REFUSAL in (error.details() or ""):
+                        outcomes.answered(503)
+                    else:
+                        outcomes.lost(sent_s, stopped[0])
+                    return
+                outcomes.answered(200)
+
+    threads = [threading.Thread(target=each) for each in [keep_asking, keep_calling] * _CLIENTS]
     with contextlib.ExitStack() as stack:
         for _ in range(4):
             stack.enter_context(connection(ours.http)).sendall(b"GET /v2 HTTP/1.1\r\nX: ")
@@ -106,10 +127,23 @@ def _stopped(ours: Ours, outcomes: _Outcomes) -> float:
 
 
 def descriptor_rows() -> Iterator[Row]:
-    """200 connections to a server that may have 64 descriptors."""
-    with serving(most_descriptors=_DESCRIPTORS) as ours, contextlib.ExitStack() as stack:
+    """200 connections to a server that may have 64 descriptors, three times."""
+    with serving(most_descriptors=_DESCRIPTORS) as ours:
         request = http_infer(DOUBLE, bytes(4 * WIDTH))
         ask_once(ours.http, request)
+        found = [_exhausted(ours, request) for _ in range(_ROUNDS)]
+        is_alive = ours.is_alive
+    cpu, recovered_s = (max(each[index] for each in found) for index in (0, 1))
+    held = min(each[2] for each in found)
+    text = f"at most {cpu:.1%} of a core with {held:g} of {_DESCRIPTORS} open; answers at most {recovered_s:.2f} s after"
+    is_held = cpu < _MOST_CPU and recovered_s <= _RECOVERED_S and is_alive and held >= _DESCRIPTORS - 2
+    measured = f"{text} {_CONNECTIONS} connections end"
+    yield Row("15 no descriptors left", "CPU < 20 %, recovers <= 1 s", measured, _ROUNDS, verdict_of(is_held))
+
+
+def _exhausted(ours: Ours, request: bytes) -> Tuple[float, float, float]:
+    """The share of a core that it used meanwhile, the seconds until it answered again, and its descriptors."""
+    with contextlib.ExitStack() as stack:
         for _ in range(_CONNECTIONS):
             made = stack.enter_context(socket.socket())
             made.setblocking(False)
@@ -119,11 +153,7 @@ def descriptor_rows() -> Iterator[Row]:
         time.sleep(_WATCHED_S)
         held = ours.descriptors()
         cpu = (ours.tree.cpu_s() - begin_cpu_s) / (time.monotonic() - begin_s)
-        stack.close()
-        recovered_s = _until_answered(ours.http, request)
-        text = f"{cpu:.1%} of a core with {held} of {_DESCRIPTORS} descriptors open; answers {recovered_s:.2f} s after"
-        is_held = cpu < _MOST_CPU and recovered_s <= _RECOVERED_S and ours.is_alive and held >= _DESCRIPTORS - 2
-    yield Row("15 no descriptors left", "CPU < 20 %, recovers <= 1 s", text, _CONNECTIONS, verdict_of(is_held))
+    return cpu, _until_answered(ours.http, request), held
 
 
 def _until_answered(address: str, request: bytes) -> float:
@@ -169,4 +199,11 @@ def ended(words: List[str]) -> Tuple[int, float, str]:
     except subprocess.TimeoutExpired:
         process.kill()
         text, _ = process.communicate()
-    return process.returncode, time.monotonic() - begin_s, " ".join(text.split())[:100]
+    return process.returncode, time.monotonic() - begin_s, message_of(text)
+
+
+def message_of(text: str) -> str:
+    """The error of our JSON output, or the start of any other text, on one line."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        text = json.loads(text.splitlines()[0])["error"]["message"]
+    return " ".join(text.split())[:_SAID_LENGTH]
