@@ -8,8 +8,6 @@ from edge_runtime.errors import (
     DeadlineExpiredError,
     DeadlineRefusedError,
     ServerUnavailableError,
-    UnknownNameError,
-    nearest,
 )
 from edge_runtime.scheduling.admission import Admission
 from edge_runtime.scheduling.bounds import Bounds
@@ -67,6 +65,13 @@ class Scheduler:
         state.models[policy.name] = model
         state.has_chains = state.has_chains or policy.segments > 1
 
+    def remove(self, name: str) -> bool:
+        """Forgets a model and its service times; False, and nothing is done, while it runs or requests of it wait."""
+        if self.waiting(name) or self._state.find(name).busy:
+            return False
+        self._state.remove(name)
+        return True
+
     def admit(self, request: Request, now_ns: int) -> None:
         """Takes a request in; it waits from here on, perhaps for a promise (`take_refused`).
 
@@ -85,7 +90,7 @@ class Scheduler:
             raise ServerUnavailableError("the server is shutting down; ask another one, or again later")
         state = self._state
         self._now_ns = now_ns
-        model = self._model(request.model)
+        model = state.find(request.model)
         if state.version != state.times.version:
             state.renew()
         likely_ns = state.shares.arrived(model, request.rows, now_ns)
@@ -185,7 +190,8 @@ class Scheduler:
     def waiting(self, model: Optional[str] = None) -> int:
         """How many requests wait, of one model or of all; chains that have begun aren't among them."""
         if model is not None:
-            return self._model(model).waiting + self._undecided.count(self._model(model))
+            found = self._state.find(model)
+            return found.waiting + self._undecided.count(found)
         return sum([self.waiting(name) for name in self._state.models])
 
     @property
@@ -201,12 +207,6 @@ class Scheduler:
             self._state.backlog.remove(job, 0, 1)
         displaced = [request for request, _ in self._bounds.take_displaced()]
         return [job.requests[0] for job in jobs] + self._undecided.close() + displaced
-
-    def _model(self, name: str) -> Model:
-        model = self._state.models.get(name)
-        if model is None:
-            raise UnknownNameError(f"no model {name!r} is registered; {nearest(name, self._state.models)}")
-        return model
 
     def _job(self, model: Model, request: Request) -> Job:
         deadline_ns = request.deadline_ns

@@ -133,6 +133,12 @@ class ServiceTimes:
             if not self._learnt & 63:
                 self._renew()
 
+    def forget(self, model: str) -> None:
+        """Knows nothing of a model from here on."""
+        for key in [each for each in self._runs if each[0] == model]:
+            del self._runs[key]
+        self._renew()
+
     def relearn(self) -> None:
         """Starts anew, as after a change of power mode or temperature.
 

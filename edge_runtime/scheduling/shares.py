@@ -102,6 +102,12 @@ class Shares:
         model.arrival_ns = -NEVER
         self._asked.now.pop(model, None)
 
+    def drop(self, model: Model) -> None:
+        """Forgets a model that isn't served any more."""
+        for rates in (self._asked, self._given):
+            rates.now.pop(model, None)
+            rates.before.pop(model, None)
+
 
 def _likely_ns(model: Model, asked_ns: float, left_ns: int, backlog_ns: int) -> int:
     """What a model is likely to ask for in a time, beyond what waits with a deadline."""

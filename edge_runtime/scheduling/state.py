@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Dict, List
 
+from edge_runtime.errors import UnknownNameError, nearest
 from edge_runtime.scheduling.backlog import Backlog, by_key, inherited_key
 from edge_runtime.scheduling.forecast import Situation
 from edge_runtime.scheduling.job import NEVER, Job, Model
@@ -25,6 +26,25 @@ class State:
         self.shares = Shares(lanes)
         self.has_chains = False
         self.version = times.version
+
+    def find(self, name: str) -> Model:
+        """The registered model of that name.
+
+        Raises:
+            UnknownNameError: there is none.
+        """
+        model = self.models.get(name)
+        if model is None:
+            raise UnknownNameError(f"no model {name!r} is registered; {nearest(name, self.models)}")
+        return model
+
+    def remove(self, name: str) -> None:
+        """Forgets a model of which nothing waits or runs."""
+        model = self.models.pop(name)
+        self.streams.drop(model)
+        self.shares.drop(model)
+        self.times.forget(name)
+        self.has_chains = any(each.segments > 1 for each in self.models.values())
 
     def renew(self) -> None:
         """Takes over service times if they have changed since."""

@@ -101,6 +101,11 @@ class Streams:
         del self.live[stream.period.key]
         self.renew()
 
+    def drop(self, model: Model) -> None:
+        """Forgets the streams of a model that isn't served any more."""
+        for stream in [each for each in self.live.values() if each.model is model]:
+            self.withdraw(stream)
+
     def coming(self, now_ns: int, without: Optional[Stream] = None) -> List[Tuple[int, int, Job]]:
         """The next job of each stream: when it may come at the earliest, its period, and the job."""
         return [self._next(stream, now_ns) for stream in self.live.values() if stream is not without]

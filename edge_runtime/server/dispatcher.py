@@ -13,6 +13,7 @@ from edge_runtime.errors import ServerUnavailableError
 from edge_runtime.scheduling.lanes import Dispatch
 from edge_runtime.scheduling.request import Request
 from edge_runtime.scheduling.service_times import ServiceTimes
+from edge_runtime.server.alarm import Alarm
 from edge_runtime.server.lane_threads import LaneThreads
 from edge_runtime.server.outcomes import Outcomes
 from edge_runtime.server.planner import GivenUp, Planner, expired
@@ -56,7 +57,7 @@ class Dispatcher:
         self._work: Dict[str, Work] = {}
         self._chains: Dict[Request, Run] = {}
         self._tick = Tick(lambda: self._loop.call_soon(self._run_tick), partial(_cost_ns, self._planner))
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(clock, self._planner.next_expiry_ns, self._expire)
         self._outcomes = Outcomes(self._loop, self._emit, lambda: self._planner.is_idle)
         self._is_closed = False
         self._has_settled = asyncio.Event()
@@ -67,6 +68,13 @@ class Dispatcher:
         self._planner.register(work.policy)
         self._work[work.name] = work
         work.place()
+
+    async def remove(self, name: str) -> None:
+        """Forgets a model that takes no requests any more, once none of its is under way."""
+        while not self._planner.remove(name):
+            self._has_settled.clear()
+            await self._has_settled.wait()
+        del self._work[name]
 
     def pending(self, name: str) -> int:
         """Requests of a model that wait and don't run yet."""
@@ -170,7 +178,7 @@ class Dispatcher:
         if request.deliver is not None:
             self._outcomes.expect()
         if dispatch is None or request not in dispatch.requests:
-            self._watch_deadlines()
+            self._alarm.set()
         if dispatch is None:
             return
         if dispatch.requests[0] is request and request.rows <= work.inline_rows and request.is_light:
@@ -203,29 +211,17 @@ class Dispatcher:
 
     def _emit(self, run: Run | None, given_up: Sequence[GivenUp]) -> None:
         if run is not None:
-            work = self._work[run.requests[0].model]
-            if work.took(run) and not self._planner.waiting(work.name):
+            work = self._work.get(run.requests[0].model)  # which may be removed before what was delivered is emitted
+            if work is not None and work.took(run) and not self._planner.waiting(work.name):
                 work.place()
             run.emit()
         for request, error in given_up:
             self._work[request.model].give_up(request, error, self._clock())
         self._has_settled.set()
 
-    def _watch_deadlines(self) -> None:
-        """Sees to it that a request whose deadline can't be kept any more is told so at once."""
-        expiry_ns = self._planner.next_expiry_ns()
-        if expiry_ns is None:
-            return
-        at = self._loop.time() + max(0, expiry_ns - self._clock()) / 1e9
-        if self._timer is None or at < self._timer.when():
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self._loop.call_at(at, self._expire)
-
     def _expire(self) -> None:
-        self._timer = None
+        """Tells requests whose deadline can't be kept any more so at once."""
         self._emit(None, self._planner.take_given_up(self._clock()))
-        self._watch_deadlines()
 
 
 def _cost_ns(planner: Planner, work: Work, rows: int) -> int:

@@ -34,6 +34,11 @@ class Planner:
         with self._lock:
             self._scheduler.register(policy)
 
+    def remove(self, name: str) -> bool:
+        """Forgets a model; False, and nothing is done, while it runs or requests of it wait."""
+        with self._lock:
+            return self._scheduler.remove(name)
+
     def waiting(self, name: str) -> int:
         """How many requests of a model wait."""
         with self._lock:

@@ -248,3 +248,38 @@ def test_a_stream_gives_its_requests_the_deadline_that_it_declared():
     made = scheduler()
     made.admit(request(stream=Period("camera", 100, 30)), 0)
     assert made.next_expiry_ns() == 21
+
+
+def test_a_model_is_forgotten_once_nothing_of_it_waits_or_runs():
+    made, waits = scheduler(), request(deadline=50)
+    made.admit(waits, 0)
+    assert not made.remove("a")
+    dispatch = made.next(0)
+    assert not made.remove("a")
+    made.finish(dispatch, 10)
+    assert made.remove("a")
+    with pytest.raises(UnknownNameError):
+        made.admit(request(), 10)
+    made.admit(request("b"), 10)
+
+
+def test_one_that_is_registered_again_begins_with_nothing_known():
+    times = ServiceTimes()
+    made = Scheduler(times, 1)
+    made.register(ModelPolicy("a", 1, 8))
+    times.seed("a", 0, 1, 10)
+    assert made.remove("a")
+    assert not times.knows("a")
+    made.register(ModelPolicy("a", 1, 8))
+    made.admit(request(deadline=1), 0)
+    assert made.next(0) is not None
+
+
+def test_the_streams_of_a_forgotten_model_leave_their_room_to_others():
+    made = scheduler()
+    made.admit(request(stream=Period("camera", 20, 20)), 0)
+    drain(made)
+    with pytest.raises(DeadlineRefusedError):
+        made.admit(request("long", now=40, deadline=1000), 40)
+    assert made.remove("a")
+    made.admit(request("long", now=40, deadline=1000), 40)

@@ -658,3 +658,26 @@ def test_what_was_delivered_before_a_close_is_emitted_by_it(harness, gated, monk
     assert run.close()
     assert len(run.wait(2)) == 2
     assert run.outcomes[0] is DELIVERED
+
+
+def test_a_model_is_removed_once_its_requests_have_ended(harness, gated):
+    run = harness()
+    run.submit(1, 2)
+    removing = asyncio.run_coroutine_threadsafe(run.dispatcher.remove("gated"), run.loop._loop)
+    gated.release()
+    assert gated.begun.acquire(timeout=10)
+    assert gated.begun.acquire(timeout=10)
+    assert not removing.done()
+    gated.release()
+    removing.result(10)
+    assert run.wait(2) == [1, 2]
+
+
+def test_an_answer_that_was_delivered_past_the_loop_is_emitted_after_the_removal_too(harness, gated):
+    run = harness()
+    request = run.request(1)
+    request.deliver = lambda outcome: DELIVERED
+    gated.release()
+    run.send(request)
+    run.loop.do(lambda: run.dispatcher.remove("gated"))
+    assert run.wait(1) == [DELIVERED]
