@@ -7,9 +7,10 @@ import subprocess
 import sys
 from typing import Iterator
 
+from serving.places import ROOT
+
 from robustness.places import TESTS, environment
 from robustness.rows import Row, verdict_of
-from serving.places import ROOT
 
 _MOST_S = 900.0
 

@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Iterator, List, Tuple
 from urllib.parse import quote
 
+from serving.processes import output_of
+from serving.servers import own_program
+
 from robustness.nets import DOUBLE, WIDTH
 from robustness.nuisance import HOSTILE_NAMES
 from robustness.ours import Ours, command, log_text, serving
@@ -20,8 +23,6 @@ from robustness.places import environment
 from robustness.requests import ask_once, grpc_infer, http, infer_head
 from robustness.rows import NOT_MEASURED, Row, verdict_of
 from robustness.stopping import ended
-from serving.processes import output_of
-from serving.servers import own_program
 
 _LISTEN = "0A"
 _PUBLIC = (("--http", "0.0.0.0:0"), ("--grpc", "0.0.0.0:0"), ("--http", "[::]:0"))
@@ -68,7 +69,9 @@ def listeners_in(text: str) -> List[Tuple[str, str]]:
 
 def host_of(text: str) -> str:
     """An address of /proc/net/tcp, whose 32-bit words are in the machine's order."""
-    words = [bytes.fromhex(text[at : at + 8])[:: -1 if sys.byteorder == "little" else 1] for at in range(0, len(text), 8)]
+    words = [
+        bytes.fromhex(text[at : at + 8])[:: -1 if sys.byteorder == "little" else 1] for at in range(0, len(text), 8)
+    ]
     raw = b"".join(words)
     if len(raw) == 4:
         return ".".join(map(str, raw))

@@ -14,8 +14,9 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Dict, Iterator, List, Sequence
 
-from robustness.places import environment, own_module
 from serving.processes import last_words, started
+
+from robustness.places import environment, own_module
 
 OK, REFUSED = 200, (503, 429)
 HTTP, GRPC = "HTTP", "gRPC"

@@ -6,6 +6,8 @@ import contextlib
 import subprocess
 from typing import Iterator, List
 
+from serving.processes import started
+
 from robustness import peer
 from robustness.load import GRPC, HTTP, Order, Tally, loading, tally_of
 from robustness.nets import CHAIN
@@ -13,7 +15,6 @@ from robustness.nuisance import SLOW_CLIENTS
 from robustness.ours import serving
 from robustness.places import environment, own_module
 from robustness.rows import BESIDE, Row, p99_verdict, tail_of, tail_text
-from serving.processes import started
 
 _HOG = 64  # requests of one client under way
 _ALONE_S, _MIX_S = 5.0, 12.0

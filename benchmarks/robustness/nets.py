@@ -9,10 +9,11 @@ import subprocess
 from pathlib import Path
 from typing import Any, List
 
-from robustness.places import ENGINES, NETS, environment, own_module
 from serving.places import BENCH
 from serving.processes import output_of
 from serving.servers import own_program
+
+from robustness.places import ENGINES, NETS, environment, own_module
 
 DOUBLE, CHAIN = "double", "chain"
 WIDTH = 64

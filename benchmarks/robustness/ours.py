@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, Iterator, List, Mapping, Sequence
 
-from robustness.nets import CHAIN, DOUBLE
-from robustness.places import ENGINES, environment
 from serving.places import LOGS
 from serving.processes import Tree, started
 from serving.servers import own_program, ready_line
+
+from robustness.nets import CHAIN, DOUBLE
+from robustness.places import ENGINES, environment
 
 LOG = "ours"
 
@@ -40,11 +40,11 @@ class Ours:
 
     def descriptors(self) -> int:
         """How many it has open."""
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
+        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
     def threads(self) -> int:
         """How many it has."""
-        return len(os.listdir(f"/proc/{self.pid}/task"))
+        return len(list(Path(f"/proc/{self.pid}/task").iterdir()))
 
     def rss(self) -> int:
         """Resident anonymous memory, in bytes."""

@@ -82,9 +82,7 @@ def _played(way: str, address: str, per_s: float, seconds: float, loads: Tuple[f
     levels = []
     for load in loads:
         rate = load * per_s / _GENERATORS
-        orders = [
-            Order(way, address, CHAIN, seconds, rate=rate, channels=2, seed=seed) for seed in range(_GENERATORS)
-        ]
+        orders = [Order(way, address, CHAIN, seconds, rate=rate, channels=2, seed=seed) for seed in range(_GENERATORS)]
         levels.append(Level(load, measured(orders), seconds))
     return levels
 
@@ -124,7 +122,9 @@ def _admitted_row(way: str, level: Level, server: str = "ours") -> Row:
     tail = tail_of(level.tally.ok_ms)
     verdict = _of(server, p99_verdict(tail, limit_ms))
     goal = "2x: p99 <= (queue + 1) x service"
-    return Row(f"3 admitted, {way}", goal, f"{tail_text(tail)} of {limit_ms:.0f} ms", level.tally.goodput, verdict, server)
+    return Row(
+        f"3 admitted, {way}", goal, f"{tail_text(tail)} of {limit_ms:.0f} ms", level.tally.goodput, verdict, server
+    )
 
 
 def _of(server: str, verdict: str) -> str:

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator
 
-from robustness.nets import WIDTH, model_path
-from robustness.requests import ask_once, http
 from serving.places import TRITON, TRITON_BACKENDS, TRITON_LABEL
 from serving.processes import Tree, last_words, started
 from serving.servers import PEERS, free_ports, need_set_up
 from serving.setup_peers import triton_binary, triton_libraries
 from serving.ways import UnavailableError
+
+from robustness.nets import WIDTH, model_path
+from robustness.requests import ask_once, http
 
 __all__ = ["Triton", "UnavailableError", "triton"]
 

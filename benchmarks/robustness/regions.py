@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, Iterator, List
 
 from robustness.nets import DOUBLE, WIDTH
 from robustness.ours import Ours, serving
-from robustness.requests import asking, ask_once, connection, doubled, http, http_infer, read_answer
+from robustness.requests import ask_once, asking, connection, doubled, http, http_infer, read_answer
 from robustness.requests import rows as random_rows
 from robustness.rows import Row, verdict_of
 from robustness.soak import killed_client

@@ -14,7 +14,7 @@ from typing import Callable, Dict, Iterator, List, Tuple
 from robustness.nets import DOUBLE
 from robustness.nuisance import bad_requests
 from robustness.ours import Ours, serving
-from robustness.requests import INFER_METHOD, asking, ask_once, connection, doubled, grpc_infer, http_infer, read_answer
+from robustness.requests import INFER_METHOD, ask_once, asking, connection, doubled, grpc_infer, http_infer, read_answer
 from robustness.requests import rows as random_rows
 from robustness.rows import Row, verdict_of
 
@@ -41,7 +41,9 @@ def soak_rows() -> Iterator[Row]:
         after = _settled(ours, before)
         is_alive = ours.is_alive
     grown = (after[0] - before[0]) / count * 10_000
-    text = f"{grown / 2**20:+.2f} MiB per 10,000; descriptors {before[1]} -> {after[1]}, threads {before[2]} -> {after[2]}"
+    text = (
+        f"{grown / 2**20:+.2f} MiB per 10,000; descriptors {before[1]} -> {after[1]}, threads {before[2]} -> {after[2]}"
+    )
     text += f"; {wrong} wrong; {killed} clients killed"
     is_held = grown < _GROWN_NBYTES and after[1:] == before[1:] and not wrong and is_alive
     yield Row("5 soak", "< 1 MiB per 10,000, nothing left, 0 wrong", text, count, verdict_of(is_held and count > 0))

@@ -135,7 +135,9 @@ def descriptor_rows() -> Iterator[Row]:
         is_alive = ours.is_alive
     cpu, recovered_s = (max(each[index] for each in found) for index in (0, 1))
     held = min(each[2] for each in found)
-    text = f"at most {cpu:.1%} of a core with {held:g} of {_DESCRIPTORS} open; answers at most {recovered_s:.2f} s after"
+    text = (
+        f"at most {cpu:.1%} of a core with {held:g} of {_DESCRIPTORS} open; answers at most {recovered_s:.2f} s after"
+    )
     is_held = cpu < _MOST_CPU and recovered_s <= _RECOVERED_S and is_alive and held >= _DESCRIPTORS - 2
     measured = f"{text} {_CONNECTIONS} connections end"
     yield Row("15 no descriptors left", "CPU < 20 %, recovers <= 1 s", measured, _ROUNDS, verdict_of(is_held))

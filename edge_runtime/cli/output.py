@@ -138,11 +138,6 @@ def _printing() -> Iterator[None]:
         raise EdgeRuntimeError(f"the output can't be written ({error.strerror})") from error
 
 
-def configure_service_logging(level: str) -> None:
-    """Logs of a service go to stderr, a line each, for whatever collects them."""
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True)
-
-
 def configure_logging(level: str = "WARNING") -> None:
     """Logs go to stderr."""
     from rich.console import Console

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, List, Optional, Sequence
 
 import typer
 
 from edge_runtime.cli.flags import engines_option, flag, given, json_option, one_of
-from edge_runtime.cli.output import Output, configure_service_logging
-from edge_runtime.config import environment_layer, merged, validated
+from edge_runtime.cli.output import Output
+from edge_runtime.cli.service_log import FORMATS, ServiceLog
+from edge_runtime.config import Layer, environment_layer, merged, validated
 from edge_runtime.errors import ConfigError
 from edge_runtime.plan.serving import ServingTable, serving_table
 from edge_runtime.server.settings import ServerSettings
@@ -18,6 +20,7 @@ from edge_runtime.server.settings import ServerSettings
 if TYPE_CHECKING:
     from edge_runtime.cli.startup import Startup
     from edge_runtime.engine.engine import Engine
+    from edge_runtime.plan.store import StoredPlan
     from edge_runtime.server.accelerators import Prepared
     from edge_runtime.server.listeners import Bound
     from edge_runtime.server.warm_up import Measured
@@ -34,6 +37,7 @@ def command(
     allow_client_shm: Optional[bool] = flag(
         ServerSettings, "allow_client_shm", "--allow-client-shm/--no-allow-client-shm"
     ),
+    model_control: Optional[bool] = flag(ServerSettings, "model_control", "--model-control"),
     tokens: Optional[str] = flag(ServerSettings, "tokens", "--tokens", metavar="FILE"),
     tls_certificate: Optional[str] = flag(ServerSettings, "tls_certificate", "--tls-certificate", metavar="FILE"),
     tls_key: Optional[str] = flag(ServerSettings, "tls_key", "--tls-key", metavar="FILE"),
@@ -44,34 +48,48 @@ def command(
     log_level: Optional[str] = typer.Option(
         "WARNING", "--log-level", help="What goes to stderr.", metavar="|".join(_LEVELS), callback=one_of(_LEVELS)
     ),
+    log_format: Optional[str] = typer.Option(
+        "text", "--log-format", help="How it is written.", metavar="text|json", callback=one_of(FORMATS)
+    ),
     is_json: bool = json_option(),
 ) -> None:
     """Serve plans over the Open Inference Protocol (HTTP, gRPC, a Unix socket) until SIGTERM.
 
     Prints the bound addresses when every model is loaded and warmed; on SIGTERM, running requests are answered.
     """
-    from edge_runtime.cli.startup import Startup, give_memory_back, loading
     from edge_runtime.plan.store import PlanStore
-    from edge_runtime.server.addresses import check_access, check_free
 
-    configure_service_logging(log_level or "WARNING")
+    log = ServiceLog(log_level or "WARNING", is_json=log_format == "json")
     flags = given(http=http, grpc=grpc, unix=unix, allow_client_shm=allow_client_shm, slots=slots, tokens=tokens)
     flags.update(given(tls_certificate=tls_certificate, tls_key=tls_key, tls_client_ca=tls_client_ca))
-    layers = merged(environment_layer(os.environ, ("server",)).get("server", {}), flags)
-    settings = validated(ServerSettings, layers, "[server]")
-    check_access(settings)
-    check_free(settings)
+    flags.update(given(model_control=model_control))
+    settings = _settings(flags)
     output = Output(is_json)
     store = PlanStore(engines)
     names = models or store.models()
-    if not names:
+    if not names and not settings.model_control:
         raise ConfigError(f"{engines}: no plan to serve; build one: edge-runtime build")
     wishes = given(deadline_ms=deadline_ms, batching=batching)
-    serving = {name: serving_table(engines, name, wishes) for name in names}
+    _serve([store.open(name) for name in dict.fromkeys(names)], engines, settings, wishes, output, log)
+
+
+def _serve(
+    plans: Sequence[StoredPlan],
+    engines: Path,
+    settings: ServerSettings,
+    wishes: Layer,
+    output: Output,
+    log: ServiceLog,
+) -> None:
+    from edge_runtime.cli.startup import Startup, give_memory_back, loading
+
+    serving = {plan.manifest.name: serving_table(engines, plan.manifest.name, wishes) for plan in plans}
     startup = Startup()
-    with loading([store.open(name) for name in serving], settings) as engines_to_be:
+    with loading(plans, settings) as engines_to_be, ExitStack() as closing:
+        from edge_runtime.cli.store_plans import StorePlans
         from edge_runtime.server.accelerators import prepared
-        from edge_runtime.server.lifecycle import run
+        from edge_runtime.server.lifecycle import Control, run
+        from edge_runtime.server.loads import Loads
 
         loaded = [engine.result() for engine in engines_to_be]
         startup.ended("loading and warming up")
@@ -79,7 +97,21 @@ def command(
         made = [prepared(engine, serving[engine.info.name]) for engine in loaded]
         give_memory_back()
         startup.ended("timing runs")
-        run(made, settings, lambda bound: _ready(bound, made, startup, output))
+        loads = Loads(StorePlans(engines, settings, wishes)) if settings.model_control else None
+        if loads is not None:
+            closing.callback(loads.close)
+        run(made, settings, lambda bound: _ready(bound, made, startup, output), Control(loads, log))
+
+
+def _settings(flags: Layer) -> ServerSettings:
+    """What the environment and the flags ask for, if it can be had."""
+    from edge_runtime.server.addresses import check_access, check_free
+
+    layers = merged(environment_layer(os.environ, ("server",)).get("server", {}), flags)
+    settings = validated(ServerSettings, layers, "[server]")
+    check_access(settings)
+    check_free(settings)
+    return settings
 
 
 def _ready(bound: Bound, prepared: Sequence[Prepared], startup: Startup, output: Output) -> None:

@@ -47,7 +47,7 @@ def _process_age_s() -> float:
 def loading(plans: Sequence[StoredPlan], settings: ServerSettings) -> Iterator[List[Future[Engine]]]:
     """Engines of the plans, which are loaded and warmed in parallel from here on, and closed behind the block."""
     with ThreadPoolExecutor(max(1, min(len(plans), os.cpu_count() or 1)), "load") as pool:
-        engines = [pool.submit(load, plan, _options(plan, settings)) for plan in plans]
+        engines = [pool.submit(load, plan, engine_options(plan, settings)) for plan in plans]
         with contextlib.ExitStack() as closing:
             for engine in engines:
                 closing.callback(_close, engine)
@@ -63,11 +63,17 @@ def give_memory_back() -> None:
     """Gives what loading freed back to the system, where the C library can (glibc); garbage is collected again."""
     gc.freeze()  # what is there now stays: later collections needn't look at it
     gc.enable()
+    trim_memory()
+
+
+def trim_memory() -> None:
+    """Gives free memory back to the system, where the C library can (glibc)."""
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _options(plan: StoredPlan, settings: ServerSettings) -> EngineOptions:
+def engine_options(plan: StoredPlan, settings: ServerSettings) -> EngineOptions:
+    """How a plan's engine is to run in this server."""
     return EngineOptions(
         slots=settings.slots or default_slots(plan.manifest),
         memory=settings.memory,

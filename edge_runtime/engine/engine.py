@@ -230,6 +230,7 @@ class Engine:
                     slot.close()
                     self._slots.remove(slot)
             self._idle.put(None)
+            self._make_slot_over = None  # which has the plan, and with it most of the memory
 
     def __enter__(self) -> Engine:
         return self

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+import asyncio
+from typing import Callable, Dict, List, NamedTuple
 
 from edge_runtime.engine.engine import Engine
 from edge_runtime.plan.serving import ServingTable
@@ -35,31 +36,56 @@ def prepared(engine: Engine, serving: ServingTable) -> Prepared:
     return Prepared(engine, measure(engine, is_batching), serving)
 
 
-def dispatch(prepared: Sequence[Prepared], settings: ServerSettings) -> Tuple[List[ServedModel], List[Dispatcher]]:
-    """The models ready to be asked, and the dispatchers that run them, whose threads are the caller's to close.
+class Accelerators:
+    """One dispatcher for each accelerator that models run on, whose threads `close` ends; used on the loop's thread.
 
-    A CPU runs as many at once as the model with the most slots has, and the loop's thread beside them. Another
-    accelerator runs one at a time; further slots let the next run's copies overlap it. Call it on the loop's thread.
+    A CPU runs as many at once as the first of its models with the most slots have, and the loop's thread beside them.
+    Another accelerator runs one at a time; further slots let the next run's copies overlap it. `on_failure` is called
+    as `Dispatcher` says.
     """
-    by_device: Dict[str, List[Prepared]] = {}
-    for each in prepared:
-        by_device.setdefault(each[0].info.device, []).append(each)
-    models: List[ServedModel] = []
-    dispatchers: List[Dispatcher] = []
-    for device, members in by_device.items():
-        depth = max(engine.slot_count for engine, _, __ in members)
-        is_cpu = device == CPU
-        dispatchers.append(Dispatcher(ServiceTimes(), depth if is_cpu else 1, depth, is_cpu))
-        models += [_served(member, dispatchers[-1], settings) for member in members]
-    return models, dispatchers
+
+    def __init__(self, settings: ServerSettings, on_failure: Callable[[], object] | None = None) -> None:
+        self._settings = settings
+        self._on_failure = on_failure
+        self._by_device: Dict[str, Dispatcher] = {}
+        self._loads: Dict[str, int] = {}
+
+    def add(self, *members: Prepared) -> List[ServedModel]:
+        """The models, ready to be asked."""
+        for device in {member.engine.info.device: None for member in members}:
+            if device not in self._by_device:
+                depth = max(each.engine.slot_count for each in members if each.engine.info.device == device)
+                is_cpu = device == CPU
+                self._by_device[device] = Dispatcher(ServiceTimes(), depth if is_cpu else 1, depth, is_cpu)
+                self._by_device[device].on_failure = self._on_failure
+        return [self._served(member) for member in members]
+
+    async def remove(self, model: ServedModel) -> None:
+        """Forgets a model that takes no requests any more, once none of its is under way."""
+        await self._by_device[model.engine.info.device].remove(model.key)
+
+    def relearn(self) -> None:
+        """Says that runs take another time from now on."""
+        for dispatcher in self._by_device.values():
+            dispatcher.relearn()
+
+    async def close(self, timeout_s: float) -> bool:
+        """Gives up what waits; False if a run was still under way after `timeout_s`."""
+        return all(await asyncio.gather(*(each.close(timeout_s) for each in self._by_device.values())))
+
+    def _served(self, member: Prepared) -> ServedModel:
+        name = member.engine.info.name
+        self._loads[name] = count = self._loads.get(name, 0) + 1
+        key = name if count == 1 else f"{name} (load {count})"
+        return _served(key, member, self._by_device[member.engine.info.device], self._settings.queue_size)
 
 
-def _served(member: Prepared, dispatcher: Dispatcher, settings: ServerSettings) -> ServedModel:
+def _served(key: str, member: Prepared, dispatcher: Dispatcher, queue_size: int) -> ServedModel:
     engine, measured, serving = member
     policy = ModelPolicy(
-        name=engine.info.name,
+        name=key,
         slots=engine.slot_count,
-        queue_size=settings.queue_size,
+        queue_size=queue_size,
         max_batch=engine.signature.max_batch_size if measured.has_independent_rows else 0,
         segments=engine.segment_count,
     )

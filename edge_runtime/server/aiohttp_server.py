@@ -85,7 +85,8 @@ class AiohttpRoutes:
                 return await _events(request, route)
             body = await read_body(request, self._settings)
             encoding, limit = content_encoding(request), self._settings.max_request_bytes
-            return response(route(decompressed(body, encoding, limit) if encoding else bytes(body)))
+            answer = route(decompressed(body, encoding, limit) if encoding else bytes(body))
+            return response(answer if isinstance(answer, HttpAnswer) else await answer.made())
         except EdgeRuntimeError as error:
             refused = response(refusal(error))
         if not request.content.at_eof() or request.content.exception() is not None:
@@ -110,6 +111,8 @@ class AiohttpRoutes:
             data = await read_body(request, self._settings)
             limit = self._settings.max_request_bytes
             body = InferBody(data, content_encoding(request), head_nbytes, arrival_ns, limit, client)
+            if model.is_retired:  # it was loaded anew, or unloaded, while the body came
+                model = models.find(model.name, route.version)
             with models.admission(model):
                 accepted = accepted_coding(request.headers.get("Accept-Encoding", ""))
                 return await infer_answer(model, route.version, body, accepted, self._regions)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from typing import Any, Dict, List, Tuple, Union
+from typing import Any, Awaitable, Dict, List, Set, Tuple, Union
 
 import numpy as np
 
@@ -41,6 +42,8 @@ class GrpcCalls:
         self._known: Dict[bytes, KnownCall] = {}
         self._in_regions: Dict[bytes, Tuple[ServedModel, MessageHead]] = {}
         self._request_class = message("inference.ModelInferRequest")
+        self._later: Set[asyncio.Future[None]] = set()
+        models.changed.append(self._forget)
 
     def __call__(self, call: UnaryCall) -> None:
         """Answers a call now, or sees to it that it will be."""
@@ -55,12 +58,33 @@ class GrpcCalls:
             if method is None:
                 call.fail("UNIMPLEMENTED", "no such method")
             else:
-                call.reply(method(call.message))
+                reply = method(call.message)
+                if isinstance(reply, bytes):
+                    call.reply(reply)
+                else:
+                    answering = asyncio.ensure_future(self._reply(call, reply))
+                    self._later.add(answering)
+                    answering.add_done_callback(self._later.discard)
         except EdgeRuntimeError as error:
             call.fail(*grpc_refusal(error))
         except Exception:  # the top frame of a call
             logger.exception("a gRPC call failed")
             call.fail(INTERNAL[1], "internal error")
+
+    async def _reply(self, call: UnaryCall, reply: Awaitable[bytes]) -> None:
+        """Answers a call by what takes a while; in vain, if the client has gone by then."""
+        try:
+            call.reply(await reply)
+        except EdgeRuntimeError as error:
+            call.fail(*grpc_refusal(error))
+        except Exception:  # the top frame of a call
+            logger.exception("a gRPC call failed")
+            call.fail(INTERNAL[1], "internal error")
+
+    def _forget(self, _: ServedModel | None) -> None:
+        """Looks models up anew from here on."""
+        self._known.clear()
+        self._in_regions.clear()
 
     def _infer_streamed(self, call: StreamedCall) -> None:
         try:
@@ -96,7 +120,7 @@ class GrpcCalls:
         except RequestError:
             _count(known.model, call)
             raise
-        _Exchange(self.models, known, call).begin(inputs)
+        _Exchange(known, call).begin(inputs)
 
     def _checked_head(self, call: InferCall, model: ServedModel, received: Any) -> MessageHead:
         self.models.check_admission(model)
@@ -120,7 +144,7 @@ class GrpcCalls:
         shared = self._regions.use()
         try:
             inputs = inputs_in_regions(head, shared) if received is None else inputs_of(received, head, shared)
-            _TypedExchange(self.models, TypedCall(model, head, shared), call).begin(inputs)
+            _TypedExchange(TypedCall(model, head, shared), call).begin(inputs)
         except BaseException as error:
             shared.close()
             if isinstance(error, RequestError):
@@ -188,10 +212,9 @@ class TypedCall:
 class _Exchange:
     """An inference that is under way for a call."""
 
-    __slots__ = ("_call", "_known", "_models", "_request")
+    __slots__ = ("_call", "_known", "_request")
 
-    def __init__(self, models: ModelTable, known: KnownCall | TypedCall, call: InferCall) -> None:
-        self._models = models
+    def __init__(self, known: KnownCall | TypedCall, call: InferCall) -> None:
         self._known = known
         self._call = call
         self._request: Request | None = None
@@ -205,11 +228,11 @@ class _Exchange:
             request.deliver = call.offer()
         known.model.submit(request)
         self._request = request
-        self._models.begun()
+        known.model.under_way.begun()
         call.on_cancel = self._cancel
 
     def _emit(self, outcome: Any) -> None:
-        self._models.ended()
+        self._known.model.under_way.ended()
         self._request = None
         if isinstance(outcome, bytes):
             self._call.reply(outcome)
@@ -223,7 +246,7 @@ class _Exchange:
 
     def _cancel(self) -> None:
         if self._request is not None and self._known.model.cancel(self._request):
-            self._models.ended()
+            self._known.model.under_way.ended()
 
 
 class _TypedExchange(_Exchange):

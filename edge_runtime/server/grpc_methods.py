@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Coroutine, Dict, List, Tuple, Union
 
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import DecodeError
 
 from edge_runtime.errors import EdgeRuntimeError, InvalidRequestError, ServerUnavailableError, UnknownNameError
+from edge_runtime.server.administration_requests import grpc_methods as administration_methods
 from edge_runtime.server.models import ModelTable, server_metadata
 from edge_runtime.server.region_access import NO_REGIONS, RegionAccess
 from edge_runtime.server.region_requests import grpc_methods
@@ -22,6 +24,7 @@ logger = logging.getLogger(__name__)
 INFER = f"/{SERVICE}/ModelInfer"
 
 Method = Callable[[Any], Any]
+Answering = Callable[[Any], Union[bytes, Coroutine[Any, Any, bytes]]]
 Refusal = Tuple[str, str, List[Tuple[str, str]]]
 
 
@@ -40,12 +43,12 @@ class GrpcMethods:
                 "ModelMetadata": self._model_metadata,
                 "ModelConfig": self._model_config,
                 "ModelStatistics": self._model_statistics,
-                "RepositoryIndex": self._repository_index,
                 **grpc_methods(regions),
+                **administration_methods(models),
             },
             HEALTH_SERVICE: {"Check": self._health_check},
         }
-        self.by_path: Dict[str, Callable[[Any], bytes]] = {
+        self.by_path: Dict[str, Answering] = {
             f"/{service}/{name}": _from_bytes(own[service][name], request_class)
             for service in own
             for name, request_class, _ in methods(service)
@@ -63,7 +66,8 @@ class GrpcMethods:
         return message("inference.ModelReadyResponse")(ready=is_ready)
 
     def _server_metadata(self, _: Any) -> Any:
-        return ParseDict(server_metadata(self._has_regions), message("inference.ServerMetadataResponse")())
+        content = server_metadata(self._has_regions, self._models.administration.log is not None)
+        return ParseDict(content, message("inference.ServerMetadataResponse")())
 
     def _model_metadata(self, request: Any) -> Any:
         model = self._models.find(request.name, request.version)
@@ -78,10 +82,6 @@ class GrpcMethods:
         records = [model.statistics_record() for model in found]
         return ParseDict({"model_stats": records}, message("inference.ModelStatisticsResponse")())
 
-    def _repository_index(self, request: Any) -> Any:
-        index = {"models": self._models.index(request.ready)}
-        return ParseDict(index, message("inference.RepositoryIndexResponse")())
-
     def _health_check(self, request: Any) -> Any:
         if request.service not in ("", SERVICE):
             raise UnknownNameError(f"unknown service {clipped(request.service)}; valid: {SERVICE}")
@@ -89,9 +89,13 @@ class GrpcMethods:
         return ParseDict({"status": status}, message("grpc.health.v1.HealthCheckResponse")())
 
 
-def _from_bytes(method: Method, request_class: Any) -> Callable[[Any], bytes]:
-    def answer(received: Any) -> bytes:
-        return method(parsed(received, request_class)).SerializeToString()  # type: ignore[no-any-return]
+def _from_bytes(method: Method, request_class: Any) -> Answering:
+    async def later(reply: Any) -> bytes:
+        return (await reply).SerializeToString()  # type: ignore[no-any-return]
+
+    def answer(received: Any) -> bytes | Coroutine[Any, Any, bytes]:
+        reply = method(parsed(received, request_class))
+        return later(reply) if asyncio.iscoroutine(reply) else reply.SerializeToString()
 
     return answer
 

@@ -9,6 +9,7 @@ from typing import Any, Awaitable, Callable, Dict
 import grpc
 
 from edge_runtime.errors import ConfigError, EdgeRuntimeError
+from edge_runtime.server import grpc_methods
 from edge_runtime.server.access import Access, Visitor
 from edge_runtime.server.addresses import address_text
 from edge_runtime.server.clients import client_of_peer
@@ -43,7 +44,7 @@ class GrpcioServer:
             ]
         )
         answers: Dict[str, Answering] = {
-            path: _answering(_at_once(method)) for path, method in GrpcMethods(models, regions).by_path.items()
+            path: _answering(_plain(method)) for path, method in GrpcMethods(models, regions).by_path.items()
         }
         answers[INFER] = _answering(self._infer)
         self._streams = GrpcioStreams(self._infer, models)
@@ -114,9 +115,10 @@ def _refused(error: EdgeRuntimeError) -> Answering:
     return answer
 
 
-def _at_once(method: Callable[[Any], bytes]) -> Answering:
+def _plain(method: grpc_methods.Answering) -> Answering:
     async def answer(received: bytes, _: Any) -> bytes:
-        return method(received)
+        reply = method(received)
+        return reply if isinstance(reply, bytes) else await reply
 
     return answer
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Dict, Hashable, Protocol, Set
+from typing import Any, Callable, Dict, Hashable, Protocol, Set
 
 from edge_runtime.errors import EdgeRuntimeError, InvalidRequestError, RequestError, TooLargeError, UnknownNameError
 from edge_runtime.scheduling.request import DELIVERED, Request
@@ -100,7 +100,7 @@ class Holdings:
             if isinstance(outcome, EdgeRuntimeError):
                 self._answer(wire.failed_message(request_id, outcome))
             else:
-                self._opened(request_id, outcome, opening.nbytes)
+                self._opened(request_id, outcome, opening.give_back)
 
         try:
             opening = Opening(asked, model, self._budget, done)
@@ -124,7 +124,7 @@ class Holdings:
         if frame.request is not None:
             raise _counted(region, f"frame {record.frame} is in use; wait for its answer")
         frame.prepare()
-        request = Request(region.name, frame.feeds, frame.encode, frame.emit, arrival_ns, region.rows)
+        request = Request(region.key, frame.feeds, frame.encode, frame.emit, arrival_ns, region.rows)
         request.slot = frame.slot
         request.client = self.client
         request.priority = record.priority
@@ -171,13 +171,15 @@ class Holdings:
     def _region(self, number: int) -> Region:
         region = self._regions.get(number)
         if region is None:
-            raise UnknownNameError(f"unknown region {number}: it wasn't opened, or is closed")
+            raise UnknownNameError(
+                f"unknown region {number}: it wasn't opened, or is closed, or its model is; open one"
+            )
         return region
 
-    def _opened(self, request_id: int, region: Region, nbytes: int) -> None:
+    def _opened(self, request_id: int, region: Region, freed: Callable[[], None]) -> None:
         self._last_number += 1
         region.number = self._last_number
-        region.nbytes = nbytes
+        region.freed = freed
         region.finished = self._finished
         self._regions[region.number] = region
         self._answer(wire.opened_message(request_id, region.number, region.layout), region.descriptor)
@@ -213,8 +215,7 @@ class Holdings:
 
     def _retire(self, region: Region) -> None:
         del self._regions[region.number]
-        budget, nbytes = self._budget, region.nbytes
-        region.retire(lambda: budget.give_back(nbytes))
+        region.retire(region.freed)
 
 
 def _counted(region: Region, problem: str) -> InvalidRequestError:

@@ -11,7 +11,7 @@ import numpy as np
 
 from edge_runtime.errors import BackendError, EdgeRuntimeError, InvalidRequestError, ServerUnavailableError
 from edge_runtime.scheduling.request import Outputs, Request
-from edge_runtime.server.lane_region import LaneModel, MemoryBudget, Region
+from edge_runtime.server.lane_region import LaneModel, MemoryBudget, Region, unserved
 from edge_runtime.tensors import DType, Shape, TensorSpec, element_count
 from edge_runtime.wire.inference import WantedOutput, check_wanted
 from edge_runtime.wire.lane import LaneOpen, layout_of
@@ -68,7 +68,7 @@ class Opening:
         feeds = {spec.name: np.broadcast_to(np.array(value, spec.dtype.numpy), spec.shape) for spec in self._inputs}
         engine = self._model.engine
         rows = self._inputs[0].shape[0] if engine.signature.max_batch_size else 1
-        self._request = Request(engine.info.name, feeds, _shapes, self._learnt, self._model.now_ns(), rows)
+        self._request = Request(self._model.key, feeds, _shapes, self._learnt, self._model.now_ns(), rows)
         self._request.client = self.client
         try:
             self._model.submit(self._request)
@@ -109,25 +109,35 @@ class Opening:
         hidden = tuple(spec for name, spec in outputs.items() if name not in inputs and name not in self._wanted)
         nbytes = layout.nbytes + _nbytes(hidden) * self._frames
         try:
+            if self._model.is_retired:
+                raise unserved()
             self._budget.take(nbytes)
         except EdgeRuntimeError as error:
             self._done(error)
             return
         self.nbytes = nbytes
+        self._model.lent.begun()
         making = asyncio.get_running_loop().run_in_executor(None, Region, self._model, layout, hidden)
         making.add_done_callback(self._made)
 
     def _made(self, making: asyncio.Future[Region]) -> None:
         region = None if making.cancelled() or making.exception() else making.result()
-        if region is not None and not self._is_abandoned:
+        is_unwanted = self._is_abandoned or self._model.is_retired
+        if region is not None and not is_unwanted:
             self._done(region)
             return
-        self._budget.give_back(self.nbytes)
         if region is not None:
             os.close(region.descriptor)
-            region.retire(_nothing)
-        elif not self._is_abandoned:
-            self._done(_error_of(making))
+            region.retire(self.give_back)
+        else:
+            self.give_back()
+        if not self._is_abandoned:
+            self._done(_error_of(making) if region is None else unserved())
+
+    def give_back(self) -> None:
+        """Says that the memory of the region is free, or was never had."""
+        self._budget.give_back(self.nbytes)
+        self._model.lent.ended()
 
 
 def _error_of(making: asyncio.Future[Region]) -> EdgeRuntimeError:
@@ -153,7 +163,3 @@ def _shapes(outputs: Outputs) -> Dict[str, Shape]:
 
 def _nbytes(specs: Sequence[TensorSpec]) -> int:
     return sum(element_count(spec.shape) * spec.dtype.itemsize for spec in specs)
-
-
-def _nothing() -> None:
-    """Nobody waits for the memory to be freed."""

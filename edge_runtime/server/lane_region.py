@@ -15,6 +15,7 @@ from edge_runtime.engine.engine import Engine
 from edge_runtime.engine.user_memory import unfit_output
 from edge_runtime.errors import ServerUnavailableError, TooLargeError
 from edge_runtime.scheduling.request import Outputs, Request
+from edge_runtime.server.under_way import UnderWay
 from edge_runtime.tensors import TensorSpec, element_count
 from edge_runtime.wire.lane import LaneLayout, LaneTensor
 
@@ -40,8 +41,20 @@ class LaneModel(Protocol):
         """What runs."""
 
     @property
+    def key(self) -> str:
+        """What requests name it by."""
+
+    @property
+    def lent(self) -> UnderWay:
+        """Counts the regions that its engine may be bound to, from before they are made until they are freed."""
+
+    @property
     def statistics(self) -> FailureCounter:
         """The model's counters."""
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether it is served no more: it was unloaded, or loaded anew."""
 
     def submit(self, request: Request) -> None:
         """Takes a request in; raises ServerUnavailableError if it doesn't."""
@@ -174,10 +187,10 @@ class Region:
     def __init__(self, model: LaneModel, layout: LaneLayout, hidden: Sequence[TensorSpec] = ()) -> None:
         self.model = model
         self.layout = layout
-        self.name = model.engine.info.name
+        self.key = model.key
         self.rows = _rows(model, layout)
         self.number = 0
-        self.nbytes = layout.nbytes
+        self.freed: Callable[[], None] = _nothing
         self.finished: Callable[[Frame, Any], None] = _nobody
         self.frames: List[Frame] = []
         self._running = 0
@@ -218,6 +231,11 @@ class Region:
         self.frames.clear()
 
 
+def unserved() -> ServerUnavailableError:
+    """Why a model takes no more requests from memory that was shared for it."""
+    return ServerUnavailableError("the model was unloaded or loaded anew meanwhile; open its frames again")
+
+
 def sealed_memory(nbytes: int) -> Tuple[int, mmap.mmap]:
     """A descriptor of memory that can't be resized, and the memory.
 
@@ -252,6 +270,10 @@ def _view(memory: mmap.mmap, start: int, tensor: LaneTensor) -> Array:
 def _rows(model: LaneModel, layout: LaneLayout) -> int:
     """How many samples a run has."""
     return layout.inputs[0].shape[0] if layout.inputs and model.engine.signature.max_batch_size else 1
+
+
+def _nothing() -> None:
+    """Nobody waits for the memory to be freed."""
 
 
 def _nobody(frame: Frame, outcome: Any) -> None:

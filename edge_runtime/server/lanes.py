@@ -8,7 +8,7 @@ from typing import Any, Dict, Set
 from edge_runtime.scheduling.request import Request
 from edge_runtime.server.lane import LaneProtocol
 from edge_runtime.server.lane_holdings import LaneLimits
-from edge_runtime.server.lane_region import MemoryBudget
+from edge_runtime.server.lane_region import MemoryBudget, unserved
 from edge_runtime.server.models import ModelTable, ServedModel
 
 _MOST_NBYTES = 512 << 20  # and no more than an eighth of the machine's memory
@@ -23,6 +23,7 @@ class Lanes:
         memory_nbytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         self._budget = MemoryBudget(min(_MOST_NBYTES, memory_nbytes // 8))
         self._open: Set[LaneProtocol] = set()
+        models.changed.append(self._forget)
 
     def __call__(self) -> LaneProtocol:
         """The protocol of one connection."""
@@ -41,6 +42,13 @@ class Lanes:
             self._known[model] = LaneModel(self._models, model)
         return self._known[model]
 
+    def _forget(self, model: ServedModel | None) -> None:
+        """Closes what is open for a model that is served no more."""
+        known = None if model is None else self._known.pop(model, None)
+        if known is not None:
+            for connection in list(self._open):
+                connection.forget(known)
+
     def close(self) -> None:
         """Ends each connection behind its last answer."""
         for connection in list(self._open):
@@ -58,7 +66,9 @@ class LaneModel:
     def __init__(self, models: ModelTable, model: ServedModel) -> None:
         self._models = models
         self._model = model
+        self.key = model.key
         self.engine = model.engine
+        self.lent = model.lent
         self.statistics = model.statistics
         self.now_ns = model.now_ns
         self.runs_here = model.runs_here
@@ -69,25 +79,32 @@ class LaneModel:
         Raises:
             ServerUnavailableError: it can't be, now.
         """
-        models, model, emit = self._models, self._model, request.emit
+        model, emit = self._model, request.emit
 
         def emitted(outcome: Any) -> None:
-            models.ended()
+            model.under_way.ended()
             emit(outcome)
 
-        models.check_admission(model)
+        self._models.check_admission(model)
+        if model.is_retired:
+            raise unserved()
         model.complete(request)
         request.emit = emitted
-        models.begun()
+        model.under_way.begun()
         try:
             model.submit(request)
         except BaseException:
-            models.ended()
+            model.under_way.ended()
             raise
 
     def cancel(self, request: Request) -> bool:
         """Whether a request was withdrawn: it won't run, and won't be emitted."""
         is_withdrawn = self._model.cancel(request)
         if is_withdrawn:
-            self._models.ended()
+            self._model.under_way.ended()
         return is_withdrawn
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether it was unloaded, or loaded anew, since it was looked up."""
+        return self._model.is_retired

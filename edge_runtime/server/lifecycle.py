@@ -11,11 +11,13 @@ from functools import partial
 from typing import Callable, List, Sequence
 
 from edge_runtime.errors import ConfigError
-from edge_runtime.server.accelerators import Prepared, dispatch
+from edge_runtime.server.accelerators import Accelerators, Prepared
+from edge_runtime.server.administration import Administration, ServerLog
 from edge_runtime.server.conditions import watch_conditions
-from edge_runtime.server.dispatcher import Dispatcher
 from edge_runtime.server.listeners import Bound, Listeners
+from edge_runtime.server.loads import Loads
 from edge_runtime.server.models import ModelTable
+from edge_runtime.server.repository import ModelRepository
 from edge_runtime.server.settings import ServerSettings
 
 logger = logging.getLogger(__name__)
@@ -41,11 +43,24 @@ class Stop:
         (self.hurried if self.requested.is_set() else self.requested).set()
 
 
-def run(engines: Sequence[Prepared], settings: ServerSettings, on_ready: Callable[[Bound], None]) -> None:
+@dataclass(frozen=True)
+class Control:
+    """What administrators may do: load models by `loads` (None: they may not), and change what `log` lets pass."""
+
+    loads: Loads | None = None
+    log: ServerLog | None = None
+
+
+def run(
+    engines: Sequence[Prepared],
+    settings: ServerSettings,
+    on_ready: Callable[[Bound], None],
+    control: Control = Control(),
+) -> None:
     """Serves warmed engines until SIGTERM or SIGINT; what was taken in is answered, for `drain_s` at most.
 
     The process ends with status 70 if a run doesn't return even then, for nothing else gets rid of it, or if one of our
-    threads failed.
+    threads failed; and with 0 at once if a plan is still being loaded, which nothing else ends either.
 
     Raises:
         ConfigError: an address can't be served.
@@ -58,39 +73,49 @@ def run(engines: Sequence[Prepared], settings: ServerSettings, on_ready: Callabl
             loop.add_signal_handler(number, stop.signalled)
         if settings.tokens is not None or settings.tls_certificate is not None:
             loop.add_signal_handler(signal.SIGHUP, stop.reload.set)
-        return await serve(engines, settings, on_ready, stop)
+        return await serve(engines, settings, on_ready, stop, control)
 
     if not asyncio.run(until_signalled()):
         logger.error("a run is still under way, or a thread failed; ending the process")
         os._exit(EXIT_HUNG)
+    if control.loads is not None and control.loads.are_under_way:
+        logger.warning("a plan is still being loaded; ending the process")
+        os._exit(0)
 
 
 async def serve(
-    engines: Sequence[Prepared], settings: ServerSettings, on_ready: Callable[[Bound], None], stop: Stop
+    engines: Sequence[Prepared],
+    settings: ServerSettings,
+    on_ready: Callable[[Bound], None],
+    stop: Stop,
+    control: Control = Control(),
 ) -> bool:
     """Serves until told to stop; False if a run was still under way at the end, or if something of ours failed.
 
     Raises:
         ConfigError: an address can't be served.
     """
-    dispatchers: List[Dispatcher] = []
     failures: List[str] = []
+    accelerators = Accelerators(settings, partial(_fail, stop, failures))
+    repository: ModelRepository | None = None
     listeners: Listeners | None = None
     watches: List[asyncio.Future[None]] = []
     models = ModelTable([])
     try:
-        served, dispatchers = dispatch(engines, settings)
-        for dispatcher in dispatchers:
-            dispatcher.on_failure = partial(_fail, stop, failures)
-        models = ModelTable(served)
+        models = ModelTable(accelerators.add(*engines))
+        if control.loads is not None:
+            repository = ModelRepository(models, accelerators, control.loads)
+        models.administration = Administration(repository, control.log)
         listeners = Listeners(models, settings)
         bound = await listeners.open()
         models.is_ready = True
         on_ready(bound)
-        watches.append(asyncio.ensure_future(watch_conditions(partial(_relearn, dispatchers))))
+        watches.append(asyncio.ensure_future(watch_conditions(accelerators.relearn)))
         watches.append(asyncio.ensure_future(_reload(listeners, stop)))
         await stop.requested.wait()
         models.is_ready = False
+        if repository is not None:
+            repository.begin_close()
         await _drained(models, settings.drain_s, stop.hurried)
     finally:
         models.is_ready = False
@@ -98,10 +123,12 @@ async def serve(
             watch.cancel()
         if listeners is not None:
             listeners.stop_listening()
-        closed = await asyncio.gather(*(dispatcher.close(_CLOSE_S) for dispatcher in dispatchers))
+        is_closed = await accelerators.close(_CLOSE_S)
+        if repository is not None:
+            await repository.close(_CLOSE_S)
         if listeners is not None:
             await listeners.close(_CLOSE_S)
-    return all(closed) and not failures
+    return is_closed and not failures
 
 
 def _fail(stop: Stop, failures: List[str]) -> None:
@@ -109,11 +136,6 @@ def _fail(stop: Stop, failures: List[str]) -> None:
     failures.append("a lane failed")
     stop.requested.set()
     stop.hurried.set()
-
-
-def _relearn(dispatchers: Sequence[Dispatcher]) -> None:
-    for dispatcher in dispatchers:
-        dispatcher.relearn()
 
 
 async def _reload(listeners: Listeners, stop: Stop) -> None:
@@ -130,7 +152,7 @@ async def _reload(listeners: Listeners, stop: Stop) -> None:
 
 async def _drained(models: ModelTable, drain_s: float, hurried: asyncio.Event) -> None:
     """Waits until nothing is under way, time is up, or we are told to hurry."""
-    waits = [asyncio.ensure_future(models.under_way.idle()), asyncio.ensure_future(hurried.wait())]
+    waits = [asyncio.ensure_future(models.idle()), asyncio.ensure_future(hurried.wait())]
     await asyncio.wait(waits, timeout=drain_s, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:
         wait.cancel()

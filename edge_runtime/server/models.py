@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from functools import partial
-from typing import Any, Callable, Dict, Hashable, Iterator, List, Sequence, TypeVar
+from typing import Any, Callable, Dict, Hashable, Iterator, List, Sequence, Set, TypeVar
 
 from edge_runtime import __version__
 from edge_runtime.engine.engine import Engine
 from edge_runtime.errors import EdgeRuntimeError, RequestError, ServerUnavailableError, UnknownNameError
 from edge_runtime.scheduling.request import Outputs, Period, Request
+from edge_runtime.server.administration import Administration
 from edge_runtime.server.dispatcher import Dispatcher
 from edge_runtime.server.statistics import ModelStatistics, statistics_record
 from edge_runtime.server.under_way import UnderWay
@@ -18,7 +19,14 @@ from edge_runtime.server.work import Work
 from edge_runtime.tensors import DType, Feeds, TensorSpec
 from edge_runtime.wire.inference import NO_HURRY, InferAnswer, InferRequest, Schedule, clipped
 
-EXTENSIONS = ("binary_tensor_data", "model_configuration", "statistics", "parameters", "schedule_policy")
+EXTENSIONS = (
+    "binary_tensor_data",
+    "model_repository",
+    "model_configuration",
+    "statistics",
+    "parameters",
+    "schedule_policy",
+)
 
 T = TypeVar("T")
 
@@ -30,12 +38,19 @@ class ServedModel:
         work: the engine as the dispatcher knows it.
         dispatcher: of the accelerator that the engine runs on.
         usual: the schedule of requests that don't say.
+
+    Attributes:
+        key: what the dispatcher knows it by: another one for each time that a plan is loaded.
+        under_way: its inferences; the engine isn't closed before they end.
+        lent: memory of clients that the engine is bound to; nor before that is free.
+        is_retired: it isn't in the table any more, and takes no requests but those that have begun.
     """
 
     def __init__(self, work: Work, dispatcher: Dispatcher, usual: Schedule = NO_HURRY) -> None:
         self.engine: Engine = work.engine
         self.statistics: ModelStatistics = work.statistics
-        self.name = work.name
+        self.key = work.name
+        self.name = work.engine.info.name
         self.version = str(work.engine.info.version)
         self.submit = dispatcher.submit
         self.cancel = dispatcher.cancel
@@ -43,7 +58,9 @@ class ServedModel:
         self.runs_here = dispatcher.runs_here
         self._work = work
         self._dispatcher = dispatcher
-        self.under_way = UnderWay()  # of the table that it is put into
+        self.under_way = UnderWay()
+        self.lent = UnderWay()
+        self.is_retired = False
         self._usual = usual
         self._has_batches = bool(work.engine.signature.max_batch_size)
         self._first_input = work.engine.signature.inputs[0].name if work.engine.signature.inputs else ""
@@ -51,7 +68,7 @@ class ServedModel:
     @property
     def pending(self) -> int:
         """Requests that wait and don't run yet."""
-        return self._dispatcher.pending(self.name)
+        return self._dispatcher.pending(self.key)
 
     def metadata(self) -> Dict[str, Any]:
         """The protocol's model metadata; the batch axis is in the shapes."""
@@ -104,7 +121,7 @@ class ServedModel:
     ) -> Request:
         """A request for `submit`; `timeout_ns` is what the transport itself says of its deadline."""
         rows = len(inputs[self._first_input]) if self._has_batches else 1
-        request = Request(self.name, inputs, encode, emit, arrival_ns, rows)
+        request = Request(self.key, inputs, encode, emit, arrival_ns, rows)
         if schedule is not NO_HURRY or self._usual is not NO_HURRY or timeout_ns is not None:
             request.priority = schedule.priority or self._usual.priority
             request.deadline_ns = self.deadline_ns(schedule.budget_ns, timeout_ns, arrival_ns)
@@ -130,7 +147,7 @@ class ServedModel:
         return None if shortest is None else arrival_ns + shortest
 
     def _stream(self, schedule: Schedule) -> Period:
-        return Period((self.name, schedule.stream), schedule.period_ns or 0, schedule.budget_ns or 0)
+        return Period((self.key, schedule.stream), schedule.period_ns or 0, schedule.budget_ns or 0)
 
     async def infer(
         self,
@@ -183,16 +200,22 @@ def _settle(done: asyncio.Future[Any], under_way: UnderWay, outcome: Any) -> Non
 
 
 class ModelTable:
-    """All served models, whether the server is ready, and how many inferences are under way."""
+    """All served models, and whether the server is ready; used on the loop's thread.
+
+    Attributes:
+        administration: what changes the table, and what else may be changed of the server.
+        epoch: another number whenever the table has changed: who keeps what it found here must look again.
+        changed: called then, with the model that isn't served any more, or None: for those who keep what holds a model.
+    """
 
     def __init__(self, models: Sequence[ServedModel]) -> None:
         self.is_ready = False
-        self.under_way = UnderWay()
-        self.begun = self.under_way.begun
-        self.ended = self.under_way.ended
+        self.administration = Administration()
+        self.epoch = 0
+        self.changed: List[Callable[[ServedModel | None], None]] = []
         self._models = {model.name: model for model in models}
-        for model in models:
-            model.under_way = self.under_way
+        self._retired: List[ServedModel] = []
+        self._unloaded: Set[str] = set()
 
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._models.values())
@@ -205,7 +228,8 @@ class ModelTable:
         """
         model = self._models.get(name)
         if model is None:
-            raise UnknownNameError(f"unknown model {clipped(name)}")
+            text = " was unloaded" if name in self._unloaded else ""
+            raise UnknownNameError(f"model {clipped(name)}{text}" if text else f"unknown model {clipped(name)}")
         if version not in ("", model.version):
             raise UnknownNameError(f"model {clipped(name)} has no version {clipped(version)} loaded")
         return model
@@ -239,11 +263,49 @@ class ModelTable:
             ServerUnavailableError: the server drains or isn't ready.
         """
         self.check_admission(model)
-        self.begun()
+        model.under_way.begun()
         try:
             yield
         finally:
-            self.ended()
+            model.under_way.ended()
+
+    def put(self, model: ServedModel) -> ServedModel | None:
+        """Serves a model from here on; gives the one that had its name, which is retired."""
+        before = self._models.get(model.name)
+        self._models[model.name] = model
+        self._unloaded.discard(model.name)
+        self._change(before)
+        return before
+
+    def remove(self, name: str) -> ServedModel:
+        """Serves a model no more, and gives it.
+
+        Raises:
+            UnknownNameError: there is none of that name.
+        """
+        model = self.find(name)
+        del self._models[name]
+        self._unloaded.add(name)
+        self._change(model)
+        return model
+
+    def _change(self, retired: ServedModel | None) -> None:
+        self.epoch += 1
+        if retired is not None:
+            retired.is_retired = True
+            self._retired.append(retired)
+        for tell in self.changed:
+            tell(retired)
+
+    async def ended(self, retired: ServedModel) -> None:
+        """Returns when nothing of a model that was served is under way."""
+        await retired.under_way.idle()
+        self._retired.remove(retired)
+
+    async def idle(self) -> None:
+        """Returns when no inference is under way; none must begin meanwhile."""
+        for model in [*self, *self._retired]:
+            await model.under_way.idle()
 
     def index(self, is_ready_only: bool) -> List[Dict[str, str]]:
         """The repository index."""
@@ -253,9 +315,10 @@ class ModelTable:
         return [{"name": model.name, "version": model.version, "state": state, "reason": ""} for model in self]
 
 
-def server_metadata(has_client_regions: bool) -> Dict[str, Any]:
-    """The protocol's server metadata, for clients who may or may not share memory."""
-    extensions = [*EXTENSIONS, *(["system_shared_memory"] if has_client_regions else [])]
+def server_metadata(has_client_regions: bool, has_log: bool) -> Dict[str, Any]:
+    """The protocol's server metadata, for clients who may or may not share memory and see what is logged."""
+    extensions = [*EXTENSIONS, *(["logging"] if has_log else [])]
+    extensions += ["system_shared_memory"] if has_client_regions else []
     return {"name": "edge_runtime", "version": __version__, "extensions": extensions}
 
 

@@ -7,7 +7,7 @@ import re
 from edge_runtime.wire.messages import SERVICE
 
 _HTTP = re.compile(r"v2/(?:repository/models/[^/]+/(?:load|unload)|logging)")
-_GRPC = frozenset(f"/{SERVICE}/{name}" for name in ("RepositoryModelLoad", "RepositoryModelUnload"))
+_GRPC = frozenset(f"/{SERVICE}/{name}" for name in ("RepositoryModelLoad", "RepositoryModelUnload", "LogSettings"))
 
 
 def is_administrative_http(method: str, path: str) -> bool:

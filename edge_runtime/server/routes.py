@@ -7,7 +7,7 @@ import logging
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Mapping, Tuple, Union
+from typing import Any, Awaitable, Callable, Dict, List, Mapping, Tuple, Union
 from urllib.parse import unquote
 
 from edge_runtime.errors import (
@@ -18,6 +18,8 @@ from edge_runtime.errors import (
     UnknownNameError,
 )
 from edge_runtime.server.access import Access
+from edge_runtime.server.administration_requests import AdministrationHandler
+from edge_runtime.server.administration_requests import http_handlers as administration_handlers
 from edge_runtime.server.live.feed import LiveFeed, live_feed
 from edge_runtime.server.live.page import live_page
 from edge_runtime.server.metrics import CONTENT_TYPE, metrics_page
@@ -25,7 +27,6 @@ from edge_runtime.server.models import ModelTable, ServedModel, server_metadata
 from edge_runtime.server.region_access import NO_REGIONS, RegionAccess
 from edge_runtime.server.region_requests import HttpHandler, http_handlers
 from edge_runtime.wire.inference import clipped
-from edge_runtime.wire.json_text import parsed_object
 from edge_runtime.wire.status import public_text, status_of
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ JSON = "application/json"
 _MODEL = r"v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?"
 _ABSOLUTE = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 _EVENTS = r"live/events"
-_UNSUPPORTED = r"v2/(?:cudasharedmemory|logging|trace|models/[^/]+/trace|repository/models)(?:/.*)?"
+_UNSUPPORTED = r"v2/(?:cudasharedmemory|trace|models/[^/]+/trace)(?:/.*)?"
 
 
 class HttpRefusedError(InvalidRequestError):
@@ -71,7 +72,15 @@ class EventsRoute:
     watch: Callable[[Callable[[bytes], None]], Callable[[], None]]
 
 
-Answering = Callable[[bytes], HttpAnswer]
+@dataclass(frozen=True)
+class LaterAnswer:
+    """An answer that takes a while: `made` gives it, called once."""
+
+    made: Callable[[], Awaitable[HttpAnswer]]
+
+
+Answering = Callable[[bytes], Union[HttpAnswer, LaterAnswer]]
+Handler = Callable[["re.Match[str]", bytes], Union[HttpAnswer, LaterAnswer]]
 Route = Union[InferRoute, EventsRoute, Answering]
 
 
@@ -90,7 +99,10 @@ class HttpRoutes:
         self._feed = live_feed(models) if live is None else live
         self._has_regions = regions.is_on
         of_regions = [(method, path, _region_answer(handler)) for method, path, handler in http_handlers(regions)]
-        self._routes: List[Tuple[str, re.Pattern[str], Callable[[re.Match[str], bytes], HttpAnswer] | None]] = [
+        of_administration = [
+            (method, path, _administration_answer(handler)) for method, path, handler in administration_handlers(models)
+        ]
+        self._routes: List[Tuple[str, re.Pattern[str], Handler | None]] = [
             (method, re.compile(pattern), handler)
             for method, pattern, handler in (
                 ("GET", r"v2/health/live", self._live),
@@ -102,13 +114,13 @@ class HttpRoutes:
                 ("GET", rf"{_MODEL}/stats", self._model_statistics),
                 ("GET", r"v2/models/stats", self._all_statistics),
                 ("GET", _MODEL, self._model_metadata),
-                ("POST", r"v2/repository/index", self._repository_index),
                 ("GET", r"metrics", self._metrics),
                 ("GET", r"", self._page),
                 ("HEAD", r"", self._page),
                 ("GET", r"live", self._snapshot),
                 ("GET", _EVENTS, None),
                 *of_regions,
+                *of_administration,
                 ("GET", _UNSUPPORTED, _refuse_extension),
                 ("POST", _UNSUPPORTED, _refuse_extension),
             )
@@ -136,7 +148,7 @@ class HttpRoutes:
         text = f"method {clipped(method)} isn't allowed here; allowed: {', '.join(allowed)}"
         raise HttpRefusedError(text, 405, {"Allow": ", ".join(allowed)})
 
-    def _route(self, match: re.Match[str], handler: Callable[[re.Match[str], bytes], HttpAnswer] | None) -> Route:
+    def _route(self, match: re.Match[str], handler: Handler | None) -> Route:
         if handler is None and match.re.pattern == _EVENTS:
             return EventsRoute(self._feed.watch)
         if handler is None:
@@ -154,7 +166,7 @@ class HttpRoutes:
         return json_answer({"ready": True})
 
     def _server_metadata(self, _: re.Match[str], __: bytes) -> HttpAnswer:
-        return json_answer(server_metadata(self._has_regions))
+        return json_answer(server_metadata(self._has_regions, self._models.administration.log is not None))
 
     def _model_metadata(self, match: re.Match[str], _: bytes) -> HttpAnswer:
         return json_answer(self._model(match).metadata())
@@ -172,12 +184,6 @@ class HttpRoutes:
 
     def _all_statistics(self, _: re.Match[str], __: bytes) -> HttpAnswer:
         return json_answer({"model_stats": [model.statistics_record() for model in self._models]})
-
-    def _repository_index(self, _: re.Match[str], body: bytes) -> HttpAnswer:
-        is_ready_only = parsed_object(body).get("ready", False) if body else False
-        if not isinstance(is_ready_only, bool):
-            raise InvalidRequestError("ready: expected true or false")
-        return json_answer(self._models.index(is_ready_only))
 
     def _page(self, _: re.Match[str], __: bytes) -> HttpAnswer:
         document, headers = live_page()
@@ -200,6 +206,16 @@ def path_of(target: str) -> str:
 def _region_answer(handler: HttpHandler) -> Callable[[re.Match[str], bytes], HttpAnswer]:
     def answer(match: re.Match[str], body: bytes) -> HttpAnswer:
         return json_answer(handler(unquote(match.groupdict().get("region") or ""), body))
+
+    return answer
+
+
+def _administration_answer(handler: AdministrationHandler) -> Handler:
+    def answer(match: re.Match[str], body: bytes) -> LaterAnswer:
+        async def made() -> HttpAnswer:
+            return json_answer(await handler(unquote(match.groupdict().get("model") or ""), body))
+
+        return LaterAnswer(made)
 
     return answer
 

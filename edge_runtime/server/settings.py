@@ -22,6 +22,7 @@ class ServerSettings(Settings):
         description="Whether clients may share their own memory, as Triton has it "
         "(without it: those on the Unix socket may, those on TCP may not).",
     )
+    model_control: bool = Field(False, description="Whether administrators may load and unload models.")
     tokens: Optional[str] = Field(
         None, min_length=1, description="File of the tokens that clients on TCP must have (default: none)."
     )

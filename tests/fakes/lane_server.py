@@ -20,6 +20,7 @@ from edge_runtime.scheduling.request import Request
 from edge_runtime.server.lane import LaneProtocol
 from edge_runtime.server.lane_holdings import LaneLimits
 from edge_runtime.server.lane_region import MemoryBudget
+from edge_runtime.server.under_way import UnderWay
 from edge_runtime.wire import lane as wire
 
 
@@ -38,6 +39,9 @@ class MadeUpModel:
     """Runs requests at once, or keeps them in `waiting` while `holds`; `refusal` is raised for all, once set."""
 
     def __init__(self, engine: Engine, uses_slots: bool = True) -> None:
+        self.key = engine.info.name
+        self.lent = UnderWay()
+        self.is_retired = False
         self.engine = engine if uses_slots else WithoutSlotsOver(engine)
         self.statistics = Failures()
         self.waiting: Deque[Request] = deque()

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, ContextManager, Iterator
 
@@ -20,10 +21,12 @@ from onnx import helper
 
 from edge_runtime.engine.engine import Engine, EngineInfo
 from edge_runtime.engine.loading import EngineOptions, engine_from_bytes
+from edge_runtime.errors import PlanNotFoundError
 from edge_runtime.plan.serving import ServingTable
 from edge_runtime.server.accelerators import Prepared, prepared
-from edge_runtime.server.lifecycle import Stop, serve
+from edge_runtime.server.lifecycle import Control, Stop, serve
 from edge_runtime.server.listeners import Bound
+from edge_runtime.server.loads import Loads
 from edge_runtime.server.settings import ServerSettings
 from edge_runtime.server.warm_up import Measured, RunTime
 from edge_runtime.tensors import DType, ShapeRange, Signature, TensorSpec
@@ -144,6 +147,29 @@ MODELS: dict[str, tuple] = {
 }
 
 
+class Source:
+    """Plans that are engines made by functions, by the model's name; one that there is none for has no plan."""
+
+    def __init__(self, **makers: Callable[[], Engine]) -> None:
+        self.makers = makers
+        self.made: list[Engine] = []
+
+    def versions(self) -> dict[str, str]:
+        return dict.fromkeys(self.makers, "3")
+
+    def load(self, name: str) -> Prepared:
+        if name not in self.makers:
+            raise PlanNotFoundError(f"/srv/secret/{name}: no plan")
+        engine = self.makers[name]()
+        self.made.append(engine)
+        if name == "gated":
+            return Prepared(engine, Measured((), False))
+        return prepared(engine, ServingTable())
+
+    def tidy(self) -> None:
+        pass
+
+
 class GatedEngine:
     """A made-up engine `gated`, x f32[batch, 4] -> y = x, each of whose runs waits for `release`."""
 
@@ -184,18 +210,21 @@ class UnhurriedEngine:
 
 
 class _UnhurriedSlot:
+    is_closed = False
+
     def bind(self, name: str, shape: tuple) -> np.ndarray:
         self._array = np.empty(shape, np.float32)
         return self._array
 
     def run(self) -> dict[str, np.ndarray]:
+        assert not self.is_closed
         end = time.perf_counter() + 300e-6
         while time.perf_counter() < end:
             pass
         return {"y": self._array}
 
     def close(self) -> None:
-        pass
+        self.is_closed = True
 
 
 @dataclass
@@ -287,7 +316,11 @@ def replies(connection: socket.socket, count: int) -> Iterator[Reply]:
 
 @contextlib.contextmanager
 def running(
-    engines: list[Engine], serving: dict[str, Any] | None = None, gated_ns: int = 0, **settings: Any
+    engines: list[Engine],
+    serving: dict[str, Any] | None = None,
+    gated_ns: int = 0,
+    control: Control | None = None,
+    **settings: Any,
 ) -> Iterator[Server]:
     """A server in a thread of its own; at the end it is stopped at once and its engines are closed.
 
@@ -318,7 +351,7 @@ def running(
         made = [
             Prepared(each, known, table) if each.info.name == "gated" else prepared(each, table) for each in engines
         ]
-        outcome.append(await serve(made, chosen, on_ready, stop))
+        outcome.append(await serve(made, chosen, on_ready, stop, control or Control()))
 
     thread = threading.Thread(target=lambda: asyncio.run(main()), name="server")
     thread.start()
@@ -331,6 +364,8 @@ def running(
                 found["signal"]()
         thread.join(30)
         assert not thread.is_alive()
+        if control is not None and control.loads is not None:
+            control.loads.close()
         for engine in engines:
             engine.close()
 
@@ -420,3 +455,35 @@ def good_head() -> Callable[..., dict[str, Any]]:
         return {"inputs": [{key: value for key, value in item.items() if value is not ...}]}
 
     return head
+
+
+@pytest.fixture(scope="session")
+def controlled() -> Callable[..., ContextManager[tuple[Server, Source]]]:
+    """Starts a server that may load: `with controlled("identity", store={"pair": maker}) as (server, source)`.
+
+    The store has the tiny models too that are named in `store` by a name only.
+    """
+
+    @contextlib.contextmanager
+    def start(*engines: Any, store: Any = (), **settings: Any) -> Iterator[tuple[Server, Source]]:
+        makers = (
+            store if isinstance(store, dict) else {name: partial(onnx_engine, name, *MODELS[name]) for name in store}
+        )
+        source = Source(**makers)
+        made = [onnx_engine(each, *MODELS[each]) if isinstance(each, str) else each for each in engines]
+        with running(made, control=Control(Loads(source)), **settings) as server:
+            yield server, source
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def doubling() -> Callable[[], Engine]:
+    """`doubling()`: an engine `identity` that gives twice what it is asked, for its user to close."""
+    return partial(onnx_engine, "identity", [node("Add", "x x", "y")], {"x": ROW}, {"y": ROW})
+
+
+@pytest.fixture(scope="session")
+def unhurried_engine() -> Callable[[], Engine]:
+    """`unhurried_engine()`: another engine `unhurried`, for its user to close."""
+    return lambda: UnhurriedEngine(slots=2).engine

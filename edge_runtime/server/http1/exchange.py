@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from functools import partial
-from typing import Any, Callable, Hashable, Protocol
+from typing import Any, Awaitable, Callable, Hashable, Protocol
 
 from edge_runtime.errors import EdgeRuntimeError, RequestError
 from edge_runtime.scheduling.request import DELIVERED, Outputs, Request
@@ -101,6 +101,9 @@ class Exchange:
                 self._writer.begin_events()
                 return True
             answer = route(self._plain_body())
+            if not isinstance(answer, HttpAnswer):
+                self._task = asyncio.get_running_loop().create_task(self._answer(answer.made))
+                return True
         except EdgeRuntimeError as error:
             answer = self._refused(error)
         except Exception as error:  # noqa: BLE001  (the top frame of a request)
@@ -118,7 +121,7 @@ class Exchange:
         elif self._task is not None:
             self._task.cancel()
         elif self._request is not None and self._model.cancel(self._request):
-            self._server.models.ended()
+            self._model.under_way.ended()
 
     def go_on(self) -> None:
         """Says that the client has more to say, or is gone: calls `answered` if it has its answer already."""
@@ -143,7 +146,7 @@ class Exchange:
         self._answered()
 
     def _conclude(self) -> None:
-        self._server.models.ended()
+        self._model.under_way.ended()
         self._request = None
         self._let_go()
 
@@ -165,7 +168,7 @@ class Exchange:
         known = self._known(route) if head.keeps_alive and not head.encoding and not head.accepted else None
         if known is None:
             check_encoding(head.encoding)
-            self._task = asyncio.get_running_loop().create_task(self._answer(route))
+            self._task = asyncio.get_running_loop().create_task(self._answer(self._infer_slowly))
             return True
         start = self._start + (head.head_nbytes or 0)
         known.head.check_length(self._end - start)
@@ -182,7 +185,7 @@ class Exchange:
             request.deliver = self._writer.deliver
         route.model.submit(request)
         self._request = request
-        models.begun()
+        route.model.under_way.begun()
         return True
 
     def _known(self, route: InferRoute) -> KnownInference | None:
@@ -203,20 +206,28 @@ class Exchange:
                 self._head.known[text] = found
         return found
 
-    async def _answer(self, route: InferRoute) -> None:
-        """Answers a request with JSON in it, or one that is compressed, or the last of its connection."""
-        head, models = self._head, self._server.models
+    async def _infer_slowly(self) -> HttpAnswer:
+        """The answer to a request with JSON in it, or one that is compressed, or the last of its connection."""
+        head, server = self._head, self._server
+        route = server.route(head)  # again: the model may have been loaded anew since
+        assert isinstance(route, InferRoute)
+        self._model = route.model
         data = memoryview(self.data)[self._start : self._end]
-        limit = self._server.max_body_nbytes
+        limit = server.max_body_nbytes
         body = InferBody(data, head.encoding, head.head_nbytes, self._arrival_ns, limit, self._client)
+        with server.models.admission(route.model):
+            return await infer_answer(route.model, route.version, body, head.accepted, server.regions)
+
+    async def _answer(self, made: Callable[[], Awaitable[HttpAnswer]]) -> None:
+        """Answers a request by what takes a while."""
+        head = self._head
         try:
-            with models.admission(route.model):
-                answer = await infer_answer(route.model, route.version, body, head.accepted, self._server.regions)
+            answer = await made()
         except EdgeRuntimeError as error:
             answer = self._refused(error)
         except Exception as error:  # noqa: BLE001  (the top frame of a request)
             answer = self._failed(error)
-        self._writer.answer(answer, not head.keeps_alive)
+        self._writer.answer(answer, not head.keeps_alive, head.method != "HEAD")
         self._answered()
 
     def _failed(self, error: Exception) -> HttpAnswer:

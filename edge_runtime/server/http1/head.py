@@ -29,7 +29,7 @@ class RequestHead:
         head_nbytes: the Inference-Header-Content-Length; None without one, or with one that `check_length` refuses.
         authorization: its Authorization header; None without one.
         is_administrative: whether it asks for what only administrators may.
-        route: what answers it, once that was looked up.
+        route: what answers it, as it was looked up in the table of models of `epoch`.
         known: what was found out of the binary inferences that had this head, by their JSON heads.
     """
 
@@ -38,6 +38,7 @@ class RequestHead:
         "authorization",
         "content_length",
         "encoding",
+        "epoch",
         "expects_continue",
         "head_error",
         "head_nbytes",
@@ -70,6 +71,7 @@ class RequestHead:
         except InvalidRequestError as error:
             self.head_error = str(error)
         self.route: Any = None
+        self.epoch = -1
         self.known: Dict[bytes, Any] = {}
 
     def check_length(self) -> None:
@@ -98,6 +100,10 @@ class RequestHeads:
                     self._kept.clear()
                 self._kept[data] = found
         return found
+
+    def forget(self) -> None:
+        """Keeps none of those that came so far."""
+        self._kept.clear()
 
 
 class _Received:

@@ -42,6 +42,7 @@ class HttpServer:
         self._watch_s = min(_LONGEST_WATCH_S, settings.idle_timeout_s / 4, settings.body_timeout_s / 4)
         self._watch: asyncio.TimerHandle | None = None
         self._none_left = asyncio.Event()
+        models.changed.append(lambda _: self.heads.forget())
 
     def __call__(self) -> HttpConnection:
         """The handler of one connection."""
@@ -53,8 +54,10 @@ class HttpServer:
         Raises:
             RequestError: nothing does.
         """
-        if head.route is None:
+        if head.epoch != self.models.epoch:
+            head.known, head.route = {}, None
             head.route = self._routes.find(head.method, head.target)
+            head.epoch = self.models.epoch
         route: Route = head.route
         return route
 

@@ -317,7 +317,7 @@ def test_2_2_fp16_a_half_float_answer_is_refused_as_json(server) -> None:
         ("BREW", "/v2", 405),
         ("GET", "/v2/cudasharedmemory/status", 501),
         ("POST", "/v2/systemsharedmemory/region/r/register", 501),
-        ("POST", "/v2/repository/models/identity/load", 501),
+        ("POST", "/v2/repository/models/identity/load", 403),
         ("GET", "/v2/models/identity/trace/setting", 501),
     ],
 )

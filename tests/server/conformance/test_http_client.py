@@ -212,8 +212,8 @@ def test_2_1_statistics_statistics_are_exact(serving) -> None:
         (lambda client: client.get_cuda_shared_memory_status(), "501"),
         (lambda client: client.get_trace_settings(), "501"),
         (lambda client: client.get_log_settings(), "501"),
-        (lambda client: client.load_model("identity"), "501"),
-        (lambda client: client.unload_model("identity"), "501"),
+        (lambda client: client.load_model("identity"), "403"),
+        (lambda client: client.unload_model("identity"), "403"),
     ],
 )
 def test_2_3_error_form_refusals_reach_the_client_with_their_status(client, call, status) -> None:

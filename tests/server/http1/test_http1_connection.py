@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.plan.serving import ServingTable
-from edge_runtime.server.accelerators import dispatch, prepared
+from edge_runtime.server.accelerators import Accelerators, prepared
 from edge_runtime.server.http1.connection import HttpConnection
 from edge_runtime.server.http1.server import HttpServer
 from edge_runtime.server.models import ModelTable
@@ -63,7 +63,8 @@ def answers(engine: Any, pieces: list[bytes], **options: Any) -> KeptTransport:
 
     async def main() -> KeptTransport:
         chosen = ServerSettings(**options)
-        models, dispatchers = dispatch([prepared(engine, ServingTable())], chosen)
+        accelerators = Accelerators(chosen)
+        models = accelerators.add(prepared(engine, ServingTable()))
         table = ModelTable(models)
         table.is_ready = True
         server = HttpServer(table, chosen)
@@ -81,12 +82,11 @@ def answers(engine: Any, pieces: list[bytes], **options: Any) -> KeptTransport:
                 connection.buffer_updated(size)
                 left = left[size:]
         for _ in range(1000):
-            if not table.under_way.count and connection._exchange is None:
+            if not models[0].under_way.count and connection._exchange is None:
                 break
             await asyncio.sleep(0.001)
         connection.connection_lost(None)
-        for dispatcher in dispatchers:
-            assert await dispatcher.close(10)
+        assert await accelerators.close(10)
         return transport
 
     return asyncio.run(main())
