@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 import time
-from typing import Any, Callable, Dict, Mapping
+from typing import Any, Callable, Dict, Mapping, TextIO
 
 from edge_runtime.errors import InvalidRequestError
 from edge_runtime.wire.inference import clipped
@@ -16,19 +16,19 @@ logger = logging.getLogger(__name__)
 FORMATS = ("text", "json")
 MAX_LINE_NBYTES = 4096
 _TIMES = ("default", "ISO8601")
-_FIELDS = ("model", "request_id", "traceparent")  # that a record may have, as `extra`
 _MAX_TRACE_LINES = 200
 _ELLIPSIS = "..."
 _LEVELS = ("log_error", "log_warning", "log_info")
 
 
 class ServiceLog:
-    """The log of this process, on stderr, which may be changed while it runs; one object at a time is in force.
+    """The log of this process, on stderr or another stream, which may be changed while it runs.
 
-    Its settings have the names of the protocol's extension `logging`. `level` is the least that passes at first.
+    One object at a time is in force. Its settings have the names of the protocol's extension `logging`; `level` is the
+    least that passes at first.
     """
 
-    def __init__(self, level: str, is_json: bool = False) -> None:
+    def __init__(self, level: str, is_json: bool = False, stream: TextIO | None = None) -> None:
         number = getattr(logging, level)
         self._settings: Dict[str, Any] = {
             "log_file": "",
@@ -39,7 +39,7 @@ class ServiceLog:
             "log_format": _TIMES[0],
         }
         self._formatter: logging.Formatter = JsonLines() if is_json else TextLines(self)
-        handler = logging.StreamHandler(sys.stderr)
+        handler = logging.StreamHandler(stream or sys.stderr)
         handler.setFormatter(self._formatter)
         handler.addFilter(self.passes)
         logging.basicConfig(handlers=[handler], force=True)
@@ -108,15 +108,14 @@ class TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line, and those of the traceback."""
         when = f"{_time(record)} " if self._log.has_times else ""
-        fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
-        lines = [f"{when}{record.levelname} {record.name}: {record.getMessage()}{fields}"]
+        lines = [f"{when}{record.levelname} {record.name}: {record.getMessage()}"]
         traceback = _traceback(record, self)
         lines += [f"| {line}" for line in traceback.split("\n")[-_MAX_TRACE_LINES:]] if traceback else []
         return "\n".join(map(one_line, lines))
 
 
 class JsonLines(logging.Formatter):
-    """One object a line: time (UTC), level, logger, message, the record's fields, and the end of its traceback."""
+    """One object a line: time (UTC), level, logger, message, and the end of a traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
@@ -125,7 +124,6 @@ class JsonLines(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "message": _escaped(record.getMessage()[:MAX_LINE_NBYTES]),
-            **_fields(record),
         }
         traceback = _traceback(record, self)
         if traceback:
@@ -146,11 +144,6 @@ def _escaped(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
-
-
-def _fields(record: logging.LogRecord) -> Dict[str, str]:
-    found = {name: getattr(record, name, None) for name in _FIELDS}
-    return {name: clipped(value)[1:-1] for name, value in found.items() if isinstance(value, str) and value}
 
 
 def _traceback(record: logging.LogRecord, formatter: logging.Formatter) -> str:

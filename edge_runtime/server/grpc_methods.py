@@ -117,6 +117,8 @@ def grpc_refusal(error: EdgeRuntimeError) -> Refusal:
     _, code = status_of(error)
     if code == INTERNAL[1]:
         logger.error("%s: %s", type(error).__name__, error)
+    else:
+        logger.debug("refused with %s: %s", code, error)
     metadata: List[Tuple[str, str]] = []
     if isinstance(error, ServerUnavailableError):
         milliseconds = str(math.ceil(error.retry_after_s * 1000))

@@ -241,6 +241,8 @@ def refusal(error: EdgeRuntimeError) -> HttpAnswer:
         headers.update(retry_headers(error))
     if status == 500:
         logger.error("%s: %s", type(error).__name__, error)
+    else:
+        logger.debug("refused with %d: %s", status, error)
     return json_answer({"error": public_text(error)}, status, headers)
 
 

@@ -134,10 +134,22 @@ def test_counts_of_a_model_do_not_have_strangers(guarded: Any) -> None:
     assert guarded.ask("GET", "/v2/models/identity/stats", headers=bearer(INFER)).json == before
 
 
-@pytest.mark.parametrize("path", ["/v2/repository/models/identity/unload", "//v2/repository/models/x/load?a=b"])
+@pytest.mark.parametrize(
+    "path", ["/v2/repository/models/identity/unload", "//v2/repository/models/x/load?a=b", "/v2/logging"]
+)
 def test_3_3_administration_needs_a_token_of_its_own(guarded: Any, path: str) -> None:
     assert guarded.ask("POST", path, headers=bearer(INFER)).status == 403
     assert guarded.ask("POST", path, b"{}", headers=bearer(ADMIN)).status != 401
+
+
+@pytest.mark.parametrize("name", ["RepositoryModelLoad", "RepositoryModelUnload", "LogSettings"])
+def test_3_3_methods_that_administer_need_it_too(guarded: Any, name: str) -> None:
+    request = message(f"inference.{name}Request")()
+    assert called(guarded.bound.grpc, SERVICE, name, request, INFER) == "PERMISSION_DENIED"
+
+
+def test_3_3_what_is_logged_may_be_read_over_http_by_all_who_may_use_the_server(guarded: Any) -> None:
+    assert guarded.ask("GET", "/v2/logging", headers=bearer(INFER)).status != 403
 
 
 def test_3_3_the_unix_socket_needs_no_token(guarded: Any, http_message: Any, http_replies: Any) -> None:

@@ -181,3 +181,20 @@ def test_3_3_tokens_are_read_again_on_sighup(engines, tmp_path, http_message, ht
         process.terminate()
         assert process.wait(20) == 0
         assert "before" not in process.stderr.read()
+
+
+def test_with_model_control_the_plans_of_the_store_are_loaded_and_unloaded(engines) -> None:
+    with started(engines, "--model-control") as (process, ready):
+        with contextlib.closing(InferenceServerClient(ready["http"])) as client:
+            client.load_model("classifier")
+            client.unload_model("classifier")
+            (found,) = client.get_model_repository_index()
+            assert (found["name"], found["version"], found["state"]) == ("classifier", "1", "UNAVAILABLE")
+            assert not client.is_model_ready("classifier")
+            client.load_model("classifier")
+            x = InferInput("x", [1, 4], "FP32")
+            x.set_data_from_numpy(np.zeros((1, 4), np.float32))
+            assert client.infer("classifier", [x]).as_numpy("scores").shape == (1, 3)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert process.stderr.read() == ""
