@@ -38,11 +38,15 @@ def parsed(page: str) -> dict[str, dict[str, int]]:
         else:
             match = SAMPLE.fullmatch(line)
             assert match is not None, line
-            assert match[1] == current
-            assert (match[2] or "") not in families[current]
-            families[current][match[2] or ""] = int(match[3])
+            assert match[1] == current or (
+                kinds[current] == "histogram"
+                and match[1] in [f"{current}{part}" for part in ("_bucket", "_sum", "_count")]
+            )
+            key = match[1][len(current) :] + (match[2] or "")
+            assert key not in families[current]
+            families[current][key] = int(match[3])
     assert set(kinds) == set(families)
-    assert set(kinds.values()) <= {"counter", "gauge"}
+    assert set(kinds.values()) <= {"counter", "gauge", "histogram"}
     return families
 
 
@@ -63,6 +67,17 @@ def test_the_page_is_prometheus_text_with_tritons_names() -> None:
     ]
     assert durations == [15, 1, 2, 4, 8]
     assert page["edge_runtime_ready"] == {"": 1}
+
+
+def test_latencies_are_a_histogram_that_adds_up() -> None:
+    one = model("a")
+    for milliseconds in (0.4, 3, 3, 60_000):
+        one.statistics.add_run(RunTimes(0, 0, 0, round(milliseconds * 1e6)), [0], rows=1, wall_ms=0)
+    family = parsed(metrics_page([one], is_ready=True, strangers={}))["nv_inference_first_response_histogram_ms"]
+    of_a = 'model="a",version="3"'
+    counts = [family[f'_bucket{of_a},le="{bound}"'] for bound in ("0.5", "2", "5", "5000", "+Inf")]
+    assert counts == [1, 1, 3, 3, 4]
+    assert (family[f"_sum{of_a}"], family[f"_count{of_a}"]) == (60_006, 4)
 
 
 def test_every_reason_is_there_from_the_beginning() -> None:

@@ -298,7 +298,6 @@ def test_2_2_fp16_a_half_float_answer_is_refused_as_json(server) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/", 404),
         ("GET", "/v1/health", 404),
         ("GET", "/v2/models/none", 404),
         ("GET", "/v2/models/none/ready", 404),

@@ -104,6 +104,9 @@ async def patterns() -> list[tuple[str, str]]:
     return [(method, pattern.pattern) for method, pattern, _ in HttpRoutes(ModelTable([]))._routes]
 
 
+ENDLESS = (("HEAD", ""), ("GET", "live/events"))  # answers without a body, and without an end
+
+
 def routes() -> list[tuple[str, str]]:
     """A method and a target for each of the router's patterns."""
     found = asyncio.run(patterns())
@@ -117,7 +120,7 @@ def routes() -> list[tuple[str, str]]:
     )
     for pattern, example in examples:
         found = [(method, re.sub(pattern, example, target)) for method, target in found]
-    return [(method, "/" + target) for method, target in found]
+    return [(method, "/" + target) for method, target in found if (method, target) not in ENDLESS]
 
 
 def test_1_1_http_fuzz_knows_all_routes() -> None:
@@ -136,7 +139,7 @@ def test_1_1_http_fuzz_of_whole_requests_harms_nothing(hasty, http_message, capl
         requests.append(changed_request(method, target, changed_json(content, rng), rng))
     with ThreadPoolExecutor(16) as pool:
         statuses = {answer.status for each in pool.map(partial(answers_of, hasty), requests) for answer in each}
-    assert statuses <= {100, 200, 400, 404, 405, 408, 413, 415, 422, 429, 501, 503}
+    assert statuses <= {100, 200, 400, 403, 404, 405, 408, 413, 415, 422, 429, 501, 503}
     assert {200, 400, 404} <= statuses
     assert is_right(hasty, http_message)
     lines = [each.getMessage() for each in caplog.records if each.name.startswith(("edge_runtime", "asyncio"))]
@@ -182,7 +185,8 @@ def test_1_1_grpc_fuzz_of_bytes_and_all_methods_is_no_failure_of_ours(hasty, htt
             codes.add(called(channel, "ModelInfer", data))
             name = rng.choice(known)
             codes.add(called(channel, name, changed_message(requests[name](), rng).SerializeToString()))
-    assert codes <= {"OK", "UNIMPLEMENTED", "INVALID_ARGUMENT", "NOT_FOUND", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"}
+    refusals = {"INVALID_ARGUMENT", "NOT_FOUND", "PERMISSION_DENIED", "UNIMPLEMENTED"}
+    assert codes <= {"OK", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", *refusals}
     assert {"OK", "INVALID_ARGUMENT", "NOT_FOUND"} <= codes
     assert is_right(hasty, http_message)
     assert not logged()
