@@ -43,6 +43,7 @@ class ServiceLog:
         handler.setFormatter(self._formatter)
         handler.addFilter(self.passes)
         logging.basicConfig(handlers=[handler], force=True)
+        logging.getLogger("hpack").setLevel(logging.WARNING)  # below, it logs every header of a request, tokens too
         self._set_level()
 
     @property

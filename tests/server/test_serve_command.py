@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 from typing import Any, Iterator
 
+import grpc
 import numpy as np
 import onnxruntime
 import pytest
@@ -198,3 +199,14 @@ def test_with_model_control_the_plans_of_the_store_are_loaded_and_unloaded(engin
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
         assert process.stderr.read() == ""
+
+
+def test_no_log_level_shows_what_clients_send_in_headers(engines) -> None:
+    secret = "hidden-from-every-log"
+    with started(engines, "--log-level", "DEBUG") as (process, ready), grpc.insecure_channel(ready["grpc"]) as channel:
+        call = channel.unary_unary("/inference.GRPCInferenceService/ServerLive")
+        call(b"", timeout=10, metadata=[("authorization", f"Bearer {secret}")])
+        process.terminate()
+        logged = process.stderr.read()
+    assert "DEBUG" in logged
+    assert secret not in logged
