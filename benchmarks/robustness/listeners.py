@@ -20,13 +20,13 @@ from robustness.nets import DOUBLE, WIDTH
 from robustness.nuisance import HOSTILE_NAMES
 from robustness.ours import Ours, command, log_text, serving
 from robustness.places import environment
-from robustness.requests import ask_once, grpc_infer, http, infer_head
+from robustness.requests import INFER_METHOD, ask_once, grpc_infer, http, infer_head
 from robustness.rows import NOT_MEASURED, Row, verdict_of
 from robustness.stopping import ended
 
 _LISTEN = "0A"
 _PUBLIC = (("--http", "0.0.0.0:0"), ("--grpc", "0.0.0.0:0"), ("--http", "[::]:0"))
-_SECRET = b"SECRET-TENSOR-SECRET"
+_SECRET, _TOKEN = b"SECRET-TENSOR-SECRET", "SECRET-TOKEN-SECRET"
 _MOST_LINE_NBYTES = 4096
 _CALL_S = 5.0
 
@@ -163,12 +163,12 @@ def log_rows() -> Iterator[Row]:
     faults = log_faults(lines)
     text = f"{len(lines) - 1} lines logged, the longest {max(map(len, lines))} bytes; {len(faults)} bad"
     text += f": {faults[0][:60]!r}" if faults else ""
-    goal = "one line <= 4 KiB each, nothing injected, no tensor data"
+    goal = "one line <= 4 KiB each, nothing injected, no tensor, no token"
     yield Row("19 hostile names in the log", goal, text, sent, verdict_of(not faults and is_alive))
 
 
 def log_faults(lines: List[str]) -> List[str]:
-    """Lines that are too long, hold what isn't printable, begin with what a client sent, or show a tensor."""
+    """Lines that are too long, hold what isn't printable, begin with what a client sent, or show a secret."""
     return [
         line
         for line in lines
@@ -176,6 +176,7 @@ def log_faults(lines: List[str]) -> List[str]:
         or not all(char.isprintable() or char == "\t" for char in line)
         or line.startswith(("INJECTED", "2026-01-01"))
         or _SECRET.decode() in line
+        or _TOKEN in line
     ]
 
 
@@ -197,7 +198,9 @@ def _hostile(ours: Ours, name: str) -> int:
         http("POST", f"/v2/models/{DOUBLE}/infer", infer_head(len(tensor), **{name[:99]: name}) + tensor, length),
         http("POST", f"/v2/systemsharedmemory/region/{quoted}/register", json.dumps({"key": name}).encode()),
         http("GET", f"/{quoted}"),
-        http("GET", "/v2", headers={"X-Forwarded-For": plain, "User-Agent": plain}),
+        http(
+            "GET", "/v2", headers={"X-Forwarded-For": plain, "User-Agent": plain, "Authorization": f"Bearer {_TOKEN}"}
+        ),
     ]
     for request in requests:
         with contextlib.suppress(OSError):
@@ -206,5 +209,7 @@ def _hostile(ours: Ours, name: str) -> int:
     with grpc.insecure_channel(ours.grpc) as channel:
         for body in bodies:
             with contextlib.suppress(grpc.RpcError):
-                channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")(body, timeout=_CALL_S)
+                channel.unary_unary(INFER_METHOD)(
+                    body, timeout=_CALL_S, metadata=[("authorization", f"Bearer {_TOKEN}")]
+                )
     return len(requests) + len(bodies)

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Iterator, List, Tuple
 
 from robustness.nets import CHAIN, DOUBLE, WIDTH
-from robustness.ours import Ours, command, serving
+from robustness.ours import Ours, command, log_text, serving
 from robustness.places import environment
 from robustness.requests import INFER_METHOD, address_of, ask_once, connection, grpc_infer, http_infer, read_answer
 from robustness.rows import Row, verdict_of
 
 _STOPS, _CLIENTS, _LOADED_S, _EXIT_S = 3, 12, 1.0, 5.0
 _DESCRIPTORS, _CONNECTIONS, _WATCHED_S, _ROUNDS = 64, 200, 2.0, 3
+_MOST_LOGGED = 10
 _MOST_CPU, _RECOVERED_S = 0.2, 1.0
 _CONFIG_EXIT, _AT_ONCE_S = 78, 2.0
 _PATIENCE_S = 30.0
@@ -63,7 +64,7 @@ def drain_rows() -> Iterator[Row]:
     answered, refused = whole.statuses.count(200), whole.statuses.count(503)
     others = len(whole.statuses) - answered - refused
     text = f"{whole.lost_before} lost of {answered + refused}; {refused} refused; {whole.lost_after} sent after it and "
-    text += f"closed without an answer; exit {sorted(set(exits))} after at most {max(took):.2f} s; {_STOPS} stops"
+    text += f"met a closed connection; exit {sorted(set(exits))} after at most {max(took):.2f} s; {_STOPS} stops"
     is_held = not whole.lost_before and not others and set(exits) == {0} and max(took) <= _EXIT_S
     goal = "0 lost, new ones refused, exit <= 5 s"
     yield Row("10 SIGTERM under load", goal, text, len(whole.statuses), verdict_of(is_held))
@@ -141,6 +142,9 @@ def descriptor_rows() -> Iterator[Row]:
     is_held = cpu < _MOST_CPU and recovered_s <= _RECOVERED_S and is_alive and held >= _DESCRIPTORS - 2
     measured = f"{text} {_CONNECTIONS} connections end"
     yield Row("15 no descriptors left", "CPU < 20 %, recovers <= 1 s", measured, _ROUNDS, verdict_of(is_held))
+    logged = log_text().count("\n")
+    is_held = 0 < logged <= _MOST_LOGGED
+    yield Row("15 what it logs", "1 to 10 lines", f"{logged} lines", _ROUNDS, verdict_of(is_held))
 
 
 def _exhausted(ours: Ours, request: bytes) -> Tuple[float, float, float]:
