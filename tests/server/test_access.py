@@ -117,13 +117,13 @@ def test_3_3_two_authorizations_are_no_request(guarded: Any) -> None:
     assert guarded.exchange(head.encode())[0].status == 400
 
 
-def test_1_2_the_same_head_is_not_let_in_by_what_came_before_it(guarded: Any, http_message: Any) -> None:
+def test_1_2_one_gate_the_same_head_is_not_let_in_by_what_came_before_it(guarded: Any, http_message: Any) -> None:
     first = http_message("GET", "/v2", headers=bearer(INFER))
     second = http_message("GET", "/v2")
     assert [reply.status for reply in guarded.exchange(first + second, 2)] == [200, 401]
 
 
-def test_1_2_a_body_is_not_waited_for_before_the_token_is_checked(guarded: Any) -> None:
+def test_1_2_one_gate_no_body_is_waited_for_before_the_token_is_checked(guarded: Any) -> None:
     head = "POST /v2/models/identity/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\n"
     assert guarded.exchange(head.encode())[0].status == 401
 

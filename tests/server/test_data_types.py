@@ -57,7 +57,7 @@ def tensors(module: Any, text: np.ndarray = TEXT, ids: np.ndarray = IDS, **optio
     return made
 
 
-def test_strings_go_there_and_back_beside_numbers(triton) -> None:
+def test_2_2_bytes_strings_go_there_and_back_beside_numbers(triton) -> None:
     module, client = triton
     result = client.infer("words", tensors(module), request_id="7")
     assert result.as_numpy("echo").tolist() == UTF8
@@ -67,7 +67,7 @@ def test_strings_go_there_and_back_beside_numbers(triton) -> None:
 
 @pytest.mark.parametrize("is_binary", [True, False], ids=["binary", "json"])
 @pytest.mark.parametrize("is_binary_answer", [True, False], ids=["to-binary", "to-json"])
-def test_strings_are_json_or_binary_both_ways(server, is_binary, is_binary_answer) -> None:
+def test_2_2_bytes_strings_are_json_or_binary_both_ways(server, is_binary, is_binary_answer) -> None:
     with tritonclient.http.InferenceServerClient(server.bound.http) as client:
         wanted = [tritonclient.http.InferRequestedOutput(name, is_binary_answer) for name in ("word", "echo")]
         result = client.infer("words", tensors(tritonclient.http, binary_data=is_binary), outputs=wanted)
@@ -134,7 +134,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
-def test_elements_that_do_not_fit_are_refused(server, bad) -> None:
+def test_2_3_nbytes_elements_that_do_not_fit_are_refused(server, bad) -> None:
     shape, data, text = bad
     size = {"binary_data_size": len(data)}
     ids = {"name": "id", "datatype": "INT64", "shape": shape[:1], "parameters": {"binary_data_size": 8 * shape[0]}}
@@ -220,7 +220,7 @@ def halves(request: pytest.FixtureRequest, serving: Any) -> Iterator[Any]:
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 @pytest.mark.parametrize("rows", [1, 3])
-def test_bfloat16_goes_there_and_back_as_floats(halves, protocol, rows) -> None:
+def test_2_2_bf16_bfloat16_goes_there_and_back_as_floats(halves, protocol, rows) -> None:
     values = np.array([[1, -2.5, 3e38]] * rows, np.float32)
     with TRITON[protocol].InferenceServerClient(getattr(halves.bound, protocol)) as client:
         for _ in range(2):
@@ -230,7 +230,7 @@ def test_bfloat16_goes_there_and_back_as_floats(halves, protocol, rows) -> None:
             np.testing.assert_array_equal(found, [[2, -5, np.inf]] * rows)
 
 
-def test_bfloat16_is_no_json(halves) -> None:
+def test_2_2_bf16_bfloat16_is_no_json(halves) -> None:
     item: dict[str, Any] = {"name": "x", "datatype": "BF16", "shape": [1, 3], "data": [1, 2, 3]}
     assert "binary data only" in halves.infer("halves", {"inputs": [item]}).json["error"]
     del item["data"]

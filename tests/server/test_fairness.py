@@ -160,7 +160,7 @@ def started(request, serving, gated, tmp_path) -> Any:
         yield server
 
 
-def test_a_good_clients_request_is_next_after_the_one_under_way(started, gated, ran, good, hog) -> None:
+def test_5_4_a_good_clients_request_is_next_after_the_one_under_way(started, gated, ran, good, hog) -> None:
     ask = good(started)
     with hog(started) as hogs_answers, ThreadPoolExecutor(1) as pool:
         until_pending(started, FLOOD - 1)
@@ -189,7 +189,7 @@ def test_pipelined_requests_of_one_http_connection_keep_nobody_waiting(
     assert ran[1] == GOOD
 
 
-def test_a_full_queue_takes_a_good_clients_request_in_and_tells_the_hogs_newest_to_come_again(
+def test_5_4_a_full_queue_takes_a_good_clients_request_in_and_tells_the_hogs_newest_to_come_again(
     serving, gated, ran
 ) -> None:
     with serving(gated.engine, queue_size=8) as server, channel_to(server.bound.grpc) as channel:

@@ -98,7 +98,7 @@ def raw(identity: str = "", model: str = "identity", shape: tuple[int, ...] = (1
     return request.SerializeToString()
 
 
-def test_every_request_gets_its_answer_in_order(server) -> None:
+def test_2_1_stream_infer_every_request_gets_its_answer_in_order(server) -> None:
     with Client(server) as client:
         for each in range(300):
             client.send("identity", np.full((1 + each % 8, 4), each, np.float32), request_id=f"é{each}")
@@ -119,7 +119,7 @@ def test_an_answer_says_that_it_is_the_final_one(server, is_asked_for) -> None:
         assert (response.model_name, response.model_version) == ("identity", "3")
 
 
-def test_an_error_is_an_answer_with_its_id_and_the_stream_goes_on(server) -> None:
+def test_2_1_stream_infer_an_error_is_an_answer_with_its_id_and_the_stream_goes_on(server) -> None:
     messages = [raw("a"), raw("b", shape=(2, 4)), raw("c", model="none"), raw("d", sequence_id=7), raw("e")]
     found, status = exchanged(server, *messages)
     assert [(each.infer_response.id, bool(each.error_message)) for each in found] == [
@@ -287,7 +287,7 @@ def test_tensors_may_lie_in_regions(streaming) -> None:
         assert shared.get(4, 16) == shared.get(4, 32) == ROW[0].tolist()
 
 
-def test_a_hundred_streams_cancelled_at_once_leave_the_server_well(streaming, gated) -> None:
+def test_1_2_cancelled_a_hundred_streams_cancelled_at_once_leave_the_server_well(streaming, gated) -> None:
     with streaming(gated.engine, "identity") as server, grpc.insecure_channel(server.target) as channel:
         calls = [channel.stream_stream(METHOD)(iter([raw(model="gated")])) for _ in range(100)]
         assert gated.begun.acquire(timeout=20)

@@ -78,7 +78,7 @@ def plain(settings: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", ["http", "grpc"])
-def test_tritons_clients_see_and_change_what_is_logged_and_it_is(tmp_path, kind):
+def test_2_1_logging_tritons_clients_see_and_change_what_is_logged_and_it_is(tmp_path, kind):
     with started(tmp_path) as server:
         client = triton(server, kind)
         assert plain(client.get_log_settings()) == {

@@ -70,7 +70,7 @@ def fails_with(error: Exception) -> Callable[[], Any]:
     return make
 
 
-def test_a_model_is_loaded_asked_and_unloaded_by_tritons_clients(controlled, connect, transports):
+def test_2_1_load_unload_a_model_is_loaded_asked_and_unloaded_by_tritons_clients(controlled, connect, transports):
     with controlled("identity", store=["pair"], **transports) as (server, _):
         client = connect(server)
         assert not client.is_model_ready("pair")
@@ -147,7 +147,9 @@ def test_a_request_whose_body_comes_while_its_model_is_unloaded_is_told_so(
         (BackendError("/srv/secret"), "can't load its plan"),
     ],
 )
-def test_a_load_that_fails_leaves_the_old_one_serving_and_says_no_path(controlled, good_head, error, text):
+def test_1_1_lifecycle_a_load_that_fails_leaves_the_old_one_serving_and_says_no_path(
+    controlled, good_head, error, text
+):
     with controlled("identity", store={"identity": fails_with(error)}) as (server, _):
         refused = load(server, "identity")
         assert refused.status == 400
@@ -182,7 +184,7 @@ def test_a_failure_to_load_that_nobody_foresaw_is_internal(controlled, connect):
         ("%F0%9F%92%A9", 400),
     ],
 )
-def test_names_are_checked_before_they_touch_a_path(controlled, name, status, verb):
+def test_1_2_traversal_names_are_checked_before_they_touch_a_path(controlled, name, status, verb):
     with controlled("identity", store=["pair"]) as (server, source):
         assert load(server, name, verb).status == status
         assert source.made == []
@@ -201,7 +203,7 @@ def test_names_are_checked_before_they_touch_a_path(controlled, name, status, ve
         (b"[" * 200_000, "65536"),
     ],
 )
-def test_what_is_asked_for_beside_the_model_is_refused_by_name(controlled, body, said):
+def test_1_2_file_name_what_is_asked_for_beside_the_model_is_refused_by_name(controlled, body, said):
     with controlled("identity", store=["identity"]) as (server, source):
         refused = load(server, "identity", body=body)
         assert refused.status == (413 if said == "65536" else 400)
@@ -286,7 +288,7 @@ def test_a_client_that_goes_away_ends_no_load(controlled, tiny_engine, http_mess
         assert load(server, "pair", "unload").status == 200  # in its turn
 
 
-def test_a_server_that_is_stopped_while_it_loads_ends_in_time(controlled, tiny_engine):
+def test_1_1_lifecycle_a_server_that_is_stopped_while_it_loads_ends_in_time(controlled, tiny_engine):
     goes_on, has_begun = threading.Event(), threading.Event()
 
     def slowly() -> Any:

@@ -81,7 +81,7 @@ def killed_clients(url: str, rng: random.Random) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_twenty_thousand_requests_with_dying_clients_leave_nothing_behind(
+def test_5_5_twenty_thousand_requests_with_dying_clients_leave_nothing_behind(
     serving, http_message, http_replies, tmp_path
 ) -> None:
     rng, path = random.Random(0), str(tmp_path / "socket")
