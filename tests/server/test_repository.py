@@ -111,6 +111,20 @@ def test_all_that_was_kept_of_a_model_is_found_anew_when_it_is_loaded_again(
                 load(server, "identity")
 
 
+def test_the_live_page_counts_a_model_that_is_loaded_anew_from_nothing(controlled, good_head):
+    def live() -> Any:
+        return server.ask("GET", "/live").json["models"][0]
+
+    with controlled("identity", store=["identity"]) as (server, _):
+        live()
+        for _ in range(3):
+            row_of(server, good_head)
+        assert live()["latency"]["n"] == 3
+        load(server, "identity")
+        found = live()
+        assert (found["succeeded"], found["latency"]["n"], found["requests_per_s"]) == (0, 0, None)
+
+
 def test_a_request_whose_body_comes_while_its_model_is_loaded_anew_is_answered_by_the_new_one(
     controlled, http_message, http_replies, doubling, transports
 ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import queue
 import random
 import threading
 from contextlib import ExitStack
@@ -13,6 +14,7 @@ from typing import Any, Callable
 
 import numpy as np
 import pytest
+import tritonclient.grpc as triton_grpc
 
 from edge_runtime.client.client import Client
 from edge_runtime.errors import RemoteError, ServerUnavailableError
@@ -107,6 +109,25 @@ def json_asker(server: Any, model: str) -> Callable[[np.ndarray], Any]:
     return ask
 
 
+def streamer(url: str, model: str, closing: ExitStack) -> Callable[[np.ndarray], Any]:
+    """Asks on one stream of gRPC, by Triton's client."""
+    client = closing.enter_context(triton_grpc.InferenceServerClient(url))
+    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    client.start_stream(lambda result, error: answers.put((result, error)))
+    closing.callback(client.stop_stream)
+
+    def ask(rows: np.ndarray) -> Any:
+        x = triton_grpc.InferInput("x", [1, 4], "FP32")
+        x.set_data_from_numpy(rows)
+        client.async_stream_infer(model, [x])
+        result, error = answers.get(timeout=20)
+        if error is not None:
+            raise RemoteError(str(error), 404 if "was unloaded" in str(error) else 500)
+        return result.as_numpy("y")
+
+    return ask
+
+
 @pytest.fixture(params=["identity", "unhurried"])
 def lively(request, controlled, tiny_engine, doubling, unhurried_engine, tmp_path):
     """A server whose model is now one engine, now another, what changes that, and traffic of every kind on it.
@@ -127,7 +148,8 @@ def lively(request, controlled, tiny_engine, doubling, unhurried_engine, tmp_pat
             clients = {name: closing.enter_context(Client(url)) for name, url in urls.items()}
             asks = {name: asker(client, model) for name, client in clients.items()}
             lane = ringer(closing.enter_context(Client(urls["unix"])), model, closing)
-            asks.update({"json": json_asker(server, model), "lane": lane})
+            stream = streamer(server.bound.grpc, model, closing)
+            asks.update({"json": json_asker(server, model), "lane": lane, "stream": stream})
             yield partial(change, server, model), source, asks
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, NamedTuple, Tuple
+from typing import Any, Callable, Deque, Dict, List, NamedTuple
 
 from edge_runtime import __version__
 from edge_runtime.device.temperature import hottest_zone_c
@@ -46,13 +46,13 @@ class Snapshots:
         self._clock = clock
         self._temperature_c = temperature_c
         self._begun_ns = clock()
-        self._seen: Dict[Tuple[str, str], Deque[_Seen]] = {}
+        self._seen: Dict[str, Deque[_Seen]] = {}
 
     def take(self) -> Dict[str, Any]:
         """The record now; durations in ms. What can't be known is None, power for one."""
         now_ns = self._clock()
         models = [self._of_model(model, now_ns) for model in self._models]
-        served = {(model["name"], model["version"]) for model in models}
+        served = {model.key for model in self._models}
         self._seen = {key: seen for key, seen in self._seen.items() if key in served}
         return {
             "server": {
@@ -72,7 +72,7 @@ class Snapshots:
     def _of_model(self, model: ServedModel, now_ns: int) -> Dict[str, Any]:
         info, totals = model.engine.info, model.statistics.totals
         now = _Seen(now_ns, totals.success, totals.rows, model.statistics.latencies)
-        seen = self._seen.setdefault((model.name, model.version), deque())
+        seen = self._seen.setdefault(model.key, deque())
         while len(seen) > 1 and now_ns - seen[0].at_ns > WINDOW_S * 1_000_000_000:
             seen.popleft()
         before = seen[0] if seen else now
