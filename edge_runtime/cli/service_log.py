@@ -109,14 +109,15 @@ class TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line, and those of the traceback."""
         when = f"{_time(record)} " if self._log.has_times else ""
-        lines = [f"{when}{record.levelname} {record.name}: {record.getMessage()}"]
+        origin = "".join(f" {name}={value}" for name, value in _origin(record).items())
+        lines = [f"{when}{record.levelname} {record.name}: {record.getMessage()}{origin}"]
         traceback = _traceback(record, self)
         lines += [f"| {line}" for line in traceback.split("\n")[-_MAX_TRACE_LINES:]] if traceback else []
         return "\n".join(map(one_line, lines))
 
 
 class JsonLines(logging.Formatter):
-    """One object a line: time (UTC), level, logger, message, and the end of a traceback."""
+    """One object a line: time (UTC), level, logger, message, the request's id and trace, the end of a traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
@@ -125,6 +126,7 @@ class JsonLines(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "message": _escaped(record.getMessage()[:MAX_LINE_NBYTES]),
+            **{name: _escaped(value) for name, value in _origin(record).items()},
         }
         traceback = _traceback(record, self)
         if traceback:
@@ -145,6 +147,11 @@ def _escaped(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
+
+
+def _origin(record: logging.LogRecord) -> Dict[str, str]:
+    """What is known of the request that a record is about."""
+    return {name: str(getattr(record, name)) for name in ("request_id", "traceparent") if hasattr(record, name)}
 
 
 def _traceback(record: logging.LogRecord, formatter: logging.Formatter) -> str:

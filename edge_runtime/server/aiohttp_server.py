@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Hashable
+from functools import partial
+from typing import Dict, Hashable
 
 from aiohttp import web
 
@@ -15,6 +16,7 @@ from edge_runtime.server.compression import decompressed
 from edge_runtime.server.http_inference import InferBody, infer_answer
 from edge_runtime.server.live.feed import LiveFeed
 from edge_runtime.server.models import ModelTable
+from edge_runtime.server.origin import origin_fields, traceparent_of
 from edge_runtime.server.region_access import RegionAccess
 from edge_runtime.server.rights import is_administrative_http
 from edge_runtime.server.routes import (
@@ -37,6 +39,12 @@ def response(answer: HttpAnswer) -> web.Response:
     """An answer as aiohttp sends it."""
     headers = {"Content-Type": answer.content_type, "Server": "edge_runtime", **answer.headers}
     return web.Response(body=answer.body, status=answer.status, headers=headers)
+
+
+def _origin(request: web.BaseRequest) -> Dict[str, str]:
+    """Its trace."""
+    presented = request.headers.get("traceparent", "").encode("utf-8", "surrogateescape")
+    return origin_fields(None, traceparent_of(presented))
 
 
 async def _events(request: web.BaseRequest, route: EventsRoute) -> web.StreamResponse:
@@ -88,7 +96,7 @@ class AiohttpRoutes:
             answer = route(decompressed(body, encoding, limit) if encoding else bytes(body))
             return response(answer if isinstance(answer, HttpAnswer) else await answer.made())
         except EdgeRuntimeError as error:
-            refused = response(refusal(error))
+            refused = response(refusal(error, partial(_origin, request)))
         if not request.content.at_eof() or request.content.exception() is not None:
             refused.force_close()  # nobody reads what is left of the body
         return refused

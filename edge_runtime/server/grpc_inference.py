@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 from typing import Any, Awaitable, Dict, List, Set, Tuple, Union
 
 import numpy as np
@@ -15,9 +16,11 @@ from edge_runtime.server.grpc_methods import INFER, GrpcMethods, grpc_refusal, p
 from edge_runtime.server.grpc_stream import STREAM_INFER, StreamedCall
 from edge_runtime.server.http2.call import UnaryCall
 from edge_runtime.server.models import ModelTable, ServedModel
+from edge_runtime.server.origin import origin_fields, traceparent_of
 from edge_runtime.server.region_access import NO_REGIONS, RegionAccess, RegionUse
 from edge_runtime.wire.elements import on_the_wire
 from edge_runtime.wire.grpc_infer import MessageHead, inputs_in_regions, inputs_of, message_from_answer, response_head
+from edge_runtime.wire.grpc_stream import request_id
 from edge_runtime.wire.inference import InferAnswer, WantedOutput
 from edge_runtime.wire.messages import message
 from edge_runtime.wire.raw_message import joined_response, split_message
@@ -66,7 +69,7 @@ class GrpcCalls:
                     self._later.add(answering)
                     answering.add_done_callback(self._later.discard)
         except EdgeRuntimeError as error:
-            call.fail(*grpc_refusal(error))
+            call.fail(*grpc_refusal(error, partial(_origin, call)))
         except Exception:  # the top frame of a call
             logger.exception("a gRPC call failed")
             call.fail(INTERNAL[1], "internal error")
@@ -76,7 +79,7 @@ class GrpcCalls:
         try:
             call.reply(await reply)
         except EdgeRuntimeError as error:
-            call.fail(*grpc_refusal(error))
+            call.fail(*grpc_refusal(error, partial(_origin, call)))
         except Exception:  # the top frame of a call
             logger.exception("a gRPC call failed")
             call.fail(INTERNAL[1], "internal error")
@@ -90,7 +93,7 @@ class GrpcCalls:
         try:
             self._infer(call)
         except EdgeRuntimeError as error:
-            call.fail(*grpc_refusal(error))
+            call.fail(*grpc_refusal(error, partial(_origin, call)))
 
     def _infer(self, call: InferCall) -> None:
         found = split_message(memoryview(call.message))
@@ -154,6 +157,13 @@ class GrpcCalls:
             if len(self._in_regions) >= _KEPT_HEADS:
                 self._in_regions.clear()
             self._in_regions[text] = model, head
+
+
+def _origin(call: InferCall) -> Dict[str, str]:
+    """Its request's id, and its trace."""
+    presented = next((value for name, value in call.metadata if name == b"traceparent"), None)
+    is_inference = isinstance(call, StreamedCall) or call.path == INFER
+    return origin_fields(request_id(call.message) if is_inference else None, traceparent_of(presented))
 
 
 def _count(model: ServedModel, call: InferCall) -> None:
@@ -242,7 +252,7 @@ class _Exchange:
             return
         if isinstance(outcome, RequestError):
             _count(self._known.model, self._call)
-        self._call.fail(*grpc_refusal(outcome))
+        self._call.fail(*grpc_refusal(outcome, partial(_origin, self._call)))
 
     def _cancel(self) -> None:
         if self._request is not None and self._known.model.cancel(self._request):

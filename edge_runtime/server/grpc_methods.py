@@ -112,13 +112,16 @@ def parsed(received: Any, request_class: Any) -> Any:
         raise InvalidRequestError(f"the message isn't a {request_class.DESCRIPTOR.name}") from None
 
 
-def grpc_refusal(error: EdgeRuntimeError) -> Refusal:
-    """Status name, text and trailing metadata; what isn't the client's doing is logged, and not told."""
+def grpc_refusal(error: EdgeRuntimeError, origin: Callable[[], Dict[str, str]] = dict) -> Refusal:
+    """Status name, text and trailing metadata; what isn't the client's doing is logged, and not told.
+
+    `origin` is where it comes from.
+    """
     _, code = status_of(error)
     if code == INTERNAL[1]:
-        logger.error("%s: %s", type(error).__name__, error)
-    else:
-        logger.debug("refused with %s: %s", code, error)
+        logger.error("%s: %s", type(error).__name__, error, extra=origin())
+    elif logger.isEnabledFor(logging.DEBUG):
+        logger.debug("refused with %s: %s", code, error, extra=origin())
     metadata: List[Tuple[str, str]] = []
     if isinstance(error, ServerUnavailableError):
         milliseconds = str(math.ceil(error.retry_after_s * 1000))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Callable, Hashable, Sequence, Tuple
 
 from edge_runtime.server.http2.call import UnaryCall
+from edge_runtime.server.http2.head import Fields
 from edge_runtime.server.models import ModelTable
 from edge_runtime.wire.grpc_stream import request_id, streamed_error, streamed_response
 from edge_runtime.wire.messages import SERVICE
@@ -30,6 +31,11 @@ class StreamedCall:
         self.message = call.message
         self.arrival_ns = call.arrival_ns
         self.timeout_ns = call.timeout_ns
+
+    @property
+    def metadata(self) -> Fields:
+        """As of `UnaryCall`."""
+        return self._call.metadata
 
     @property
     def client(self) -> Hashable:

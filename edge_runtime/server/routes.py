@@ -229,8 +229,8 @@ def json_answer(content: Any, status: int = 200, headers: Dict[str, str] | None 
     return HttpAnswer(json.dumps(content).encode(), status, JSON, headers or {})
 
 
-def refusal(error: EdgeRuntimeError) -> HttpAnswer:
-    """The protocol's error; what isn't the client's doing is logged, and not told."""
+def refusal(error: EdgeRuntimeError, origin: Callable[[], Dict[str, str]] = dict) -> HttpAnswer:
+    """The protocol's error; what isn't the client's doing is logged, and not told. `origin` is where it comes from."""
     status = error.status if isinstance(error, HttpRefusedError) else status_of(error)[0]
     headers: Dict[str, str] = {}
     if isinstance(error, HttpRefusedError):
@@ -240,9 +240,9 @@ def refusal(error: EdgeRuntimeError) -> HttpAnswer:
     if isinstance(error, ServerUnavailableError):
         headers.update(retry_headers(error))
     if status == 500:
-        logger.error("%s: %s", type(error).__name__, error)
-    else:
-        logger.debug("refused with %d: %s", status, error)
+        logger.error("%s: %s", type(error).__name__, error, extra=origin())
+    elif logger.isEnabledFor(logging.DEBUG):
+        logger.debug("refused with %d: %s", status, error, extra=origin())
     return json_answer({"error": public_text(error)}, status, headers)
 
 

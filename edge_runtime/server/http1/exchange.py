@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from functools import partial
-from typing import Any, Awaitable, Callable, Hashable, Protocol
+from typing import Any, Awaitable, Callable, Dict, Hashable, Protocol
 
-from edge_runtime.errors import EdgeRuntimeError, RequestError
+from edge_runtime.errors import EdgeRuntimeError, InvalidRequestError, RequestError
 from edge_runtime.scheduling.request import DELIVERED, Outputs, Request
 from edge_runtime.server.compression import check_encoding, decompressed
 from edge_runtime.server.direct_socket import BROKEN
@@ -18,10 +19,12 @@ from edge_runtime.server.http1.reader import RequestReader
 from edge_runtime.server.http1.writer import AnswerWriter
 from edge_runtime.server.http_inference import InferBody, infer_answer
 from edge_runtime.server.models import ModelTable
+from edge_runtime.server.origin import origin_fields
 from edge_runtime.server.region_access import RegionAccess, RegionUse
 from edge_runtime.server.routes import EventsRoute, HttpAnswer, InferRoute, Route, json_answer, refusal
 from edge_runtime.wire.http_infer import InferHead
 from edge_runtime.wire.inference import clipped
+from edge_runtime.wire.json_text import parsed_object
 
 logger = logging.getLogger(__name__)
 
@@ -232,11 +235,22 @@ class Exchange:
 
     def _failed(self, error: Exception) -> HttpAnswer:
         """The answer to a request that failed in a way which nobody foresaw."""
-        logger.error("%s %s failed", clipped(self._head.method), clipped(self._head.target), exc_info=error)
+        method, target = clipped(self._head.method), clipped(self._head.target)
+        logger.error("%s %s failed", method, target, exc_info=error, extra=self._origin())
         return json_answer({"error": "internal error"}, 500)
 
     def _refused(self, error: EdgeRuntimeError) -> HttpAnswer:
         """The refusal; a client's mistake in an inference is counted."""
         if self._model is not None and isinstance(error, RequestError):
             self._model.statistics.add_failure("OTHER", time.perf_counter_ns() - self._arrival_ns)
-        return refusal(error)
+        return refusal(error, self._origin)
+
+    def _origin(self) -> Dict[str, str]:
+        """Its id, where a head of JSON can be read once more, and its trace."""
+        head = self._head
+        end = self._end if head.head_nbytes is None else min(self._end, self._start + head.head_nbytes)
+        request_id: object = None
+        if self._model is not None and not head.encoding and end - self._start <= _SHORT_HEAD_NBYTES:
+            with contextlib.suppress(InvalidRequestError):
+                request_id = parsed_object(bytes(memoryview(self.data)[self._start : end])).get("id")
+        return origin_fields(request_id, head.traceparent)

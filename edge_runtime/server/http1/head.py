@@ -7,6 +7,7 @@ from typing import Any, Dict
 import httptools
 
 from edge_runtime.errors import InvalidRequestError
+from edge_runtime.server.origin import traceparent_of
 from edge_runtime.server.rights import is_administrative_http
 from edge_runtime.server.routes import accepted_coding, head_nbytes_of, path_of
 
@@ -29,6 +30,7 @@ class RequestHead:
         head_nbytes: the Inference-Header-Content-Length; None without one, or with one that `check_length` refuses.
         authorization: its Authorization header; None without one.
         is_administrative: whether it asks for what only administrators may.
+        traceparent: its W3C trace; None without a sound one. Heads that have one differ each time, and aren't kept.
         route: what answers it, as it was looked up in the table of models of `epoch`.
         known: what was found out of the binary inferences that had this head, by their JSON heads.
     """
@@ -48,6 +50,7 @@ class RequestHead:
         "method",
         "route",
         "target",
+        "traceparent",
     )
 
     def __init__(self, received: _Received) -> None:
@@ -56,6 +59,7 @@ class RequestHead:
         self.target = received.url.decode("latin-1")
         self.authorization = headers.get(b"authorization")
         self.is_administrative = is_administrative_http(self.method, path_of(self.target))
+        self.traceparent = traceparent_of(headers.get(b"traceparent"))
         self.keeps_alive = received.keeps_alive and received.version == "1.1"
         is_chunked = b"transfer-encoding" in headers
         self.content_length = None if is_chunked else int(headers.get(b"content-length", b"0"))
@@ -95,7 +99,7 @@ class RequestHeads:
         found = self._kept.get(data)
         if found is None:
             found = parsed_head(data)
-            if len(data) <= _KEPT_NBYTES:
+            if len(data) <= _KEPT_NBYTES and found.traceparent is None:
                 if len(self._kept) >= _KEPT_HEADS:
                     self._kept.clear()
                 self._kept[data] = found
