@@ -84,6 +84,8 @@ class HttpConnection(asyncio.BufferedProtocol):
             self._exchange.go_on()
         if self._exchange is not None:
             self._exchange.cancel()
+            self._exchange = None
+        del self._reader  # it holds us, and our buffer would wait with us for the collector of cycles
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go; all of `sizehint` bytes, if that is positive and nothing was received yet."""

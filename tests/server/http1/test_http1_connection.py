@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import re
+import weakref
 from typing import Any
 
 import numpy as np
@@ -135,3 +137,22 @@ def test_nothing_is_answered_behind_a_request_that_is_the_last(identity, http_me
     last = http_message("GET", "/v2", headers={"Connection": "close"})
     transport = answers(identity, [last + last])
     assert (transport.written.count(b"HTTP/1.1 200 OK"), transport.is_open) == (1, False)
+
+
+@pytest.mark.parametrize("received", [b"", b"GET /v2 HT", b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"])
+def test_a_connection_that_is_lost_goes_without_the_collector_of_cycles(received) -> None:
+    async def main() -> bool:
+        connection = HttpConnection(HttpServer(ModelTable([]), ServerSettings()))
+        connection.connection_made(KeptTransport())
+        connection.get_buffer(-1)[: len(received)] = received
+        connection.buffer_updated(len(received))
+        connection.connection_lost(None)
+        lost = weakref.ref(connection)
+        del connection
+        return lost() is None
+
+    gc.disable()
+    try:
+        assert asyncio.run(main())
+    finally:
+        gc.enable()
