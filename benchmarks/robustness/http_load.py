@@ -1,12 +1,13 @@
-"""HTTP load on one epoll loop, each request on a connection of its own that is used again once it is free."""
+"""HTTP load on one epoll loop: each request has a connection to itself, the one that has been free the longest."""
 
 from __future__ import annotations
 
 import select
 import socket
 import time
+from collections import deque
 from dataclasses import dataclass
-from typing import Dict, List
+from typing import Deque, Dict
 
 from robustness.load import Order, Tally, arrivals_s
 from robustness.nets import WIDTH
@@ -32,7 +33,7 @@ class HttpLoad:
         self._request = http_infer(order.model, bytes(4 * WIDTH))
         self._poll = select.epoll()
         self._flights: Dict[int, _Flight] = {}
-        self._free: List[_Flight] = []
+        self._free: Deque[_Flight] = deque()
         self.tally = Tally()
         self.in_flight = 0
 
@@ -63,7 +64,7 @@ class HttpLoad:
             self._read(self._flights[descriptor])
 
     def _send(self) -> None:
-        flight = self._free.pop() if self._free else self._connected()
+        flight = self._free.popleft() if self._free else self._connected()
         flight.is_busy, flight.received, flight.sent_s = True, b"", time.monotonic()
         self.in_flight += 1
         self.tally.sent += 1

@@ -112,7 +112,7 @@ def http_routes() -> List[Tuple[str, str]]:
 
 def paths_of(pattern: str) -> List[str]:
     """Paths that match a route's pattern, each alternative and each optional part once."""
-    pattern = re.sub(r"\(\?P<version>[^)]*\)", "1", re.sub(r"\(\?P<\w+>[^)]*\)", DOUBLE, pattern))
+    pattern = re.sub(r"\(\?P<\w+>[^)]*\)", DOUBLE, re.sub(r"\(\?P<version>[^)]*\)", "1", pattern))
     pattern = pattern.replace("[^/]+", DOUBLE).replace("/.*", "/x")
     paths = [pattern]
     while any("(?:" in path or "?" in path for path in paths):
