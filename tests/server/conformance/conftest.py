@@ -51,7 +51,12 @@ class Relay:
             sink.shutdown(socket.SHUT_WR)
 
 
-TRANSPORTS = ("own", "own-unix", "libraries", "libraries-unix")
+TRANSPORTS = (
+    "own",
+    "own-unix",
+    pytest.param("libraries", marks=pytest.mark.slow),
+    pytest.param("libraries-unix", marks=pytest.mark.slow),
+)
 
 
 @pytest.fixture(scope="session")
