@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import ssl
 import subprocess
@@ -113,6 +114,19 @@ def test_3_3_tritons_http_client_infers_over_tls(secure: Any, certificates: Cert
     with contextlib.closing(client):
         for _ in range(3):
             assert np.array_equal(client.infer("large", [x]).as_numpy("y"), rows)
+
+
+def test_3_3_requests_behind_one_that_runs_wait_over_tls_too(
+    serving: Any, certificates: Certificates, http_message: Any, good_head: Any
+) -> None:
+    rows = np.ones(1 << 17, np.float32).tobytes()
+    head = good_head(shape=[1 << 17], parameters={"binary_data_size": len(rows)})
+    text = json.dumps({**head, "parameters": {"binary_data_output": True}}).encode()
+    lengths = {"Inference-Header-Content-Length": str(len(text)), "Accept-Encoding": "gzip"}
+    asking = http_message("POST", "/v2/models/large/infer", text + rows, lengths)
+    with serving("large", **certificates.settings) as server:
+        found = asked(server.bound.http, certificates.client_context(), asking * 3 + LIVE)
+    assert found.count(b"HTTP/1.1 200 OK") == 4
 
 
 def test_3_3_tritons_grpc_client_infers_over_tls(secure: Any, certificates: Certificates) -> None:

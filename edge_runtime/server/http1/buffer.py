@@ -35,6 +35,10 @@ class ReceiveBuffer:
             self._replace(nbytes)
         return moved
 
+    def extend(self, nbytes: int) -> None:
+        """Has room for so much more behind what is there, which stays where views on it may be."""
+        self._replace(self.end + nbytes)
+
     def drop(self, start: int) -> None:
         """Forgets what is before `start`, and moves the rest to the front; nobody has views on it any more."""
         left = self.end - start

@@ -88,12 +88,19 @@ class HttpConnection(asyncio.BufferedProtocol):
         del self._reader  # it holds us, and our buffer would wait with us for the collector of cycles
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the next bytes go; all of `sizehint` bytes, if that is positive and nothing was received yet."""
+        """Where the next bytes go; all of `sizehint` bytes, if that is positive and nothing was received yet.
+
+        Before Python 3.11, TLS still gives what it has read already when reading is paused: a positive `sizehint`
+        always gets room.
+        """
+        buffer = self._buffer
         if self._exchange is not None:
             self._exchange.go_on()
-        if sizehint > 0 and not self._buffer.end:
-            self._buffer.make_room(sizehint)
-        return self._buffer.view[self._buffer.end :]
+        if sizehint > 0 and not buffer.end:
+            buffer.make_room(sizehint)
+        elif sizehint > 0 and buffer.is_full:
+            buffer.extend(sizehint)
+        return buffer.view[buffer.end :]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Takes in what the client sent."""

@@ -60,8 +60,11 @@ def identity(tiny_engine):
     engine.close()
 
 
-def answers(engine: Any, pieces: list[bytes], **options: Any) -> KeptTransport:
-    """What a connection writes in answer to bytes that come in pieces."""
+def answers(engine: Any, pieces: list[bytes], is_pushed: bool = False, **options: Any) -> KeptTransport:
+    """What a connection writes in answer to bytes that come in pieces.
+
+    Each is `is_pushed` to its end even if reading is paused meanwhile, as by TLS before Python 3.11.
+    """
 
     async def main() -> KeptTransport:
         chosen = ServerSettings(**options)
@@ -75,9 +78,9 @@ def answers(engine: Any, pieces: list[bytes], **options: Any) -> KeptTransport:
         for piece in pieces:
             left = memoryview(piece)
             while left and transport.is_open:
-                while transport.is_reading_paused:  # noqa: ASYNC110
+                while transport.is_reading_paused and not is_pushed:  # noqa: ASYNC110
                     await asyncio.sleep(0)
-                buffer = connection.get_buffer(-1)
+                buffer = connection.get_buffer(len(left) if is_pushed else -1)
                 assert len(buffer) > 0
                 size = min(len(buffer), len(left))
                 buffer[:size] = left[:size]
@@ -131,6 +134,13 @@ def test_what_is_sent_behind_a_request_waits_in_a_bounded_buffer(identity, conve
     many = conversation * 200
     assert len(many) > 4 << 16
     assert answers(identity, [many]).written.count(b"HTTP/1.1 200 OK") == 1200
+
+
+def test_what_tls_gives_though_reading_is_paused_waits_too(identity, conversation) -> None:
+    start, rest = conversation * 50, conversation * 150
+    assert len(rest) > 2 << 16
+    transport = answers(identity, [start, rest[:70_001], rest[70_001:]], is_pushed=True)
+    assert transport.written.count(b"HTTP/1.1 200 OK") == 1200
 
 
 def test_nothing_is_answered_behind_a_request_that_is_the_last(identity, http_message) -> None:
