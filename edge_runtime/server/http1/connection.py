@@ -129,7 +129,9 @@ class HttpConnection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """The client reads again."""
         self.writer.is_paused = False
-        if self._exchange is None and not self.writer.is_ending:
+        if self._exchange is not None:
+            self._expires_ns = None  # it is watching, and may go on
+        elif not self.writer.is_ending:
             self._go_on()
 
     def answered(self) -> None:

@@ -166,3 +166,20 @@ def test_a_connection_that_is_lost_goes_without_the_collector_of_cycles(received
         assert asyncio.run(main())
     finally:
         gc.enable()
+
+
+def test_who_watches_and_reads_again_isnt_timed_any_more(http_message) -> None:
+    async def main() -> list[bool]:
+        connection = HttpConnection(HttpServer(ModelTable([]), ServerSettings()))
+        connection.connection_made(KeptTransport())
+        asking = http_message("GET", "/live/events")
+        connection.get_buffer(-1)[: len(asking)] = asking
+        connection.buffer_updated(len(asking))
+        timed = [connection.expires_ns is not None]
+        for each in (connection.pause_writing, connection.resume_writing):
+            each()
+            timed.append(connection.expires_ns is not None)
+        connection.connection_lost(None)
+        return timed
+
+    assert asyncio.run(main()) == [False, True, False]
