@@ -14,7 +14,7 @@ from edge_runtime.server.access import Access
 from edge_runtime.server.aiohttp_body import content_encoding, read_body
 from edge_runtime.server.compression import decompressed
 from edge_runtime.server.http_inference import InferBody, infer_answer
-from edge_runtime.server.live.feed import LiveFeed
+from edge_runtime.server.live.feed import EVENTS_HEADERS, LiveFeed
 from edge_runtime.server.models import ModelTable
 from edge_runtime.server.origin import origin_fields, traceparent_of
 from edge_runtime.server.region_access import RegionAccess
@@ -48,21 +48,21 @@ def _origin(request: web.BaseRequest) -> Dict[str, str]:
 
 
 async def _events(request: web.BaseRequest, route: EventsRoute) -> web.StreamResponse:
-    """Server-sent events until the client leaves, or doesn't read the last one before the next."""
-    waiting: asyncio.Queue[bytes | None] = asyncio.Queue()
+    """Server-sent events until the client or the feed ends them, without those that a slow client has no time for."""
+    waiting: asyncio.Queue[bytes] = asyncio.Queue()
 
     def send(event: bytes) -> None:
-        waiting.put_nowait(event if waiting.qsize() < _UNREAD_EVENTS else None)
+        if not event or waiting.qsize() < _UNREAD_EVENTS:
+            waiting.put_nowait(event)
 
     leave = route.watch(send)
     try:
-        sent = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
-        sent.headers["Server"] = "edge_runtime"
+        sent = web.StreamResponse(headers=EVENTS_HEADERS)
         sent.force_close()
         await sent.prepare(request)
         while True:
             event = await waiting.get()
-            if event is None:
+            if not event:
                 return sent
             await sent.write(event)
     finally:

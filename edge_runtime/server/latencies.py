@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
-from array import array
 from typing import List, Sequence
 
-_STEPS = 5  # 32 buckets an octave: each is 2.2 to 3.1 % wide
-_BUCKETS = (64 - _STEPS) << _STEPS
+import numpy as np
+import numpy.typing as npt
 
-Counts = Sequence[int]
+_STEPS = 5  # 32 buckets an octave: each is 2.2 to 3.1 % wide
+BUCKETS = (64 - _STEPS) << _STEPS
+_LONGEST_NS = (1 << 62) - 1
+RECENT = 512
+
+Counts = npt.NDArray[np.int64]
 
 
 class Latencies:
-    """Counts of durations in ns; the caller guards it. A count is exact, a duration known to about 3 %."""
+    """Counts of durations in ns; the caller guards it. A count is exact, a duration known to about 3 %.
 
-    __slots__ = ("_counts",)
+    Durations are put into their buckets many at a time: who adds them to `recent_ns` calls `sort_in` once there are
+    `RECENT`.
+    """
+
+    __slots__ = ("_counts", "recent_ns")
 
     def __init__(self) -> None:
-        self._counts = array("Q", bytes(8 * _BUCKETS))
+        self._counts: Counts = np.zeros(BUCKETS, np.int64)
+        self.recent_ns: List[int] = []
 
-    def add(self, duration_ns: int) -> None:
-        """Counts one."""
-        self._counts[bucket_of(duration_ns)] += 1
-
-    def counts(self) -> array[int]:
+    def counts(self) -> Counts:
         """A copy of all counts, by bucket."""
-        return self._counts[:]
+        self.sort_in()
+        return self._counts.copy()
+
+    def sort_in(self) -> None:
+        """Counts what is recent."""
+        if self.recent_ns:
+            durations_ns = np.clip(np.array(self.recent_ns), 0, _LONGEST_NS).astype(np.int64)
+            octaves = np.maximum(np.frexp(durations_ns)[1].astype(np.int64) - _STEPS - 1, 0)
+            found = np.minimum((octaves << _STEPS) + (durations_ns >> octaves), BUCKETS - 1)
+            self._counts += np.bincount(found, minlength=BUCKETS)
+            self.recent_ns.clear()
 
 
 def bucket_of(duration_ns: int) -> int:
@@ -33,7 +48,7 @@ def bucket_of(duration_ns: int) -> int:
     if duration_ns < 1 << _STEPS:
         return max(duration_ns, 0)
     octave = duration_ns.bit_length() - _STEPS - 1
-    return min((octave << _STEPS) + (duration_ns >> octave), _BUCKETS - 1)
+    return min((octave << _STEPS) + (duration_ns >> octave), BUCKETS - 1)
 
 
 def upper_ns(bucket: int) -> int:
@@ -45,24 +60,14 @@ def upper_ns(bucket: int) -> int:
 
 
 def percentiles_ns(counts: Counts, levels: Sequence[float]) -> List[int]:
-    """For each level in percent, ascending, the upper bound of the bucket that its duration is in (nearest rank)."""
-    found: List[int] = []
-    total, seen = sum(counts), 0
-    wanted = [max(1, -(-round(level * total * 1000) // 100_000)) for level in levels]
-    for bucket, count in enumerate(counts):
-        seen += count
-        while len(found) < len(wanted) and seen >= wanted[len(found)]:
-            found.append(upper_ns(bucket))
-    return found
+    """For each level in percent the upper bound of the bucket that its duration is in (nearest rank); [] of nothing."""
+    seen = np.cumsum(counts)
+    total = int(seen[-1])
+    ranks = [max(1, -(-round(level * total * 1000) // 100_000)) for level in levels]
+    return [upper_ns(int(np.searchsorted(seen, rank))) for rank in ranks] if total else []
 
 
 def cumulative(counts: Counts, bounds_ns: Sequence[int]) -> List[int]:
     """How many durations are within each bound, to the resolution of the buckets."""
-    found: List[int] = []
-    index = seen = 0
-    for bound in bounds_ns:
-        end = bucket_of(bound)
-        seen += sum(counts[index : end + 1])
-        found.append(seen)
-        index = end + 1
-    return found
+    seen = np.cumsum(counts)
+    return [int(seen[bucket_of(bound)]) for bound in bounds_ns]

@@ -75,14 +75,14 @@ class Listeners:
         check_access(settings)
         self._settings = settings
         self._access = access_of(settings)
-        live = live_feed(models)
+        self._live = live_feed(models)
         self._regions = ClientRegions()
         allowed, limit = settings.allow_client_shm, settings.max_request_bytes
         theirs, none = RegionAccess(self._regions, limit), RegionAccess(None, limit)
         on_tcp = theirs if allowed is True else none
-        self._tcp = Speakers(models, settings, on_tcp, self._access, live)
-        self._remote = Speakers(models, settings, none, self._access, live)
-        self._unix = Speakers(models, settings, none if allowed is False else theirs, self._access, live)
+        self._tcp = Speakers(models, settings, on_tcp, self._access, self._live)
+        self._remote = Speakers(models, settings, none, self._access, self._live)
+        self._unix = Speakers(models, settings, none if allowed is False else theirs, self._access, self._live)
         self._listening = {
             "http": TcpListener("http", settings, self._tcp.http, self._remote.http),
             "grpc": TcpListener("grpc", settings, self._tcp.http2, self._remote.http2),
@@ -121,6 +121,7 @@ class Listeners:
         for name, listener in self._listening.items():
             await listener.renew(contexts[name])
         self._access.tokens = tokens
+        self._live.end()
 
     async def _listen_unix(self) -> str | None:
         path = self._settings.unix
@@ -149,6 +150,7 @@ class Listeners:
     async def close(self, timeout_s: float) -> None:
         """Ends all connections, once what is written has gone out or `timeout_s` is over."""
         self.stop_listening()
+        self._live.close()
         for connection in list(self._undecided):
             connection.close()
         self._lanes.close()

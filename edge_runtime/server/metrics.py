@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Iterable, List, Mapping
 
-from edge_runtime.server.latencies import Counts, cumulative
+from edge_runtime.server.latencies import cumulative
 from edge_runtime.server.models import ServedModel
-from edge_runtime.server.statistics import FAILURE_REASONS, PARTS, Totals
+from edge_runtime.server.statistics import FAILURE_REASONS, PARTS, Counted
 
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 _BOUNDS_MS = (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
@@ -17,7 +17,8 @@ def metrics_page(models: Iterable[ServedModel], is_ready: bool, strangers: Mappi
     """All counters of all models; durations in microseconds. `strangers` counts requests that access was refused to."""
     page = _Page()
     for model in models:
-        totals = model.statistics.totals
+        counted = model.statistics.counted
+        totals = counted.totals
         labels = _labels(model=model.name, version=model.version)
         page.add("nv_inference_request_success", "counter", labels, totals.success)
         for reason in FAILURE_REASONS:
@@ -28,7 +29,7 @@ def metrics_page(models: Iterable[ServedModel], is_ready: bool, strangers: Mappi
         page.add("nv_inference_request_duration_us", "counter", labels, totals.success_ns // 1000)
         for part, duration_ns in zip(PARTS, totals.parts_ns):
             page.add(f"nv_inference_{part}_duration_us", "counter", labels, duration_ns // 1000)
-        page.add_histogram("nv_inference_first_response_histogram_ms", labels, model.statistics.latencies, totals)
+        page.add_histogram("nv_inference_first_response_histogram_ms", labels, counted)
         info = model.engine.info
         described = _labels(backend=info.backend, device=info.device, precision=info.precision)
         page.add("edge_runtime_model_info", "gauge", f"{labels},{described}", 1)
@@ -52,13 +53,13 @@ class _Page:
         family = self._families.setdefault(name, [f"# HELP {name} {_HELP.get(name, name)}", f"# TYPE {name} {kind}"])
         family.append(f"{name}{suffix}{{{labels}}} {value}" if labels else f"{name}{suffix} {value}")
 
-    def add_histogram(self, name: str, labels: str, counts: Counts, totals: Totals) -> None:
+    def add_histogram(self, name: str, labels: str, counted: Counted) -> None:
         bounds_ns = [round(bound * 1e6) for bound in _BOUNDS_MS]
-        for bound, count in zip(_BOUNDS_MS, cumulative(counts, bounds_ns)):
+        for bound, count in zip(_BOUNDS_MS, cumulative(counted.latencies, bounds_ns)):
             self.add(name, "histogram", f'{labels},le="{bound:g}"', count, "_bucket")
-        self.add(name, "histogram", f'{labels},le="+Inf"', sum(counts), "_bucket")
-        self.add(name, "histogram", labels, totals.success_ns // 1_000_000, "_sum")
-        self.add(name, "histogram", labels, sum(counts), "_count")
+        self.add(name, "histogram", f'{labels},le="+Inf"', counted.totals.success, "_bucket")
+        self.add(name, "histogram", labels, counted.totals.success_ns // 1_000_000, "_sum")
+        self.add(name, "histogram", labels, counted.totals.success, "_count")
 
     def text(self) -> str:
         return "".join(f"{line}\n" for family in self._families.values() for line in family)

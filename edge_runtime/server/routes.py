@@ -189,8 +189,11 @@ class HttpRoutes:
         document, headers = live_page()
         return HttpAnswer(document, content_type="text/html; charset=utf-8", headers=headers)
 
-    def _snapshot(self, _: re.Match[str], __: bytes) -> HttpAnswer:
-        return HttpAnswer(self._feed.document(), headers={"Cache-Control": "no-store"})
+    def _snapshot(self, _: re.Match[str], __: bytes) -> LaterAnswer:
+        async def made() -> HttpAnswer:
+            return HttpAnswer(await self._feed.document(), headers={"Cache-Control": "no-store"})
+
+        return LaterAnswer(made)
 
     def _metrics(self, _: re.Match[str], __: bytes) -> HttpAnswer:
         page = metrics_page(self._models, self._models.is_ready, self._access.refused)

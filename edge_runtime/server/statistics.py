@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 import threading
-from array import array
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Sequence
 
-from edge_runtime.server.latencies import Latencies
+from edge_runtime.server.latencies import RECENT, Counts, Latencies
 
 FAILURE_REASONS = ("REJECTED", "CANCELED", "BACKEND", "OTHER")
 PARTS = ("queue", "compute_input", "compute_infer", "compute_output")
@@ -44,12 +43,27 @@ class Totals:
     batches: Dict[int, List[int]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Counted:
+    """The counters, and how many answered requests took how long, by bucket.
+
+    Attributes:
+        latencies: from a request's arrival to its answer's being made.
+        waits: from its arrival to the beginning of its run.
+    """
+
+    totals: Totals
+    latencies: Counts
+    waits: Counts
+
+
 class ModelStatistics:
     """Counters of one model; any thread may add to them."""
 
     def __init__(self) -> None:
         self._totals = Totals()
         self._latencies = Latencies()
+        self._waits = Latencies()
         self._lock = threading.Lock()
 
     @property
@@ -59,10 +73,10 @@ class ModelStatistics:
             return copy.deepcopy(self._totals)
 
     @property
-    def latencies(self) -> array[int]:
-        """How many answered requests took how long, from their arrival to their answer's being made; by bucket."""
+    def counted(self) -> Counted:
+        """A copy of all there is, at one moment."""
         with self._lock:
-            return self._latencies.counts()
+            return Counted(copy.deepcopy(self._totals), self._latencies.counts(), self._waits.counts())
 
     def add_run(self, times: RunTimes, arrivals_ns: Sequence[int], rows: int, wall_ms: int) -> None:
         """Counts the answered requests of one run of `rows` rows; `wall_ms` is the time of day in ms."""
@@ -90,8 +104,13 @@ class ModelStatistics:
             batch[1] += input_ns
             batch[2] += infer_ns
             batch[3] += output_ns
+            latencies_ns, waits_ns = self._latencies.recent_ns, self._waits.recent_ns
             for arrival_ns in arrivals_ns:
-                self._latencies.add(times.output_done_ns - arrival_ns)
+                latencies_ns.append(times.output_done_ns - arrival_ns)
+                waits_ns.append(times.start_ns - arrival_ns)
+            if len(latencies_ns) >= RECENT:
+                self._latencies.sort_in()
+                self._waits.sort_in()
 
     def add_failure(self, reason: str, duration_ns: int) -> None:
         """Counts a request that got no answer, by one of `FAILURE_REASONS`."""

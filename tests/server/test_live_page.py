@@ -9,9 +9,14 @@ import hashlib
 import json
 import re
 import shutil
+import socket
 import subprocess
+import threading
+import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, AsyncIterator, Callable, Iterator
 
 import aiohttp
 import numpy as np
@@ -19,10 +24,11 @@ import pytest
 
 from edge_runtime.client import Client
 from edge_runtime.errors import ServerUnavailableError
+from edge_runtime.server.conditions import Conditions
 from edge_runtime.server.live.feed import LiveFeed
-from edge_runtime.server.live.snapshots import Snapshots
-from edge_runtime.server.models import ModelTable
 
+EVENTS = b"GET /live/events HTTP/1.1\r\nHost: x\r\n\r\n"
+UNKNOWN = Conditions(None, None)
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
@@ -44,7 +50,7 @@ def asked(server: Any, count: int) -> None:
 def events(server: Any) -> Iterator[Any]:
     """Reads snapshots as they come."""
     with server.connection() as connection, connection.makefile("rb") as file:
-        connection.sendall(b"GET /live/events HTTP/1.1\r\nHost: x\r\n\r\n")
+        connection.sendall(EVENTS)
         head = b"".join(iter(file.readline, b"\r\n")).decode().lower()
         assert "200 ok" in head
         assert "content-type: text/event-stream" in head
@@ -78,12 +84,14 @@ def test_the_page_is_for_reading(watched: Any, method: str, status: int) -> None
 
 
 def test_a_snapshot_says_what_each_model_did(watched: Any) -> None:
-    before = watched.ask("GET", "/live").json["models"][0]["succeeded"]
+    before = watched.ask("GET", "/live").json["models"][0]["total"]
     asked(watched, 3)
+    watched.infer("identity", b"{")
     found = watched.ask("GET", "/live").json
     (model, _) = found["models"]
-    assert (model["name"], model["version"], model["device"]) == ("identity", "3", "cpu")
-    assert model["succeeded"] == before + 3
+    assert (model["name"], model["version"], model["device"], model["state"]) == ("identity", "3", "cpu", "ready")
+    assert model["total"]["succeeded"] == model["total"]["latency"]["n"] == before["succeeded"] + 3
+    assert model["total"]["failed"]["OTHER"] == before["failed"]["OTHER"] + 1
     assert found["server"]["ready"] is True
     assert found["board"]["power_mw"] is None
 
@@ -94,12 +102,13 @@ def test_watchers_get_a_snapshot_at_once_and_then_each_second(watched: Any) -> N
         asked(watched, 5)
         while True:
             model = next(found)["models"][0]
-            if model["succeeded"] == first["succeeded"] + 5:
+            if model["total"]["succeeded"] == first["total"]["succeeded"] + 5:
                 break
-        assert model["requests_per_s"] > 0
-        assert model["latency"]["n"] >= 5
-        assert model["latency"]["p50_ms"] > 0
-        assert model["latency"]["p90_ms"] is model["latency"]["p99_ms"] is None
+        for window in model["windows"]:
+            assert window["requests_per_s"] > 0
+            assert window["latency"]["n"] >= 5
+            assert window["latency"]["p50_ms"] > window["wait"]["p50_ms"] > 0
+            assert window["latency"]["p90_ms"] is window["latency"]["p99_ms"] is None
 
 
 def test_so_many_may_watch_and_places_come_free(watched: Any) -> None:
@@ -110,87 +119,184 @@ def test_so_many_may_watch_and_places_come_free(watched: Any) -> None:
         assert reply.status == 503
         assert reply.headers["retry-after"] == "10"
         assert watched.ask("GET", "/v2/health/ready").status == 200
+        assert watched.ask("GET", "/live").status == 200
     while watched.ask("GET", "/live/events").status == 503:
         pass  # the server hasn't seen yet that they left
 
 
-def test_a_drain_ends_the_events(serving: Any) -> None:
-    with serving("identity") as server, events(server) as found:
-        next(found)
+class FakeSnapshots:
+    """Snapshots of a given size, which are counted."""
+
+    def __init__(self, nbytes: int = 0) -> None:
+        self.nbytes = nbytes
+        self.taken = 0
+        self.are_many = threading.Event()
+
+    def take(self, conditions: Conditions) -> dict[str, str]:
+        self.taken += 1
+        if self.taken == 60:
+            self.are_many.set()
+        return {"filling": "x" * self.nbytes}
+
+
+class LeftFeed(LiveFeed):
+    """Says when a watcher is forgotten; it makes a snapshot every hundredth of a second."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.snapshots = FakeSnapshots(nbytes)
+        super().__init__(self.snapshots, 0.01, lambda: UNKNOWN)  # type: ignore[arg-type]
+        self.left = threading.Event()
+
+    def watch(self, send: Callable[[bytes], None]) -> Callable[[], None]:
+        leave = super().watch(send)
+
+        def leave_and_say() -> None:
+            leave()
+            self.left.set()
+
+        return leave_and_say
+
+
+@pytest.fixture(params=["own", "aiohttp"])
+def fed(request: pytest.FixtureRequest, serving: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """`fed(nbytes, settings)`: a server whose feed has events of that size, and the feed."""
+
+    @contextlib.contextmanager
+    def start(nbytes: int = 0, **settings: Any) -> Iterator[tuple[Any, LeftFeed]]:
+        feed = LeftFeed(nbytes)
+        monkeypatch.setattr("edge_runtime.server.listeners.live_feed", lambda _: feed)
+        with serving("identity", http_transport=request.param, **settings) as server:
+            yield server, feed
+
+    return start
+
+
+def test_a_watcher_who_leaves_is_forgotten(fed: Any) -> None:
+    with fed() as (server, feed):
+        with events(server) as found:
+            next(found)
+        assert feed.left.wait(10)
+
+
+def test_a_watcher_who_does_not_read_is_dropped(fed: Any) -> None:
+    with fed(1 << 20, body_timeout_s=0.3) as (server, feed), server.connection() as connection:
+        connection.sendall(EVENTS)
+        assert feed.left.wait(20)
+
+
+def test_little_is_kept_for_a_watcher_who_does_not_read(fed: Any, watch_rss: Any) -> None:
+    with fed(1 << 20) as (server, feed), server.connection() as connection:
+        grown = watch_rss()
+        connection.sendall(EVENTS)
+        assert feed.snapshots.are_many.wait(20)
+        assert grown() < 20 << 20
+
+
+def test_no_limit_of_time_ends_a_stream_that_is_read(fed: Any) -> None:
+    with fed(idle_timeout_s=0.2, body_timeout_s=0.2) as (server, _), events(server) as found:
+        start = time.monotonic()
+        while time.monotonic() < start + 1:
+            next(found)
+
+
+def test_a_drain_ends_a_stream_as_http_says_and_answers_nothing_behind_it(fed: Any, http_message: Any) -> None:
+    with fed() as (server, _), server.connection() as connection:
+        connection.sendall(EVENTS + http_message("GET", "/v2/health/live"))
+        assert connection.recv(1000)
         server.signal()
-        assert [snapshot["server"]["ready"] for snapshot in found][-1:] in ([], [True], [False])
-        server.thread.join(20)
+        received = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+        assert b"HTTP/1.1" not in received
+        assert received.endswith((b"}\n\n", b"}\n\n\r\n0\r\n\r\n"))  # the connection's end says it, or the last chunk
+        server.thread.join(10)
         assert server.outcome == [True]
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now_ns = 0
-
-    def __call__(self) -> int:
-        return self.now_ns
-
-
-@pytest.fixture
-def snapshots(monkeypatch: pytest.MonkeyPatch) -> tuple[Snapshots, Clock]:
-    clock = Clock()
-    return Snapshots(ModelTable([]), clock, lambda: 48.5), clock
+def test_who_watches_must_ask_again_once_tokens_are_read_anew(fed: Any) -> None:
+    with fed() as (server, feed), events(server) as found:
+        next(found)
+        server.reload()
+        for _ in found:
+            pass
+        assert feed.left.is_set()
 
 
-def test_what_a_board_tells_is_shown(snapshots: tuple[Snapshots, Clock]) -> None:
-    taker, clock = snapshots
-    clock.now_ns = 90 * 10**9
-    found = taker.take()
-    assert found["board"] == {"temperature_c": 48.5, "power_mw": None}
-    assert found["server"]["uptime_s"] == 90
+def test_the_page_is_on_the_unix_socket_too(serving: Any, tmp_path: Path) -> None:
+    path = tmp_path / "server.sock"
+    with serving("identity", unix=str(path)) as server, socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(path))
+        connection.sendall(EVENTS)
+        with connection.makefile("rb") as file:
+            event = next(line for line in file if line.startswith(b"data: "))
+        assert json.loads(event[6:])["models"][0]["name"] == "identity"
+        assert server.ask("GET", "/").status == 200
 
 
 def test_a_feed_makes_one_snapshot_for_all_and_none_for_nobody() -> None:
-    class Counted:
-        taken = forgotten = 0
-
-        def take(self) -> dict:
-            self.taken += 1
-            return {}
-
-        def forget(self) -> None:
-            self.forgotten += 1
-
     async def run() -> None:
-        counted, sent = Counted(), [asyncio.Event(), asyncio.Event()]
-        feed = LiveFeed(counted, every_s=0.01)  # type: ignore[arg-type]
+        snapshots = FakeSnapshots()
+        feed = LiveFeed(snapshots, 0.01, lambda: UNKNOWN)  # type: ignore[arg-type]
         got: list[list[bytes]] = [[], []]
+        have = [asyncio.Event(), asyncio.Event()]
 
         def send(index: int, event: bytes) -> None:
             got[index].append(event)
-            if len(got[index]) == 3:
-                sent[index].set()
+            if len(got[index]) == 5:
+                have[index].set()
 
-        leaves = [feed.watch(lambda event, index=index: send(index, event)) for index in range(2)]
-        for each in sent:
+        leaves = [feed.watch(partial(send, index)) for index in range(2)]
+        for each in have:
             await each.wait()
-        assert counted.taken <= 2 + max(map(len, got)) - 1
+        assert [events[0] for events in got] == [b"retry: 2000\n\n"] * 2
+        assert snapshots.taken == max(map(len, got)) - 1
         for leave in (*leaves, *leaves):
             leave()
-        taken = counted.taken
-        await asyncio.sleep(0.05)
-        assert (counted.taken, counted.forgotten > 0) == (taken, True)
+        assert feed._task is None
+
+    asyncio.run(run())
+
+
+def test_who_comes_later_gets_the_newest_snapshot_at_once() -> None:
+    async def run() -> None:
+        feed = LiveFeed(FakeSnapshots(), 1000, lambda: UNKNOWN)  # type: ignore[arg-type]
+        first: asyncio.Queue[bytes] = asyncio.Queue()
+        second: asyncio.Queue[bytes] = asyncio.Queue()
+        feed.watch(first.put_nowait)
+        assert [await first.get(), await first.get()] == [b"retry: 2000\n\n", b'data: {"filling": ""}\n\n']
+        feed.watch(second.put_nowait)
+        assert await second.get() == b'retry: 2000\n\ndata: {"filling": ""}\n\n'
+        feed.close()
+        assert [await first.get(), await second.get()] == [b"", b""]
+        with pytest.raises(ServerUnavailableError, match="shutting down"):
+            feed.watch(first.put_nowait)
 
     asyncio.run(run())
 
 
 def test_a_feed_takes_no_more_watchers_than_it_may() -> None:
     async def run() -> None:
-        feed = LiveFeed(Snapshots(ModelTable([]), lambda: 0))
+        feed = LiveFeed(FakeSnapshots())  # type: ignore[arg-type]
         leaves = [feed.watch(lambda _: None) for _ in range(16)]
         with pytest.raises(ServerUnavailableError, match="16 watch already"):
             feed.watch(lambda _: None)
         leaves[0]()
-        leaves.append(feed.watch(lambda _: None))
-        for leave in leaves:
-            leave()
+        feed.watch(lambda _: None)
+        feed.close()
 
     asyncio.run(run())
+
+
+def test_a_feed_that_fails_says_so_and_ends_its_streams(caplog: pytest.LogCaptureFixture) -> None:
+    def broken() -> Conditions:
+        raise OSError("no board")
+
+    async def run() -> None:
+        feed = LiveFeed(FakeSnapshots(), 0.01, broken)  # type: ignore[arg-type]
+        sent: asyncio.Queue[bytes] = asyncio.Queue()
+        feed.watch(sent.put_nowait)
+        assert [await sent.get(), await sent.get()] == [b"retry: 2000\n\n", b""]
+
+    asyncio.run(run())
+    assert caplog.messages == ["the live page failed"]
 
 
 @contextlib.contextmanager
@@ -206,15 +312,6 @@ def browsing(browser: str, profile: Path) -> Iterator[str]:
             yield next(line.split()[-1].decode() for line in lines if b"DevTools listening on" in line).split("/")[2]
         finally:
             process.kill()
-
-
-async def browsed(url: str, address: str) -> dict[str, Any]:
-    """What a browser shows of a page, once a model is on it, what it asked for and what it complained of."""
-    async with aiohttp.ClientSession() as session:
-        async with session.put(f"http://{address}/json/new?about:blank") as answer:
-            target = (await answer.json())["webSocketDebuggerUrl"]
-        async with session.ws_connect(target, max_msg_size=0) as devtools:
-            return await shown(Page(devtools), url)
 
 
 class Page:
@@ -238,39 +335,97 @@ class Page:
         found = await self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         return found["result"].get("value")
 
+    async def until(self, expression: str) -> None:
+        end = time.monotonic() + 30
+        while not await self.value(expression):
+            assert time.monotonic() < end, expression
 
-async def shown(page: Page, url: str) -> dict[str, Any]:
-    for domain in ("Page", "Runtime", "Log", "Network"):
-        await page.call(f"{domain}.enable")
-    await page.call("Page.navigate", url=url)
-    while not await page.value("document.querySelectorAll('section').length"):
-        pass
-    return {
-        "state": await page.value("document.getElementById('state').textContent"),
-        "names": await page.value("[...document.querySelectorAll('[data-is=name]')].map((node) => node.textContent)"),
-        "power": await page.value("document.getElementById('power').textContent"),
-        "fallback": await page.value("document.getElementById('fallback').textContent"),
-        "overflows": await page.value("document.documentElement.scrollWidth > document.documentElement.clientWidth"),
-        "asked": {
-            each["params"]["request"]["url"] for each in page.told if each["method"] == "Network.requestWillBeSent"
-        },
-        "complaints": [
-            each
-            for each in page.told
-            if each["method"] in ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
-        ],
-    }
+    async def open(self, url: str) -> None:
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            await self.call(f"{domain}.enable")
+        await self.call("Page.navigate", url=url)
+
+    async def texts(self, selector: str) -> list[str]:
+        return list(await self.value(f"[...document.querySelectorAll('{selector}')].map((node) => node.textContent)"))
+
+    def of(self, *methods: str) -> list[Any]:
+        return [each for each in self.told if each["method"] in methods]
+
+
+@contextlib.asynccontextmanager
+async def page_in(browser: str, profile: Path) -> AsyncIterator[Page]:
+    with browsing(browser, profile) as address:
+        async with aiohttp.ClientSession() as session:
+            async with session.put(f"http://{address}/json/new?about:blank") as answer:
+                target = (await answer.json())["webSocketDebuggerUrl"]
+            async with session.ws_connect(target, max_msg_size=0) as devtools:
+                yield Page(devtools)
+
+
+in_a_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+HOSTILE = "<img src=x onerror=alert(1)>&amp;'\"</script>"
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+@in_a_browser
 def test_a_browser_shows_the_page_and_asks_for_nothing_elsewhere(watched: Any, tmp_path: Path) -> None:
     url = f"http://{watched.bound.http}/"
-    with browsing(str(BROWSER), tmp_path) as address:
-        found = asyncio.run(browsed(url, address))
-    assert (found["state"], found["names"]) == ("ready", ["identity", "pair"])
-    assert found["power"] == "not measured"
-    assert found["fallback"].endswith("identity, pair")
-    assert found["asked"] == {url, f"{url}live/events"}
-    assert found["complaints"] == []
-    assert not found["overflows"]
+
+    async def browse() -> None:
+        async with page_in(str(BROWSER), tmp_path) as page:
+            await page.open(url)
+            await page.until("document.querySelectorAll('section').length")
+            assert await page.texts("[data-is=name]") == ["identity", "pair"]
+            assert await page.texts("#state, #power") == ["ready", "not measured"]
+            assert await page.texts("#fallback") == ["Runs on ONNX Runtime CPU, not on a GPU: identity, pair"]
+            await asyncio.get_running_loop().run_in_executor(None, asked, watched, 3)
+            await page.until("document.querySelector('[data-is=rate]').textContent > 0")
+            assert (
+                await page.texts("section:first-of-type [data-is=percentiles] td:nth-child(4)") == ["n too small"] * 4
+            )
+            assert await page.texts("section:last-of-type [data-is=percentiles] td:nth-child(4)") == ["\u2013"] * 4
+            for width in (1100, 320):
+                metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+                await page.call("Emulation.setDeviceMetricsOverride", **metrics)
+                assert await page.value("document.documentElement.scrollWidth") <= width
+            asked_for = {each["params"]["request"]["url"] for each in page.of("Network.requestWillBeSent")}
+            assert asked_for == {url, f"{url}live/events"}
+            assert page.of("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled") == []
+
+    asyncio.run(browse())
+
+
+@pytest.mark.slow
+@in_a_browser
+def test_the_name_of_a_model_is_only_ever_text(serving: Any, tiny_engine: Any, tmp_path: Path) -> None:
+    engine = tiny_engine("identity")
+    engine.info = replace(engine.info, name=HOSTILE)
+
+    async def browse(url: str) -> None:
+        async with page_in(str(BROWSER), tmp_path) as page:
+            await page.open(url)
+            await page.until("document.querySelectorAll('section').length")
+            assert await page.texts("[data-is=name]") == [HOSTILE]
+            assert await page.value("document.querySelectorAll('img').length") == 0
+            assert page.of("Log.entryAdded", "Page.javascriptDialogOpening") == []
+
+    with serving(engine) as server:
+        asyncio.run(browse(f"http://{server.bound.http}/"))
+
+
+@pytest.mark.slow
+@in_a_browser
+def test_a_page_says_that_the_server_is_gone_and_comes_back_with_it(serving: Any, tmp_path: Path) -> None:
+    async def browse() -> None:
+        async with page_in(str(BROWSER), tmp_path) as page:
+            with serving("identity") as server:
+                await page.open(f"http://{server.bound.http}/")
+                await page.until("document.querySelectorAll('section').length")
+                assert await page.value("document.getElementById('lost').hidden")
+            await page.until("!document.getElementById('lost').hidden")
+            assert await page.texts("#state") == ["no connection"]
+            with serving("identity", http=server.bound.http):
+                await page.until("document.getElementById('lost').hidden")
+                assert await page.texts("#state") == ["ready"]
+
+    asyncio.run(browse())

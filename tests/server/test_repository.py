@@ -119,10 +119,11 @@ def test_the_live_page_counts_a_model_that_is_loaded_anew_from_nothing(controlle
         live()
         for _ in range(3):
             row_of(server, good_head)
-        assert live()["latency"]["n"] == 3
+        assert live()["total"]["latency"]["n"] == 3
         load(server, "identity")
         found = live()
-        assert (found["succeeded"], found["latency"]["n"], found["requests_per_s"]) == (0, 0, None)
+        assert (found["total"]["succeeded"], found["total"]["latency"]["n"]) == (0, 0)
+        assert [window["requests_per_s"] for window in found["windows"]] == [None, None]
 
 
 def test_a_request_whose_body_comes_while_its_model_is_loaded_anew_is_answered_by_the_new_one(

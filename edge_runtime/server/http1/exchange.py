@@ -100,7 +100,7 @@ class Exchange:
                 self._model = route.model
                 return self._infer(route)
             if isinstance(route, EventsRoute):
-                self._leave = route.watch(self._writer.write)
+                self._leave = route.watch(self._writer.event)
                 self._writer.begin_events()
                 return True
             answer = route(self._plain_body())

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 from edge_runtime.server.direct_socket import DirectSocket
+from edge_runtime.server.live.feed import EVENTS_HEADERS
 from edge_runtime.server.routes import HttpAnswer
 
 
@@ -70,11 +71,19 @@ class AnswerWriter:
             self.close()
 
     def begin_events(self) -> None:
-        """Sends the head of server-sent events, which `write` sends, and which end with the connection."""
-        self.write(
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n"
-            b"Connection: close\r\nServer: edge_runtime\r\n\r\n"
-        )
+        """Sends the head of server-sent events, which end with the connection."""
+        headers = {**EVENTS_HEADERS, "Connection": "close"}
+        lines = ["HTTP/1.1 200 OK", *map(": ".join, headers.items())]
+        self.write("\r\n".join(lines).encode() + b"\r\n\r\n")
+
+    def event(self, data: bytes) -> None:
+        """Sends an event, unless the client doesn't read; an empty one closes the connection behind what was sent."""
+        if not data:
+            self.is_ending = True
+            self.expires_ns = time.perf_counter_ns() + self._ending_ns
+            self.close()
+        elif not self.is_paused:
+            self.write(data)
 
     def refuse(self, answer: HttpAnswer, linger_ns: int) -> None:
         """Sends the last answer, to a request that isn't read to its end; the client has a while to see it."""

@@ -3,72 +3,112 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
-import time
-from typing import Callable, Dict, Iterator
+import logging
+from typing import Callable, Dict
 
 from edge_runtime.errors import ServerUnavailableError
+from edge_runtime.server.conditions import Conditions, read_conditions
 from edge_runtime.server.live.snapshots import Snapshots
 from edge_runtime.server.models import ModelTable
 
+logger = logging.getLogger(__name__)
+
 _EVERY_S = 1.0
 _MOST_WATCHERS = 16
-EVENTS_TYPE = "text/event-stream"
+_GREETING = b"retry: 2000\n\n"
+EVENTS_HEADERS = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",  # for nginx, which would keep events back
+    "Server": "edge_runtime",
+}
 
 Send = Callable[[bytes], None]
 
 
 class LiveFeed:
-    """Sends events to watchers, once a second; used on the loop's thread."""
+    """Sends events to watchers, once a second; used on the loop's thread.
 
-    def __init__(self, snapshots: Snapshots, every_s: float = _EVERY_S) -> None:
+    Args:
+        conditions: reads the board's; called on another thread, for some boards take their time.
+    """
+
+    def __init__(
+        self,
+        snapshots: Snapshots,
+        every_s: float = _EVERY_S,
+        conditions: Callable[[], Conditions] = read_conditions,
+    ) -> None:
         self._snapshots = snapshots
         self._every_s = every_s
+        self._conditions = conditions
         self._watchers: Dict[int, Send] = {}
-        self._numbers: Iterator[int] = iter(range(1 << 62))
-        self._timer: asyncio.TimerHandle | None = None
+        self._numbers = itertools.count()
+        self._task: asyncio.Task[None] | None = None
+        self._event = b""
+        self._is_closed = False
 
-    def document(self) -> bytes:
-        """One snapshot as JSON, for programs."""
-        return json.dumps(self._snapshots.take()).encode()
+    async def document(self) -> bytes:
+        """A snapshot as JSON, for programs."""
+        conditions = await asyncio.get_running_loop().run_in_executor(None, self._conditions)
+        return json.dumps(self._snapshots.take(conditions)).encode()
 
     def watch(self, send: Send) -> Callable[[], None]:
         """Sends a snapshot soon and then each second, as server-sent events; gives what ends that.
 
+        The last thing that is sent is empty: the stream is over.
+
         Raises:
-            ServerUnavailableError: as many watch as may.
+            ServerUnavailableError: as many watch as may, or the server is shutting down.
         """
+        if self._is_closed:
+            raise ServerUnavailableError("the server is shutting down; ask another one, or again later")
         if len(self._watchers) >= _MOST_WATCHERS:
             raise ServerUnavailableError(f"{_MOST_WATCHERS} watch already; try again later", retry_after_s=10)
         number = next(self._numbers)
         self._watchers[number] = send
         loop = asyncio.get_running_loop()
-        if self._timer is None:
-            self._timer = loop.call_later(self._every_s, self._tick)
         loop.call_soon(self._greet, number)
+        if self._task is None:
+            self._task = loop.create_task(self._run())
         return lambda: self._leave(number)
+
+    def end(self) -> None:
+        """Ends all streams there are: who may watch comes again."""
+        for number, send in list(self._watchers.items()):
+            self._leave(number)
+            send(b"")
+
+    def close(self) -> None:
+        """Ends all streams, and begins none any more."""
+        self._is_closed = True
+        self.end()
 
     def _leave(self, number: int) -> None:
         self._watchers.pop(number, None)
-        if not self._watchers and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-            self._snapshots.forget()
+        if not self._watchers and self._task is not None:
+            self._task.cancel()
+            self._task = None
+            self._event = b""
 
     def _greet(self, number: int) -> None:
         if number in self._watchers:
-            self._watchers[number](b"retry: 2000\n\n" + self._event())
+            self._watchers[number](_GREETING + self._event)
 
-    def _tick(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._every_s, self._tick)
-        event = self._event()
-        for send in list(self._watchers.values()):
-            send(event)
-
-    def _event(self) -> bytes:
-        return b"data: " + self.document() + b"\n\n"
+    async def _run(self) -> None:
+        while True:
+            try:
+                self._event = b"data: " + await self.document() + b"\n\n"
+                for send in list(self._watchers.values()):
+                    send(self._event)
+            except Exception:  # the top frame of the feed
+                logger.exception("the live page failed")
+                self.end()
+            await asyncio.sleep(self._every_s)
 
 
 def live_feed(models: ModelTable) -> LiveFeed:
     """The feed of a server's models."""
-    return LiveFeed(Snapshots(models, time.perf_counter_ns))
+    return LiveFeed(Snapshots(models))
