@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 MATRIX := 3.8 3.10 3.12 3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help install models demo engine serve bench precision serving serving-peers deadlines check test test-slow test-gpu test-matrix types check-wheels wheelhouse lint-docker proto clean
+.PHONY: help install models demo engine serve bench precision serving serving-peers robustness deadlines check test test-slow test-gpu test-matrix types check-wheels wheelhouse lint-docker proto clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,10 @@ serving-peers: models ## set up below .bench/ what `make serving` compares with:
 
 serving: serving-peers ## serving cost against Triton and others, in one run, against bars (20 minutes)
 	@$(BIN)/python benchmarks/serving.py
+
+robustness: install ## overload, abuse and accidents against goals, Triton beside where it can run (6 minutes)
+	@PYTHONPATH=benchmarks $(BIN)/python -m serving.setup_peers triton
+	@$(BIN)/python benchmarks/robustness.py
 
 deadlines: engine ## deadlines kept on virtual time, against bars, then on a real engine
 	@$(BIN)/python benchmarks/deadlines.py

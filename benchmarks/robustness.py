@@ -5,8 +5,8 @@
 Everything runs on loopback against `edge-runtime serve` in a process of its own; memory, descriptors, threads and
 processor time are the kernel's figures of that process. Where a figure says something about others too, Triton stands
 beside ours (`make serving-peers`): the tritonserver of PyTriton's wheel with its python backend, as it comes.
-Load comes from processes that share the cores with the server, so a load whose generator was late is marked.
-Exit status 1 if a goal isn't held.
+Load comes from processes that share the cores with the server: a load whose generator was late is marked, and one that
+it or others disturbed proves nothing against the server (`not measured`). Exit status 1 if a goal isn't held.
 """
 
 from __future__ import annotations

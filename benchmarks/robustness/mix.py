@@ -12,7 +12,8 @@ from robustness import peer
 from robustness.load import GRPC, HTTP, Order, Tally, loading, tally_of
 from robustness.nets import CHAIN
 from robustness.nuisance import SLOW_CLIENTS
-from robustness.ours import serving
+from robustness.others import Others
+from robustness.ours import Ours, serving
 from robustness.places import environment, own_module
 from robustness.rows import BESIDE, Row, p99_verdict, tail_of, tail_text
 
@@ -29,22 +30,24 @@ def rows() -> Iterator[Row]:
     """
     with serving() as ours:
         for way, address in ((HTTP, ours.unix), (GRPC, ours.grpc)):
-            yield _row(way, address, ours.http)
+            yield _row(ours, way, address)
     with contextlib.suppress(peer.UnavailableError), peer.triton(CHAIN) as triton:
         for way, address in ((HTTP, triton.http), (GRPC, triton.grpc)):
             try:
-                yield _row(way, address, triton.http, triton.label)
+                yield _row(triton, way, address, triton.label)
             except RuntimeError as error:  # what another server does isn't our failure
                 yield Row(f"4 good client, {way}", "", f"ended early: {error}", 0, BESIDE, triton.label)
 
 
-def _row(way: str, address: str, http: str, server: str = "ours") -> Row:
+def _row(running: Ours | peer.Triton, way: str, address: str, server: str = "ours") -> Row:
     """The good client's p99 in the mix against alone."""
     good = Order(way, address, CHAIN, _ALONE_S, concurrency=1)
     alone = tail_of(_tallies([good])[0].ok_ms)
     hog = Order(way, address, CHAIN, _MIX_S, concurrency=_HOG)
-    with _nuisances(http):
+    others = Others(running.tree)
+    with _nuisances(running.http):
         mixed, hogged = _tallies([Order(way, address, CHAIN, _MIX_S, concurrency=1), hog])
+    foreign_cores = others.cores()  # the nuisances have ended, and count as our children
     tail = tail_of(mixed.ok_ms)
     base_ms = None if alone is None else alone.p99_ms
     limit_ms = float("inf") if base_ms is None else _TIMES * base_ms + _GRACE_MS
@@ -52,6 +55,7 @@ def _row(way: str, address: str, http: str, server: str = "ours") -> Row:
     lost = len(mixed.refused_ms) + mixed.lost + sum(mixed.others.values())
     text = f"alone {tail_text(alone)}; in the mix {tail_text(tail)} of {limit_ms:.0f} ms"
     text += f"{f'; {lost} refused or lost' if lost else ''}; the hog got {len(hogged.ok_ms)} answers"
+    text += f"; others used {foreign_cores:.1f} cores"
     goal = f"{SLOW_CLIENTS} slow, a hog of {_HOG}, bad requests: p99 <= 2 x alone + 20 ms"
     where = " (Unix socket)" if address.startswith("/") else ""
     return Row(
