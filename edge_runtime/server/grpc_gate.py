@@ -8,7 +8,8 @@ from edge_runtime.errors import EdgeRuntimeError
 from edge_runtime.server.access import Access
 from edge_runtime.server.http2.connection import Connection
 from edge_runtime.server.http2.head import Head
-from edge_runtime.server.http2.requests import Gate, Refusal
+from edge_runtime.server.http2.requests import Refusal
+from edge_runtime.server.http2.stream_call import Gate
 from edge_runtime.server.rights import is_administrative_grpc
 from edge_runtime.wire.status import public_text, status_of
 
@@ -17,7 +18,7 @@ def gates(access: Access) -> Callable[[Any, Connection], Gate]:
     """What makes the gate of a connection, by its transport; who shows a token is the connection's client."""
 
     def gate_of(transport: Any, connection: Connection) -> Gate:
-        visitor = access.visitor(transport)
+        visitor, nameless = access.visitor(transport), connection.client
 
         def gate(head: Head) -> Refusal | None:
             is_administrative = is_administrative_grpc(head.path)
@@ -28,7 +29,7 @@ def gates(access: Access) -> Callable[[Any, Connection], Gate]:
                 client = visitor.check(presented, is_administrative)
             except EdgeRuntimeError as error:
                 return status_of(error)[1], public_text(error)
-            connection.client = connection.client if client is None else client
+            connection.client = nameless if client is None else client
             return None
 
         return gate

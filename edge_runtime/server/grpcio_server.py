@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any, Awaitable, Callable, Dict
+from typing import Any, Awaitable, Callable, Dict, Hashable
 
 import grpc
 
@@ -35,6 +35,7 @@ class GrpcioServer:
     def __init__(self, models: ModelTable, settings: ServerSettings, regions: RegionAccess, access: Access) -> None:
         self._models = models
         self._regions = regions
+        self._visitor = Visitor(access, is_local=False, is_owner=False)
         self._server = grpc.aio.server(
             options=[
                 ("grpc.so_reuseport", 0),
@@ -48,7 +49,7 @@ class GrpcioServer:
         }
         answers[INFER] = _answering(self._infer)
         self._streams = GrpcioStreams(self._infer, models)
-        self._server.add_generic_rpc_handlers((_Handlers(answers, self._streams, access),))
+        self._server.add_generic_rpc_handlers((_Handlers(answers, self._streams, self._visitor),))
 
     async def start(self, host: str, port: int) -> int:
         """Listens at an address, and gives the port.
@@ -73,6 +74,7 @@ class GrpcioServer:
 
     async def _infer(self, received: bytes, context: Any) -> bytes:
         arrival_ns = time.perf_counter_ns()
+        client = _checked(self._visitor, INFER, context.invocation_metadata())  # again for each message of a stream
         request = parsed(received, message("inference.ModelInferRequest"))
         left_s = context.time_remaining()
         model = self._models.find(request.model_name, request.model_version)
@@ -84,28 +86,32 @@ class GrpcioServer:
                 arrival_ns,
                 lambda answer: message_from_answer(answer, asked.outputs, shared),
                 timeout_ns,
-                client_of_peer(context.peer()),
+                client_of_peer(context.peer()) if client is None else client,
             )
         return response.SerializeToString()  # type: ignore[no-any-return]
 
 
 class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
-    def __init__(self, answers: Dict[str, Answering], streams: GrpcioStreams, access: Access) -> None:
-        self._visitor = Visitor(access, is_local=False, is_owner=False)
+    def __init__(self, answers: Dict[str, Answering], streams: GrpcioStreams, visitor: Visitor) -> None:
+        self._visitor = visitor
         self._handlers = {path: grpc.unary_unary_rpc_method_handler(answer) for path, answer in answers.items()}
         self._handlers[STREAM_INFER] = grpc.stream_stream_rpc_method_handler(streams.serve)
 
     def service(self, handler_call_details: Any) -> Any:
         path = handler_call_details.method
-        metadata = dict(reversed(handler_call_details.invocation_metadata or ()))
-        presented = metadata.get("authorization")
         try:
-            self._visitor.check(None if presented is None else presented.encode(), is_administrative_grpc(path))
+            _checked(self._visitor, path, handler_call_details.invocation_metadata)
         except EdgeRuntimeError as error:
             if path == STREAM_INFER:
                 return grpc.stream_stream_rpc_method_handler(refusing(error))
             return grpc.unary_unary_rpc_method_handler(_answering(_refused(error)))
         return self._handlers.get(path)
+
+
+def _checked(visitor: Visitor, path: str, metadata: Any) -> Hashable:
+    """Passes a call that may be answered, as `Visitor.check` does."""
+    presented = dict(reversed(metadata or ())).get("authorization")
+    return visitor.check(None if presented is None else presented.encode(), is_administrative_grpc(path))
 
 
 def _refused(error: EdgeRuntimeError) -> Answering:

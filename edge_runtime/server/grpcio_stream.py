@@ -88,7 +88,11 @@ class GrpcioStreams:
             logger.exception("a gRPC request failed")
             return b"", (INTERNAL[1], "internal error", [])
         is_leaving = refusal[0] == UNAVAILABLE and not self._models.is_ready
-        ends = is_leaving or ENDS_WITH_ERROR in [tuple(field) for field in context.invocation_metadata()]
+        ends = (
+            is_leaving
+            or refusal[0] == "UNAUTHENTICATED"
+            or ENDS_WITH_ERROR in [tuple(field) for field in context.invocation_metadata()]
+        )
         found = None if ends else request_id(message)
         return (b"", refusal) if found is None else (streamed_error(found, refusal[1]), None)
 

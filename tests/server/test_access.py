@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import re
 import socket
 from pathlib import Path
@@ -198,3 +199,24 @@ def test_who_shows_a_token_is_one_client_over_all_connections(tokens: Path) -> N
     local = Visitor(access, is_local=True, is_owner=False)
     assert local.check(None, False) is None
     assert Visitor(Access(), is_local=False, is_owner=False).check(None, False) is None
+
+
+@pytest.mark.parametrize("transport", ["own", "grpcio"])
+def test_a_stream_ends_when_its_token_is_taken_back(serving: Any, tokens: Path, transport: str) -> None:
+    asked: queue.Queue[Any] = queue.Queue()
+    request = message("inference.ModelInferRequest")(model_name="none").SerializeToString()
+    with serving("identity", tokens=str(tokens), grpc_transport=transport) as server, grpc.insecure_channel(
+        server.bound.grpc
+    ) as channel:
+        answers = channel.stream_stream(f"/{SERVICE}/ModelStreamInfer")(
+            iter(asked.get, None), metadata=[("authorization", f"Bearer {INFER}")], timeout=20
+        )
+        asked.put(request)
+        assert b"unknown model" in next(answers)
+        tokens.write_text(f"{token_line('ops', True, ADMIN)}\n")
+        server.reload()
+        asked.put(request)
+        with pytest.raises(grpc.RpcError) as refused:
+            next(answers)
+        asked.put(None)
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED

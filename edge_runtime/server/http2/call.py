@@ -39,7 +39,10 @@ class Answering(Protocol):
 
 
 class Call:
-    """What there is to know of one stream, used on the loop's thread; `metadata` never changes."""
+    """What there is to know of one stream, used on the loop's thread; `metadata` never changes.
+
+    `client` is whose call it is, among all who share a model.
+    """
 
     is_streaming: ClassVar[bool] = False  # whether it has many messages, both ways
 
@@ -47,6 +50,7 @@ class Call:
         "_connection",
         "allowed",
         "arrival_ns",
+        "client",
         "content_length",
         "direct_nbytes",
         "encoding",
@@ -72,6 +76,7 @@ class Call:
 
     def __init__(self, connection: Answering, stream_id: int, head: Head, arrival_ns: int, window: int) -> None:
         self._connection = connection
+        self.client: Hashable = connection.client
         self.stream_id = stream_id
         self.path = head.path
         self.metadata: Fields = head.metadata
@@ -100,11 +105,6 @@ class Call:
     def peer(self) -> str:
         """The client's address."""
         return self._connection.peer
-
-    @property
-    def client(self) -> Hashable:
-        """Whose call it is, among all who share a model."""
-        return self._connection.client
 
     def cancel(self) -> None:
         """Tells the owner that nobody waits for the answer any more."""

@@ -14,7 +14,8 @@ from edge_runtime.server.http2.faults import Http2Error
 from edge_runtime.server.http2.lifetime import Lifetime
 from edge_runtime.server.http2.limits import Http2Limits
 from edge_runtime.server.http2.receiver import Receiver
-from edge_runtime.server.http2.requests import Gate, Handler, Requests
+from edge_runtime.server.http2.requests import Handler, Requests
+from edge_runtime.server.http2.stream_call import Gate
 
 logger = logging.getLogger(__name__)
 

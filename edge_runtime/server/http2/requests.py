@@ -18,20 +18,20 @@ from edge_runtime.server.http2.faults import (
 from edge_runtime.server.http2.head import Head, are_well_formed
 from edge_runtime.server.http2.intake import Intake
 from edge_runtime.server.http2.status import http_status_block
-from edge_runtime.server.http2.stream_call import StreamCall
+from edge_runtime.server.http2.stream_call import Gate, StreamCall
 from edge_runtime.server.http2.stream_carrier import StreamCarrier
 
 logger = logging.getLogger(__name__)
 
 Handler = Callable[[UnaryCall], None]
 Refusal = Tuple[str, str]
-Gate = Callable[[Head], Optional[Refusal]]
 
 
 class Requests:
     """Turns what arrives on streams into calls of the handler.
 
-    `gate` says by a call's head, before anything else is taken in of it, why it is refused: code and text, or None.
+    `gate` says by a call's head, before anything else is taken in of it, why it is refused: code and text, or None. On
+    a stream of many messages it is asked for each of them.
     `streaming` are the paths of methods with streams of many messages: the handler gets each message as a call.
     `is_closed` refuses new ones.
     """
@@ -77,12 +77,13 @@ class Requests:
             connection.reset(stream_id, REFUSED_STREAM)
             return
         if head.path in self.streaming:
-            call = StreamCall(self.carrier, stream_id, head, self.deliver)
+            call = StreamCall(self.carrier, stream_id, head, self.deliver, self.gate)
         else:
             call = UnaryCall(connection, stream_id, head, connection.now_ns, connection.outbox.initial_window)
         call.is_ended = is_end
         calls[stream_id] = call
         refusal = self.gate(head) if head.is_plain else None
+        call.client = connection.client  # the gate knows better
         if not head.is_plain:
             self._refuse_head(call, head)
         elif refusal is not None:

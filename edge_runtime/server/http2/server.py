@@ -9,7 +9,8 @@ from typing import Any, Callable, Collection, List, Optional, Set
 from edge_runtime.server.http2.connection import Connection
 from edge_runtime.server.http2.limits import Http2Limits
 from edge_runtime.server.http2.protocol import Http2Protocol
-from edge_runtime.server.http2.requests import Gate, Handler
+from edge_runtime.server.http2.requests import Handler
+from edge_runtime.server.http2.stream_call import Gate
 
 _ARENA_NBYTES = 256 << 10
 

@@ -17,6 +17,7 @@ from edge_runtime.server.http2.turns import Turns
 from edge_runtime.server.http2.uploads import Uploads
 
 Refusal = Tuple[str, str, Sequence[Tuple[str, str]]]
+Gate = Callable[[Head], Optional[Tuple[str, str]]]
 
 
 class Bearer(Answering, Protocol):
@@ -54,17 +55,32 @@ class StreamCall(Call):
 
     is_streaming: ClassVar[bool] = True
 
-    __slots__ = ("_carrier", "_deliver", "_due", "_head", "_limits", "_refusal", "_seen", "_taken", "_turns", "is_open")
+    __slots__ = (
+        "_carrier",
+        "_deliver",
+        "_due",
+        "_gate",
+        "_head",
+        "_limits",
+        "_refusal",
+        "_seen",
+        "_taken",
+        "_turns",
+        "is_open",
+    )
 
     intake: StreamIntake
 
-    def __init__(self, carrier: Carrier, stream_id: int, head: Head, deliver: Callable[[UnaryCall], None]) -> None:
+    def __init__(
+        self, carrier: Carrier, stream_id: int, head: Head, deliver: Callable[[UnaryCall], None], gate: Gate
+    ) -> None:
         connection = carrier.connection
         super().__init__(connection, stream_id, head, connection.now_ns, connection.outbox.initial_window)
         self._carrier = carrier
         self._limits = connection.limits
         self._head = head
         self._deliver = deliver
+        self._gate = gate
         self._turns = Turns(connection.outbox, connection.uploads)
         self._due = 0  # bytes that the client isn't allowed again yet
         self._taken = 0  # messages
@@ -96,6 +112,11 @@ class StreamCall(Call):
         self._taken += 1
         self._due += PREFIX_NBYTES + len(message) - self.reserved
         self._carrier.connection.uploads.release(self)
+        refusal = self._gate(self._head)  # again: a token may have been taken back since
+        if refusal is not None:
+            self.fail(*refusal)
+            return
+        self.client = self._carrier.connection.client
         if is_compressed:
             try:
                 message = decompressed(message, self.encoding, self._limits.max_message_bytes)

@@ -167,6 +167,7 @@ class Talk:
         self.connection = Connection(Http2Limits(**limits), "peer", lambda: None, 0)
         requests = Requests(self.connection, handler)
         requests.streaming = ("/s.S/Stream",)
+        self.requests = requests
         self.resume = requests.carrier.resume
         self.receiver = Receiver(self.connection, requests)
         self.lifetime = Lifetime(self.connection, requests)
@@ -194,6 +195,21 @@ def test_what_is_said_does_not_depend_on_how_it_was_cut(step: int) -> None:
         cut.hear(data[at : at + step])
     assert whole.said() == cut.said()
     assert not cut.connection.streams.calls
+
+
+@pytest.mark.parametrize("path", ["/t.T/Echo", "/s.S/Stream"])
+def test_a_message_is_of_the_client_whom_its_own_call_shows(path: str) -> None:
+    clients: list[bytes] = []
+
+    def gate(shown: Head) -> None:
+        talk.connection.client = dict(shown.metadata)[b"who"]
+
+    talk = Talk(lambda call: clients.append(call.client))
+    talk.requests.gate = gate
+    talk.hear(head(1, [*fields(path), ("who", "a")]) + head(3, [*fields(path), ("who", "b")]))
+    talk.hear(frame(DATA, 0, 1, message(b"")) + frame(DATA, END_STREAM, 3, message(b"")) + frame(DATA, END_STREAM, 1))
+    assert sorted(clients) == [b"a", b"b"]
+    assert clients[0] == (b"b" if path == "/t.T/Echo" else b"a")
 
 
 def test_an_idle_connection_ends_after_its_time() -> None:
