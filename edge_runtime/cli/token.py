@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 
 import typer
@@ -35,9 +37,12 @@ def command(
     text += "\n" if text and not text.endswith("\n") else ""
     text += f"{token_line(name, is_admin, token)}\n"
     parsed_tokens(text, f"tokens {file}")
-    mode = file.stat().st_mode & 0o755 if file.exists() else 0o644  # a server takes none that others may write
+    before = file.stat() if file.exists() else None
     write_output_file(file, text.encode(), "--file")
-    file.chmod(mode)
+    if before is not None:
+        with contextlib.suppress(PermissionError):  # only root may give it back to whom it was
+            os.chown(file, before.st_uid, before.st_gid)
+    file.chmod(0o644 if before is None else before.st_mode & 0o755)  # a server takes none that others may write
     output = Output(is_json)
     if is_json:
         output.document({"name": name, "right": "admin" if is_admin else "infer", "token": token, "file": str(file)})

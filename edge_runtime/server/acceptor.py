@@ -24,7 +24,7 @@ class Acceptor:
     Args:
         listening: a socket that listens, and doesn't block.
         factory: makes protocols.
-        context: TLS; None where it isn't spoken.
+        context: TLS, which may be changed for the connections to come; None where it isn't spoken.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Acceptor:
     ) -> None:
         self._socket = listening
         self._factory = factory
-        self._context = context
+        self.context = context
         self._loop = cast(asyncio.BaseEventLoop, asyncio.get_running_loop())
         self._beginning: Set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
@@ -74,10 +74,10 @@ class Acceptor:
             logger.warning("new connections have to wait: %s; raise the limit of open files", error.strerror)
 
     async def _begin(self, connection: socket.socket) -> None:
-        timeout_s = None if self._context is None else _HANDSHAKE_S
+        timeout_s = None if self.context is None else _HANDSHAKE_S
         try:
             await self._loop.connect_accepted_socket(
-                self._factory, connection, ssl=self._context, ssl_handshake_timeout=timeout_s
+                self._factory, connection, ssl=self.context, ssl_handshake_timeout=timeout_s
             )
         except (OSError, asyncio.TimeoutError) as error:  # a client that fails the handshake, or is gone
             logger.debug("a connection didn't begin: %s", type(error).__name__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Hashable
@@ -58,24 +59,29 @@ class Visitor:
     is_local: bool
     is_owner: bool
 
-    def check(self, authorization: bytes | None, is_administrative: bool) -> Hashable:
+    def check(self, authorization: bytes | None, is_administrative: bool, is_from_page: bool = False) -> Hashable:
         """Passes a request that may be answered; whose it is, if its token says so, as `clients.client_of` has it.
 
         Args:
             authorization: its Authorization header, or metadata.
             is_administrative: whether it needs the right to administer.
+            is_from_page: whether a browser sends it for a web page, and it does more than ask: any page may have a
+                browser on this machine do so.
 
         Raises:
             UnauthenticatedError: it needs a token, and has none that is valid.
-            PermissionDeniedError: it administers, and may not.
+            PermissionDeniedError: it administers, and may not; or it is a web page's, which has no token.
         """
         tokens = self.access.tokens
-        if tokens is None and not is_administrative:
+        if tokens is None and not is_administrative and not is_from_page:
             return None
         token = None if tokens is None else tokens.find(authorization)
         if token is None and tokens is not None and not self.is_local:
             self.access.refused["UNAUTHENTICATED"] += 1
             raise UnauthenticatedError("a valid token is needed: Authorization: Bearer TOKEN")
+        if is_from_page and token is None:
+            self.access.refused["PERMISSION_DENIED"] += 1
+            raise PermissionDeniedError("web pages may not do this; it has an Origin header, and no token")
         if is_administrative and not self._may_administer(token):
             self.access.refused["PERMISSION_DENIED"] += 1
             raise PermissionDeniedError("this needs the right to administer: a token with it, or the server's own user")
@@ -99,11 +105,14 @@ def access_of(settings: ServerSettings) -> Access:
 
 def _tokens_in(path: Path) -> Tokens:
     try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_FILE_NBYTES + 1)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not be waited for
+        with os.fdopen(descriptor, "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
+            data = file.read(_MAX_FILE_NBYTES + 1) if stat.S_ISREG(mode) else b""
     except OSError as error:
         raise ConfigError(f"tokens {path}: can't be read ({error.strerror})") from error
+    if not stat.S_ISREG(mode):
+        raise ConfigError(f"tokens {path}: isn't a regular file; expected a line for each token")
     if len(data) > _MAX_FILE_NBYTES:
         raise ConfigError(f"tokens {path}: over {_MAX_FILE_NBYTES} bytes; expected a line for each token")
     if mode & 0o022:

@@ -18,7 +18,7 @@ from edge_runtime.server.live.feed import EVENTS_HEADERS, LiveFeed
 from edge_runtime.server.models import ModelTable
 from edge_runtime.server.origin import origin_fields, traceparent_of
 from edge_runtime.server.region_access import RegionAccess
-from edge_runtime.server.rights import is_administrative_http
+from edge_runtime.server.rights import is_administrative_http, is_forgeable
 from edge_runtime.server.routes import (
     EventsRoute,
     HttpAnswer,
@@ -105,9 +105,11 @@ class AiohttpRoutes:
         authorization = request.headers.getall("Authorization", [])
         if len(authorization) > 1:
             raise InvalidRequestError("not a valid HTTP request")
-        is_administrative = is_administrative_http(request.method, path_of(request.rel_url.raw_path_qs))
+        path = path_of(request.rel_url.raw_path_qs)
+        is_administrative = is_administrative_http(request.method, path)
+        is_from_page = is_forgeable(request.method, path, "Origin" in request.headers)
         presented = authorization[0].encode("utf-8", "surrogateescape") if authorization else None
-        return self._access.visitor(request.transport).check(presented, is_administrative)
+        return self._access.visitor(request.transport).check(presented, is_administrative, is_from_page)
 
     async def _infer(
         self, request: web.BaseRequest, route: InferRoute, arrival_ns: int, client: Hashable

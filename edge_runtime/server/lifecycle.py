@@ -143,9 +143,9 @@ async def _reload(listeners: Listeners, stop: Stop) -> None:
     while await stop.reload.wait():
         stop.reload.clear()
         try:
-            await listeners.reload()
+            listeners.reload()
             logger.info("tokens and certificates were read anew")
-        except (ConfigError, OSError) as error:
+        except ConfigError as error:
             logger.error("tokens and certificates stay as they were: %s", error)
         stop.reloaded.set()
 

@@ -110,7 +110,7 @@ class Listeners:
             bound["grpc"] = address_text(host, await self._grpcio.start(host, port))
         return Bound(bound["http"], bound["grpc"], await self._listen_unix())
 
-    async def reload(self) -> None:
+    def reload(self) -> None:
         """Reads tokens, certificates and authorities anew; connections that are there stay, under the new tokens.
 
         Raises:
@@ -119,7 +119,7 @@ class Listeners:
         tokens = self._access.read()
         contexts = {name: listener.context() for name, listener in self._listening.items()}
         for name, listener in self._listening.items():
-            await listener.renew(contexts[name])
+            listener.renew(contexts[name])
         self._access.tokens = tokens
         self._live.end()
 

@@ -15,6 +15,15 @@ def is_administrative_http(method: str, path: str) -> bool:
     return method == "POST" and _HTTP.fullmatch(path) is not None
 
 
+def is_forgeable(method: str, path: str, has_origin: bool) -> bool:
+    """Whether a request changes something that outlives it, and is sent by a browser on behalf of some web page.
+
+    Browsers send Origin with every POST, and gRPC isn't spoken by pages.
+    """
+    changes = is_administrative_http(method, path) or (method == "POST" and path.startswith("v2/systemsharedmemory"))
+    return has_origin and changes
+
+
 def is_administrative_grpc(path: str) -> bool:
     """Whether a method, by its full path, is for an administrator."""
     return path in _GRPC

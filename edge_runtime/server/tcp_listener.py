@@ -30,8 +30,7 @@ class TcpListener:
         self._settings = settings
         self._host, self._port = tcp_address(getattr(settings, name), LABELS[name])
         self._factory = local if is_loopback(self._host) else lambda: _ByPeer(local, remote)
-        self._socket: socket.socket | None = None
-        self._server: Acceptor | None = None
+        self._acceptor: Acceptor | None = None
 
     def context(self) -> ssl.SSLContext | None:
         """TLS from the files as they are now; None where it isn't spoken.
@@ -52,37 +51,30 @@ class TcpListener:
             ConfigError: the address can't be bound, or TLS can't be had.
         """
         context = self.context()
-        self._socket = bound = socket.socket(socket.AF_INET6 if ":" in self._host else socket.AF_INET)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if bound.family == socket.AF_INET6:
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening = socket.socket(socket.AF_INET6 if ":" in self._host else socket.AF_INET)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if listening.family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         try:
-            bound.bind((self._host, self._port))
-            bound.listen(_BACKLOG)
-            bound.setblocking(False)
+            listening.bind((self._host, self._port))
+            listening.listen(_BACKLOG)
+            listening.setblocking(False)
         except OSError as error:
-            self.close()
+            listening.close()
             raise unbindable(self._name, self._host, self._port, error) from error
-        await self.renew(context)
-        return address_text(self._host, bound.getsockname()[1])
+        self._acceptor = Acceptor(listening, self._factory, context)
+        return address_text(self._host, listening.getsockname()[1])
 
-    async def renew(self, context: ssl.SSLContext | None) -> None:
-        """Takes new connections with another TLS from here on; the socket itself listens throughout."""
-        if self._socket is None:
-            return
-        before = self._server
-        self._server = Acceptor(self._socket.dup(), self._factory, context)
-        if before is not None:
-            before.close()
+    def renew(self, context: ssl.SSLContext | None) -> None:
+        """Takes new connections with another TLS from here on; needs nothing that could be lacking."""
+        if self._acceptor is not None:
+            self._acceptor.context = context
 
     def close(self) -> None:
         """Takes no new connections; idempotent."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        if self._acceptor is not None:
+            self._acceptor.close()
+            self._acceptor = None
 
 
 class _ByPeer(asyncio.Protocol):

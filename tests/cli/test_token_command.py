@@ -49,3 +49,14 @@ def test_a_name_that_is_taken_and_a_file_of_something_else_leave_it_as_it_was(
 def test_a_name_that_is_none_is_refused(tmp_path: Path) -> None:
     assert run("a b", "--file", str(tmp_path / "tokens")) == 78
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+def test_a_file_stays_whose_it_was(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    run("robot", "--file", str(file))
+    os.chown(file, 1234, 1235)
+    file.chmod(0o640)
+    run("ops", "--file", str(file))
+    found = file.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (1234, 1235, 0o640)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import re
 import socket
@@ -220,3 +221,22 @@ def test_a_stream_ends_when_its_token_is_taken_back(serving: Any, tokens: Path, 
             next(answers)
         asked.put(None)
     assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize("settings", TRANSPORTS)
+@pytest.mark.parametrize(
+    "path", ["/v2/repository/models/identity/unload", "/v2/logging", "/v2/systemsharedmemory/region/r/register"]
+)
+def test_3_3_a_web_page_changes_nothing_on_loopback(serving: Any, settings: dict, path: str) -> None:
+    with serving("identity", allow_client_shm=True, **settings) as server:
+        page = {"Origin": "http://evil.example", "Content-Type": "text/plain", "Host": "evil.example"}
+        reply = server.ask("POST", path, b"{}", page)
+        assert (reply.status, "web pages" in reply.json["error"]) == (403, True)
+        assert "web pages" not in str(server.ask("POST", path, b"{}").json)
+        assert server.infer("identity", {"inputs": []}, headers=page).status == 400
+
+
+def test_a_fifo_of_tokens_is_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(ConfigError, match="regular file"):
+        Access(tmp_path / "fifo")

@@ -60,6 +60,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._expires_ns: int | None = None
         self.writer = AnswerWriter(server.body_ns)
         self.client: Hashable = None
+        self._peer: Hashable = None
 
     @property
     def expires_ns(self) -> int | None:
@@ -71,7 +72,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)
         self.writer.begin(self._transport)
         self._visitor = self._server.access.visitor(transport)
-        self.client = client_of(transport)
+        self.client = self._peer = client_of(transport)
         self._expires_ns = time.perf_counter_ns() + self._server.idle_ns
         self._server.opened(self)
 
@@ -152,9 +153,8 @@ class HttpConnection(asyncio.BufferedProtocol):
 
     def _admit(self, head: RequestHead) -> None:
         assert self._visitor is not None
-        client = self._visitor.check(head.authorization, head.is_administrative)
-        if client is not None:
-            self.client = client
+        client = self._visitor.check(head.authorization, head.is_administrative, head.is_from_page)
+        self.client = self._peer if client is None else client
 
     def _advance(self) -> None:
         """Handles what is whole in the buffer, until a request is under way or more must come."""

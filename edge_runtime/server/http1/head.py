@@ -8,7 +8,7 @@ import httptools
 
 from edge_runtime.errors import InvalidRequestError
 from edge_runtime.server.origin import traceparent_of
-from edge_runtime.server.rights import is_administrative_http
+from edge_runtime.server.rights import is_administrative_http, is_forgeable
 from edge_runtime.server.routes import accepted_coding, head_nbytes_of, path_of
 
 MAX_HEAD_NBYTES = 1 << 16
@@ -30,6 +30,7 @@ class RequestHead:
         head_nbytes: the Inference-Header-Content-Length; None without one, or with one that `check_length` refuses.
         authorization: its Authorization header; None without one.
         is_administrative: whether it asks for what only administrators may.
+        is_from_page: whether a web page asks, for what pages may not.
         traceparent: its W3C trace; None without a sound one. Heads that have one differ each time, and aren't kept.
         route: what answers it, as it was looked up in the table of models of `epoch`.
         known: what was found out of the binary inferences that had this head, by their JSON heads.
@@ -45,6 +46,7 @@ class RequestHead:
         "head_error",
         "head_nbytes",
         "is_administrative",
+        "is_from_page",
         "keeps_alive",
         "known",
         "method",
@@ -59,6 +61,7 @@ class RequestHead:
         self.target = received.url.decode("latin-1")
         self.authorization = headers.get(b"authorization")
         self.is_administrative = is_administrative_http(self.method, path_of(self.target))
+        self.is_from_page = is_forgeable(self.method, path_of(self.target), b"origin" in headers)
         self.traceparent = traceparent_of(headers.get(b"traceparent"))
         self.keeps_alive = received.keeps_alive and received.version == "1.1"
         is_chunked = b"transfer-encoding" in headers
