@@ -9,6 +9,8 @@ from typing import Tuple
 
 from serving.processes import Tree, busy_s
 
+FOREIGN_CORES = 0.25  # from so many in use by others on, a server can't answer for what isn't held
+
 
 class Others:
     """Watches the cores that neither a server, nor this process, nor its children that have ended use."""

@@ -9,7 +9,7 @@ from typing import Iterator, List, Sequence
 from robustness import peer
 from robustness.load import GRPC, HTTP, Order, Tally, measured
 from robustness.nets import CHAIN
-from robustness.others import Others
+from robustness.others import FOREIGN_CORES, Others
 from robustness.ours import Ours, serving
 from robustness.rows import BESIDE, NOT_HELD, NOT_MEASURED, Row, p99_verdict, tail_of, tail_text, verdict_of
 
@@ -21,7 +21,6 @@ _CAPACITY_S = 2.5
 _LEAST_OF_PEAK = 0.9
 _REFUSED_MS = 20.0
 _FLAT_NBYTES = 8 << 20
-_FOREIGN_CORES = 0.25  # in use by others, which a server can't answer for
 _LATE_MS = 20.0  # a generator whose 99th percentile is later than that wasn't the load that was asked for
 
 
@@ -52,7 +51,7 @@ class Level:
 
     def judged(self, verdict: str) -> str:
         """A verdict: of a late generator, or beside others' load, only a goal that is held all the same proves much."""
-        is_disturbed = self.late_ms > _LATE_MS or self.foreign_cores > _FOREIGN_CORES
+        is_disturbed = self.late_ms > _LATE_MS or self.foreign_cores > FOREIGN_CORES
         return NOT_MEASURED if verdict == NOT_HELD and is_disturbed else verdict
 
 
