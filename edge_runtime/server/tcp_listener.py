@@ -51,7 +51,9 @@ class TcpListener:
             ConfigError: the address can't be bound, or TLS can't be had.
         """
         context = self.context()
-        listening = socket.socket(socket.AF_INET6 if ":" in self._host else socket.AF_INET)
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        # Named, the protocol is that of its connections too: asyncio sets TCP_NODELAY on no others.
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if listening.family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
