@@ -26,7 +26,7 @@ _GROWN_NBYTES = 1 << 20  # of memory for each 10,000 requests
 _REFUSED, _REFUSED_NBYTES = 2_000, 8 << 20
 _HTTP_MUTATIONS, _GRPC_MUTATIONS = 300, 200
 _HANG_S = 5.0
-_SETTLE_S = 2.0
+_SETTLE_S, _SAME_S = 5.0, 0.5
 
 
 def soak_rows() -> Iterator[Row]:
@@ -36,9 +36,9 @@ def soak_rows() -> Iterator[Row]:
     made = [(http_infer(DOUBLE, tensor), doubled(tensor)) for tensor in tensors]
     with serving() as ours:
         _soaked(ours, made, rng, _WARM_UP, _SECONDS)
-        before = _held(ours)
+        before = _settled(ours)
         count, wrong, killed = _soaked(ours, made, rng, _REQUESTS, _SECONDS)
-        after = _settled(ours, before)
+        after = _settled(ours)
         is_alive = ours.is_alive
     grown = (after[0] - before[0]) / count * 10_000
     text = (
@@ -53,11 +53,14 @@ def _held(ours: Ours) -> Tuple[int, int, int]:
     return ours.rss(), ours.descriptors(), ours.threads()
 
 
-def _settled(ours: Ours, before: Tuple[int, int, int]) -> Tuple[int, int, int]:
-    """What it holds once it has seen that its clients went, or after two seconds."""
-    limit_s = time.monotonic() + _SETTLE_S
-    while ours.descriptors() != before[1] and time.monotonic() < limit_s:
+def _settled(ours: Ours) -> Tuple[int, int, int]:
+    """What it holds once it has seen that its clients went: when that is the same for half a second."""
+    limit_s, last, since_s = time.monotonic() + _SETTLE_S, ours.descriptors(), time.monotonic()
+    while time.monotonic() < min(limit_s, since_s + _SAME_S):
         time.sleep(0.05)
+        now = ours.descriptors()
+        if now != last:
+            last, since_s = now, time.monotonic()
     return _held(ours)
 
 
