@@ -15,7 +15,7 @@ from edge_runtime.wire.status import public_text, status_of
 
 
 def gates(access: Access) -> Callable[[Any, Connection], Gate]:
-    """What makes the gate of a connection, by its transport; who shows a token is the connection's client."""
+    """What makes the gate of a connection, by its transport; the client of its next call is who shows a token."""
 
     def gate_of(transport: Any, connection: Connection) -> Gate:
         visitor, nameless = access.visitor(transport), connection.client

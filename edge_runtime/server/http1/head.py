@@ -60,8 +60,9 @@ class RequestHead:
         self.method = received.method.decode("latin-1")
         self.target = received.url.decode("latin-1")
         self.authorization = headers.get(b"authorization")
-        self.is_administrative = is_administrative_http(self.method, path_of(self.target))
-        self.is_from_page = is_forgeable(self.method, path_of(self.target), b"origin" in headers)
+        path = path_of(self.target)
+        self.is_administrative = is_administrative_http(self.method, path)
+        self.is_from_page = is_forgeable(self.method, path, b"origin" in headers)
         self.traceparent = traceparent_of(headers.get(b"traceparent"))
         self.keeps_alive = received.keeps_alive and received.version == "1.1"
         is_chunked = b"transfer-encoding" in headers
