@@ -21,7 +21,8 @@ from edge_runtime.wire.messages import SERVICE, message, methods
 ours = message("inference.ModelInferRequest").FromString(theirs.SerializeToString())
 assert type(ours) is not type(theirs)
 assert (ours.model_name, ours.id, ours.raw_input_contents[0]) == ("m", "7", b"1234")
-assert len(methods(SERVICE)) == 12
+service = descriptor_pool.Default().FindServiceByName(SERVICE)
+assert [name for name, _, _ in methods(SERVICE)] == [method.name for method in service.methods] != []
 from edge_runtime.wire.model_config import parse_model_config
 config = parse_model_config(b'input { name: "a" zork: [ { } ] dims: [ 1, 2 ] } parameters { key: "k" }', "config.pbtxt")
 assert [field.path for field in config.fields] == ["input[0]", "input[0].name", "input[0].dims", 'parameters["k"]']
