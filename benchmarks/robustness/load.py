@@ -52,6 +52,7 @@ class Tally:
     ok_ms: List[float] = field(default_factory=list)
     refused_ms: List[float] = field(default_factory=list)
     late_ms: List[float] = field(default_factory=list)
+    ok_at_s: List[float] = field(default_factory=list)
     others: Dict[str, int] = field(default_factory=dict)
 
     def add(self, status: int, latency_ms: float, is_in_time: bool) -> None:
@@ -59,6 +60,7 @@ class Tally:
         if status == OK:
             self.goodput += is_in_time
             self.ok_ms.append(latency_ms)
+            self.ok_at_s.append(time.monotonic())
         elif status in REFUSED:
             self.refused_ms.append(latency_ms)
         else:
@@ -73,6 +75,7 @@ def sum_of(tallies: Sequence[Tally]) -> Tally:
         whole.lost += each.lost
         whole.goodput += each.goodput
         whole.ok_ms += each.ok_ms
+        whole.ok_at_s += each.ok_at_s
         whole.refused_ms += each.refused_ms
         whole.late_ms += each.late_ms
         for status, count in each.others.items():

@@ -87,10 +87,13 @@ class Selection:
         """The first of the client of the model that has had the least service, if it may run and harms nobody.
 
         A generous deadline would make everybody wait behind those who have asked before, or without one. As long as all
-        are kept in any order, clients take turns.
+        are kept in any order, clients take turns; the first by its deadline goes first if nothing else of its client
+        waits.
         """
         model, rank, urgent = job.model, job.key[0], self._state.backlog.urgent.jobs
         if len(model.clients) < 2 or not urgent or job.segment or job.stream is not None:
+            return job
+        if job.is_urgent and model.clients[job.requests[0].client] == 1:
             return job
         firsts: Dict[Hashable, Job] = {}
         for each in urgent:

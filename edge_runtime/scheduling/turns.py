@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
-from heapq import heapify, heappop, heapreplace
+from heapq import heapify, heappop, heappush
 from typing import Deque, Dict, Generic, Hashable, Iterator, List, Optional, Protocol, Tuple, TypeVar
 
 from edge_runtime.scheduling.request import Request
@@ -33,6 +33,22 @@ class _Line(Generic[W]):
         self.place = (start_ns, 0)
 
 
+class _First(Generic[W]):
+    """The first job of a client, and how many had come of all clients by when it became that."""
+
+    __slots__ = ("come", "job", "line")
+
+    def __init__(self, line: _Line[W], come: int) -> None:
+        self.line = line
+        self.job = line.jobs[0]
+        self.come = come
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is the first no more."""
+        return not self.line.jobs or self.line.jobs[0] is not self.job
+
+
 class Turns(Generic[W]):
     """Start-time fair queueing (Goyal, Vin & Cheng, SIGCOMM 1996) of clients, by the service time that each has had.
 
@@ -40,20 +56,38 @@ class Turns(Generic[W]):
     one that comes anew waits for at most one turn of each other client. Where the last turn ended stays known of a
     client with nothing waiting until the clock has passed it, of the latest 1,024 at most.
 
+    The clock stands still while ever new clients come. So, among several clients, the first job of one waits for no
+    more others than were waiting when it became the first: nobody starves, and clients that ask for one thing at a time
+    are served in the order in which they came.
+
     Attributes:
         first: the one whose turn it is; None if nothing waits.
         latest: the client that was served last.
     """
 
-    __slots__ = ("_clock_ns", "_count", "_left", "_lines", "_order", "first", "latest")
+    __slots__ = (
+        "_added",
+        "_clock_ns",
+        "_count",
+        "_firsts",
+        "_left",
+        "_lines",
+        "_order",
+        "_removed",
+        "first",
+        "latest",
+    )
 
     def __init__(self) -> None:
         self.first: Optional[W] = None
         self.latest: Hashable = None
         self._clock_ns = 0
         self._count = 0
+        self._added = 0
+        self._removed = 0
         self._lines: Dict[Hashable, _Line[W]] = {}  # a client that is alone stays in it
         self._order: List[Tuple[int, int, _Line[W]]] = []  # while there are several clients
+        self._firsts: Deque[_First[W]] = deque()  # while there are several clients, the oldest first
         self._left: Dict[Hashable, int] = {}  # where the next turn starts of clients that have nothing waiting
 
     def __iter__(self) -> Iterator[W]:
@@ -64,21 +98,30 @@ class Turns(Generic[W]):
             return
         ahead = [(start_ns, count, 0, line) for start_ns, count, line in self._order]
         heapify(ahead)
-        count = self._count
+        count, removed, firsts, begun = self._count, self._removed, deque(self._firsts), set()
         while ahead:
-            start_ns, _, index, line = ahead[0]
+            while firsts and (firsts[0].line in begun or firsts[0].is_gone):
+                firsts.popleft()
+            if firsts and removed >= firsts[0].come:
+                line = firsts[0].line
+                start_ns, index = line.start_ns, 0
+            else:
+                start_ns, _, index, line = heappop(ahead)
+                if not index and line in begun:
+                    continue
             job = line.jobs[index]
             yield job
-            if index + 1 == len(line.jobs):
-                heappop(ahead)
-            else:
+            begun.add(line)
+            removed += 1
+            if index + 1 < len(line.jobs):
                 count += 1
-                heapreplace(ahead, (start_ns + (job.cost_ns or 1), count, index + 1, line))
+                heappush(ahead, (start_ns + (job.cost_ns or 1), count, index + 1, line))
 
     def add(self, job: W) -> None:
         """Lets a job wait behind those of its client."""
         client = job.requests[0].client
         line = self._lines.get(client)
+        self._added += 1
         if line is None:
             self._join(client, job)
             return
@@ -92,7 +135,9 @@ class Turns(Generic[W]):
         client = job.requests[0].client
         line = self._lines[client]
         jobs = line.jobs
-        if jobs[0] is job:
+        self._removed += 1
+        is_first = jobs[0] is job
+        if is_first:
             jobs.popleft()
         else:
             jobs.remove(job)
@@ -101,6 +146,8 @@ class Turns(Generic[W]):
             self._clock_ns = max(self._clock_ns, line.start_ns)
             line.start_ns += used_ns
         if self._order:
+            if is_first and jobs:
+                self._note(line, self._added)
             self._move(client, line)
         else:
             self.first = jobs[0] if jobs else None
@@ -133,16 +180,19 @@ class Turns(Generic[W]):
         """Takes in a client of which nothing waits."""
         lines = self._lines
         if self.first is None and lines:
-            other, alone = lines.popitem()
-            self._leave(other, alone.start_ns)
+            other, gone = lines.popitem()
+            self._leave(other, gone.start_ns)
         line: _Line[W] = _Line(max(self._left.pop(client, 0), self._clock_ns))
         line.jobs.append(job)
         if lines:
             if not self._order:
-                self._queue(next(iter(lines.values())))
+                (alone,) = lines.values()
+                self._queue(alone)
+                self._note(alone, self._added - 1)
             self._queue(line)
+            self._note(line, self._added - 1)
         lines[client] = line
-        self.first = self._order[0][2].jobs[0] if self._order else job
+        self.first = self._next() if self._order else job
 
     def _move(self, client: Hashable, line: _Line[W]) -> None:
         """Gives a client its new place among several, or none if nothing of it waits."""
@@ -154,9 +204,24 @@ class Turns(Generic[W]):
             else:
                 del self._lines[client]
                 self._leave(client, line.start_ns)
-        self.first = order[0][2].jobs[0]
+        self.first = self._next()
         if len(order) == 1:
             order.clear()
+            self._firsts.clear()
+
+    def _next(self) -> W:
+        """Of several clients' jobs the one that is served next."""
+        firsts = self._firsts
+        while firsts and firsts[0].is_gone:
+            firsts.popleft()
+        if firsts and self._removed >= firsts[0].come:
+            return firsts[0].job
+        return self._order[0][2].jobs[0]
+
+    def _note(self, line: _Line[W], come: int) -> None:
+        self._firsts.append(_First(line, come))
+        if len(self._firsts) > _MOST_LEFT + 2 * len(self._lines):  # many were withdrawn while nothing was served
+            self._firsts = deque([each for each in self._firsts if not each.is_gone])
 
     def _queue(self, line: _Line[W]) -> None:
         self._count += 1

@@ -198,6 +198,71 @@ def test_the_first_is_always_the_first_of_the_order(steps):
         assert turns.first is (order[0] if order else None)
 
 
+STEPS = st.lists(st.tuples(st.sampled_from(["add", "serve", "drop"]), st.integers(0, 5), st.integers(1, 50)))
+
+
+@given(steps=STEPS)
+@settings(deadline=None)
+def test_the_first_of_a_client_waits_for_no_more_others_than_were_waiting_when_it_became_that(steps):
+    turns, waiting, bounds = Turns(), [], {}
+    for step, client, cost in steps:
+        if step == "add":
+            waiting.append(SimpleNamespace(requests=(made(client),), cost_ns=cost))
+            turns.add(waiting[-1])
+        elif waiting:
+            gone = turns.first if step == "serve" else waiting[client % len(waiting)]
+            waiting.remove(gone)
+            turns.remove(gone, gone.cost_ns if step == "serve" else 0)
+            served = step == "serve"
+            bounds = {each: (job, bound - served) for each, (job, bound) in bounds.items() if job is not gone}
+        clients = {job.requests[0].client: job for job in reversed(waiting)}  # and the first of each
+        if len(clients) < 2:
+            clients, bounds = {}, {}
+        for each, first in clients.items():
+            bounds.setdefault(each, (first, len(waiting)))
+        assert all(bound > 0 for _, bound in bounds.values())
+
+
+def test_nobody_starves_while_ever_new_clients_come():
+    scheduler, served = scheduler_of(queue_size=6), []
+    admit(scheduler, *[made(client) for client in "aabcd"])
+    for step in range(20):
+        dispatch = scheduler.next(0)
+        served.append(dispatch.requests[0].client)
+        scheduler.finish(dispatch, 0)
+        scheduler.admit(made(step), 0)
+    assert [at for at, client in enumerate(served) if client == "a"] == [0, 5]
+
+
+def test_clients_that_ask_for_one_thing_at_a_time_are_served_in_the_order_in_which_they_came():
+    scheduler = scheduler_of(queue_size=6)
+    admit(scheduler, *[made(client) for client in "abcdef"])
+    served = ""
+    for come in "abghijacbk":  # who comes back, and who comes anew
+        dispatch = scheduler.next(0)
+        served += dispatch.requests[0].client
+        scheduler.finish(dispatch, 0)
+        scheduler.admit(made(come), 0)
+    assert served + "".join(order_of(scheduler)) == "abcdef" + "abghijacbk"
+
+
+@pytest.mark.parametrize("deadline_s", [None, 60])
+def test_the_oldest_goes_first_where_each_client_has_one_thing_waiting(deadline_s):
+    scheduler = scheduler_of(queue_size=6)
+
+    def asked(client, at_ms):
+        return made(client, at_ms, deadline_ns=None if deadline_s is None else at_ms * MS + deadline_s * 1000 * MS)
+
+    admit(scheduler, *[asked(client, 0) for client in "abcdef"])
+    served = ""
+    for at_ms, come in enumerate("abghij", start=1):
+        dispatch = scheduler.next(at_ms * MS)
+        served += dispatch.requests[0].client
+        scheduler.finish(dispatch, at_ms * MS)
+        scheduler.admit(asked(come, at_ms), at_ms * MS)
+    assert served + "".join(order_of(scheduler)) == "abcdef" + "abghij"
+
+
 def test_little_is_kept_of_clients_that_are_gone():
     scheduler = scheduler_of()
     for round_ in range(2):
