@@ -43,7 +43,8 @@ class Order:
 class Tally:
     """What came of it; latencies count from the moment of sending.
 
-    `goodput` counts the answers within the time, `late_ms` by how much later than planned each request was sent.
+    `goodput` counts the answers within the time, `late_ms` by how much later than planned each request was sent;
+    `ok_at_s` is when each of `ok_ms` ended, of the monotonic clock.
     """
 
     sent: int = 0

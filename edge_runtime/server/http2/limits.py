@@ -12,7 +12,7 @@ class Http2Limits:
     max_message_bytes: int = 64 << 20  # one request message, also after it was decompressed
     max_unanswered_bytes: int = 64 << 20  # of large messages that wait; beyond it the client gets no further window
     max_output_bytes: int = 128 << 20  # of answers that the client doesn't take
-    max_streams: int = 128
+    max_streams: int = 512  # more than a queue holds: what is too much is refused here rather than kept by the client
     max_stream_requests: int = 16  # under way on one stream of many; the next is taken in when the first is answered
     max_stream_bytes: int = 16 << 20  # of those requests and of answers that wait; beyond it no other is taken in
     max_connections: int = 1024  # of one server
