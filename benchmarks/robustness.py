@@ -1,6 +1,6 @@
 """What the server does under overload, abuse and accidents, each held against its goal.
 
-    python benchmarks/robustness.py [--only 3,4,16] [--seconds 7] [--conformance] [--json FILE]
+    python benchmarks/robustness.py [--only 3,4,16] [--seconds 5] [--conformance] [--json FILE]
 
 Everything runs on loopback against `edge-runtime serve` in a process of its own; memory, descriptors, threads and
 processor time are the kernel's figures of that process. Where a figure says something about others too, Triton stands
@@ -90,7 +90,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     figures = ", ".join(f"{name} {label}" for name, (label, _) in PARTS.items())
     parser.add_argument("--only", type=_names, default=[name for name in PARTS if name != "1"], help=f"of {figures}")
-    parser.add_argument("--seconds", type=float, default=7.0, help="how long each load of figure 3 lasts")
+    parser.add_argument("--seconds", type=float, default=5.0, help="how long each load of figure 3 lasts")
     parser.add_argument("--conformance", action="store_true", help="figure 1 too: run the server's tests (minutes)")
     parser.add_argument("--json", type=Path, default=BENCH / "robustness.json", help="where the result goes")
     options = parser.parse_args()
