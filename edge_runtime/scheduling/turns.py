@@ -23,30 +23,38 @@ W = TypeVar("W", bound=Waiting)
 
 
 class _Line(Generic[W]):
-    """What one client has waiting, in order, and where its next turn stands: by the fair clock, then by age."""
+    """What one client has waiting, in order, and where its next turn stands: by the fair clock, then by age.
 
-    __slots__ = ("jobs", "place", "start_ns")
+    Attributes:
+        gone: how many have been the first and are no more.
+    """
+
+    __slots__ = ("gone", "jobs", "place", "start_ns")
 
     def __init__(self, start_ns: int) -> None:
         self.jobs: Deque[W] = deque()
+        self.gone = 0
         self.start_ns = start_ns
         self.place = (start_ns, 0)
 
 
 class _First(Generic[W]):
-    """The first job of a client, and how many had come of all clients by when it became that."""
+    """That a client's job became its first, and how many of all clients had come by then.
 
-    __slots__ = ("come", "job", "line")
+    It holds the line and not the job, whose memory is free as soon as it is gone.
+    """
+
+    __slots__ = ("come", "gone", "line")
 
     def __init__(self, line: _Line[W], come: int) -> None:
         self.line = line
-        self.job = line.jobs[0]
+        self.gone = line.gone
         self.come = come
 
     @property
     def is_gone(self) -> bool:
         """Whether it is the first no more."""
-        return not self.line.jobs or self.line.jobs[0] is not self.job
+        return self.line.gone != self.gone
 
 
 class Turns(Generic[W]):
@@ -139,6 +147,7 @@ class Turns(Generic[W]):
         is_first = jobs[0] is job
         if is_first:
             jobs.popleft()
+            line.gone += 1
         else:
             jobs.remove(job)
         if used_ns:
@@ -215,7 +224,7 @@ class Turns(Generic[W]):
         while firsts and firsts[0].is_gone:
             firsts.popleft()
         if firsts and self._removed >= firsts[0].come:
-            return firsts[0].job
+            return firsts[0].line.jobs[0]
         return self._order[0][2].jobs[0]
 
     def _note(self, line: _Line[W], come: int) -> None:

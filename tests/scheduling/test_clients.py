@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +10,6 @@ from edge_runtime.errors import QueueFullError, ServerUnavailableError
 from edge_runtime.scheduling.request import Period, Request
 from edge_runtime.scheduling.scheduler import ModelPolicy, Scheduler
 from edge_runtime.scheduling.service_times import ServiceTimes
-from edge_runtime.scheduling.turns import Turns
 
 MS = 1_000_000
 RUN_MS = {1: 5, 2: 8, 4: 12}
@@ -179,48 +176,6 @@ def test_with_unlike_runs_a_client_also_waits_for_as_much_as_it_was_served_last(
     clients, longest_ns = {client for _, client, _ in arrivals}, max(RUN_MS[rows] for *_, rows in arrivals) * MS
     for was_served, waited_ns in services(play, [made(client, at_ms, rows) for at_ms, client, rows in arrivals]):
         assert waited_ns <= (2 if was_served else 1) * len(clients) * longest_ns
-
-
-@given(steps=st.lists(st.tuples(st.sampled_from(["add", "serve", "drop"]), st.integers(0, 3)), max_size=60))
-@settings(deadline=None)
-def test_the_first_is_always_the_first_of_the_order(steps):
-    turns, waiting = Turns(), []
-    for step, client in steps:
-        if step == "add":
-            waiting.append(SimpleNamespace(requests=(made(client),), cost_ns=3))
-            turns.add(waiting[-1])
-        elif waiting:
-            gone = turns.first if step == "serve" else waiting[client % len(waiting)]
-            waiting.remove(gone)
-            turns.remove(gone, 3 if step == "serve" else 0)
-        order = list(turns)
-        assert sorted(map(id, order)) == sorted(map(id, waiting))
-        assert turns.first is (order[0] if order else None)
-
-
-STEPS = st.lists(st.tuples(st.sampled_from(["add", "serve", "drop"]), st.integers(0, 5), st.integers(1, 50)))
-
-
-@given(steps=STEPS)
-@settings(deadline=None)
-def test_the_first_of_a_client_waits_for_no_more_others_than_were_waiting_when_it_became_that(steps):
-    turns, waiting, bounds = Turns(), [], {}
-    for step, client, cost in steps:
-        if step == "add":
-            waiting.append(SimpleNamespace(requests=(made(client),), cost_ns=cost))
-            turns.add(waiting[-1])
-        elif waiting:
-            gone = turns.first if step == "serve" else waiting[client % len(waiting)]
-            waiting.remove(gone)
-            turns.remove(gone, gone.cost_ns if step == "serve" else 0)
-            served = step == "serve"
-            bounds = {each: (job, bound - served) for each, (job, bound) in bounds.items() if job is not gone}
-        clients = {job.requests[0].client: job for job in reversed(waiting)}  # and the first of each
-        if len(clients) < 2:
-            clients, bounds = {}, {}
-        for each, first in clients.items():
-            bounds.setdefault(each, (first, len(waiting)))
-        assert all(bound > 0 for _, bound in bounds.values())
 
 
 def test_nobody_starves_while_ever_new_clients_come():
