@@ -18,6 +18,7 @@ LIMIT_NBYTES = 256 << 10
 _LONGEST_LINE = 16 << 10  # every message about a token has its line in it
 Place = Tuple[int, int]
 _FALSE = ("false", "False", "f", "0")
+_STRING = "TYPE_STRING"  # the one type that the protocol calls otherwise: BYTES
 _BRACKETS = (("{", "}"), ("<", ">"))
 
 
@@ -86,6 +87,8 @@ def dtype_name(tensor: Any) -> str:
     kind = tensor.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number.get(tensor.data_type)
     if kind is None:
         return f"type {tensor.data_type}"  # an enumeration of proto3 takes any number
+    if kind.name == _STRING:
+        return "BYTES"
     return "" if kind.number == 0 else str(kind.name[len("TYPE_") :])
 
 

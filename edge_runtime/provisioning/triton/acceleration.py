@@ -7,10 +7,10 @@ import re
 from pathlib import PurePosixPath
 from typing import Any, Dict, List, Mapping
 
+from edge_runtime.provisioning.triton.data_types import CPU_KIND, cpu_reason, is_for_cpu, sample_problem
 from edge_runtime.provisioning.triton.draft import SLOTS, Draft, Range
 from edge_runtime.provisioning.triton.fates import Fate, honoured, lost, not_needed
 
-_CPU_KIND = 2
 _MIB = 1 << 20
 _ACCELERATORS = "optimization.execution_accelerators"
 _GPU = f"{_ACCELERATORS}.gpu_execution_accelerator"
@@ -50,14 +50,19 @@ _PARAMETERS: Mapping[str, Fate] = {
 def draft_devices(draft: Draft) -> bool:
     """Sets `[backend]` by the instance groups, and wishes for slots; whether the model runs on the CPU."""
     groups = draft.config.message.instance_group
-    is_cpu = bool(groups) and all(group.kind == _CPU_KIND for group in groups)
+    reason = cpu_reason(draft)
+    is_cpu = bool(reason) or is_for_cpu(draft)
     if is_cpu:
         draft.set("backend", "name", "onnxruntime")
+    if reason and not groups:
+        draft.fates["instance_group"] = lost(f'{reason}: [backend] name = "onnxruntime"')
     for index, group in enumerate(groups):
         path = f"instance_group[{index}].kind"
-        if is_cpu:
+        if is_cpu and (not reason or group.kind == CPU_KIND):
             draft.fates[path] = honoured('[backend] name = "onnxruntime", the CPU')
-        elif group.kind == _CPU_KIND:
+        elif reason:
+            draft.fates[path] = lost(f'{reason}: [backend] name = "onnxruntime"')
+        elif group.kind == CPU_KIND:
             draft.fates[path] = lost("a model runs on one device: the GPU of its other instances")
         else:
             draft.fates[path] = not_needed("a machine's GPU is used where it has one")
@@ -91,7 +96,8 @@ def _draft_dla(draft: Draft, is_cpu: bool) -> None:
     if not cores:
         return
     if is_cpu or not 0 <= cores[0] < 100:
-        draft.fates["instance_group.secondary_devices"] = lost("no such accelerator; set [backend] device")
+        text = "the model runs on the CPU" if is_cpu else "no such accelerator; set [backend] device"
+        draft.fates["instance_group.secondary_devices"] = lost(text)
         return
     draft.set("backend", "device", f"dla:{cores[0]}")
     draft.fates["instance_group.secondary_devices"] = honoured(f'[backend] device = "dla:{cores[0]}"')
@@ -107,21 +113,27 @@ def draft_accelerators(draft: Draft, is_cpu: bool, is_plan: bool, table: str | N
         text = f"there is no {accelerator.name!r}; the CPU runs ONNX Runtime's own kernels"
         draft.fates[f"{_ACCELERATORS}.cpu_execution_accelerator[{index}]"] = lost(text)
     found: Mapping[str, str] | None = None
-    at = ""
+    at, reason = "", cpu_reason(draft)
     for index, accelerator in enumerate(accelerators.gpu_execution_accelerator):
         path = f"{_GPU}[{index}]"
-        if is_cpu:
+        if is_cpu and not reason:
             draft.fates[path] = not_needed("it is for instances on a GPU")
-        elif accelerator.name == "tensorrt" and found is None:
-            draft.fates[f"{path}.name"] = honoured("[backend] auto is TensorRT where there is a GPU")
+            continue
+        is_taken = accelerator.name == "tensorrt" and found is None
+        if is_taken:
             at, found = path, dict(accelerator.parameters)
+        if reason:
+            draft.fates[path] = lost(reason)
+        elif is_taken:
+            draft.fates[f"{path}.name"] = honoured("[backend] auto is TensorRT where there is a GPU")
         else:
             draft.fates[path] = lost(f"there is no {accelerator.name!r}; TensorRT runs models on a GPU")
     if found is None:
         draft.set("precision", "policy", "auto" if is_plan else "fp32")
     else:
         _draft_precision(draft, at, found, table)
-        _draft_build(draft, at, found)
+        if not reason:
+            _draft_build(draft, at, found)
     _suit_dla(draft, at, found or {})
     return {} if found is None else _ranges(draft, at, found)
 
@@ -142,10 +154,17 @@ def _draft_precision(draft: Draft, at: str, parameters: Mapping[str, str], table
         honoured(f'[precision] policy = "{policy}"') if mode.lower() == policy else lost(f"{mode!r} isn't known: fp32")
     )
     named = "int8_calibration_table_name" in parameters
+    if policy == "fp16" and cpu_reason(draft):
+        policy, fate = "fp32", lost(f"{cpu_reason(draft)}, and the CPU computes FP16 in float32: fp32")
     if policy == "int8" and draft.facts.is_quantised:
         policy, fate = "fp32", honoured("the ONNX has Q/DQ nodes: they are kept, and what is INT8 by them stays so")
     elif policy == "int8" and table is not None:
         draft.set("calibration", "table", table)
+    elif policy == "int8" and sample_problem(draft):
+        draft.problems.append(
+            f"INT8 has no scales, and {sample_problem(draft)}: put a TensorRT calibration table in the repository and "
+            "name it, or set precision_mode to FP32"
+        )
     elif policy == "int8":
         draft.missing.append(
             "[calibration] needs data (samples), or table (a TensorRT calibration cache): INT8 has no scales"

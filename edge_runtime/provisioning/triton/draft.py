@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Tuple
 
 from edge_runtime.provisioning.triton.fates import Fate
-from edge_runtime.tensors import TensorSpec
+from edge_runtime.tensors import DType, TensorSpec
 from edge_runtime.wire.model_config import ModelConfig
 
 Range = Tuple[List[int], List[int], List[int]]  # min, opt and max of an input
+CPU_TYPES = (DType.BYTES, DType.BF16)  # which ONNX Runtime runs, and TensorRT isn't built with
 SLOTS, QUEUE_SIZE = "slots", "queue_size"  # settings of the server, for all models alike
 
 
@@ -25,6 +26,11 @@ class OnnxFacts:
     def can_batch(self) -> bool:
         """Whether axis 0 is dynamic on every input and output."""
         return all(spec.shape and spec.shape[0] == -1 for spec in (*self.inputs, *self.outputs))
+
+    @property
+    def cpu_only(self) -> Tuple[TensorSpec, ...]:
+        """Inputs and outputs of text or BF16, for which the whole model runs on ONNX Runtime's CPU."""
+        return tuple(spec for spec in (*self.inputs, *self.outputs) if spec.dtype in CPU_TYPES)
 
 
 @dataclass

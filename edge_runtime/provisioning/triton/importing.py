@@ -14,6 +14,7 @@ from edge_runtime.graph.macs import quantised_nodes
 from edge_runtime.graph.model import load_model
 from edge_runtime.plan.files import make_folder, obstacle, write_atomically
 from edge_runtime.provisioning.triton.acceleration import calibration_file, draft_accelerators, draft_devices
+from edge_runtime.provisioning.triton.data_types import check_types
 from edge_runtime.provisioning.triton.draft import QUEUE_SIZE, SLOTS, Draft, OnnxFacts
 from edge_runtime.provisioning.triton.fates import FieldFate, field_fates, honoured, lost, pattern_of
 from edge_runtime.provisioning.triton.recipe_text import recipe_text
@@ -134,6 +135,7 @@ def _draft(model: TritonModel, facts: OnnxFacts, output: Path) -> Draft:
                 )
     table = calibration_file(model.config.message)
     file = model.file(table) if table else None
+    check_types(draft, model.is_plan)
     is_cpu = draft_devices(draft)
     ranges = draft_accelerators(draft, is_cpu, model.is_plan, None if file is None else _relative(file, output))
     draft_shapes(draft, ranges)

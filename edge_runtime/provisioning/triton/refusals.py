@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, List
 
-from edge_runtime.wire.model_config import ModelConfig, dtype_name
+from edge_runtime.wire.model_config import ModelConfig
 
 ONNX_NAMES = ("onnxruntime_onnx", "onnxruntime")
 PLAN_NAMES = ("tensorrt_plan", "tensorrt")
@@ -22,13 +22,12 @@ _OTHERS = {
     "tensorrtllm": "a language model that streams needs its own server",
     "vllm": "a language model that streams needs its own server",
 }
-_UNKNOWN_TYPES = ("STRING", "BF16")
 
 
 def refusals(config: ModelConfig) -> List[str]:
     """All reasons, each with what to do; none if it is a model that has one file and one answer a request."""
     message = config.message
-    found = [*_backends(message), *_scheduling(message), *_tensors(message)]
+    found = [*_backends(message), *_scheduling(message), *_made_tensors(message)]
     if message.model_transaction_policy.decoupled:
         found.append("it is decoupled: a request may have any number of answers; here it has one")
     return found
@@ -58,17 +57,10 @@ def _scheduling(message: Any) -> List[str]:
     return []
 
 
-def _tensors(message: Any) -> List[str]:
+def _made_tensors(message: Any) -> List[str]:
     found = []
     for field in ("batch_input", "batch_output"):
         names = [name for one in getattr(message, field) for name in one.target_name]
         if getattr(message, field):
             found.append(f"{field} ({', '.join(names)}): the server makes no tensors; send them, and remove {field}")
-    for kind, tensors in (("input", message.input), ("output", message.output)):
-        for tensor in tensors:
-            dtype = dtype_name(tensor)
-            if dtype in _UNKNOWN_TYPES:
-                found.append(
-                    f"{kind} {tensor.name!r} is {dtype}: tensors hold numbers up to 64 bits, no text and no BF16"
-                )
     return found

@@ -6,7 +6,7 @@ import json
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from edge_runtime.errors import nearest
-from edge_runtime.provisioning.triton.draft import Draft, Range
+from edge_runtime.provisioning.triton.draft import CPU_TYPES, Draft, Range
 from edge_runtime.provisioning.triton.fates import honoured, lost
 from edge_runtime.tensors import DYNAMIC, DType, TensorSpec
 from edge_runtime.wire.model_config import dtype_name
@@ -31,7 +31,7 @@ def draft_shapes(draft: Draft, ranges: Mapping[str, Range]) -> None:
     for spec in draft.facts.outputs:
         index, entry = _entry(draft.config.message.output, spec.name)
         if entry is not None:
-            draft.fates[f"output[{index}]"] = honoured(f"{spec.name!r}, {spec.dtype.value} as in the ONNX")
+            draft.fates[f"output[{index}]"] = honoured(f"{spec.name!r}, {_type(spec)} as in the ONNX")
             if entry.HasField("reshape"):
                 draft.fates[f"output[{index}].reshape"] = lost(
                     f"answers have the model's own shape, {_text(spec.shape)}"
@@ -151,14 +151,21 @@ def _report_input(draft: Draft, spec: TensorSpec, index: int, batch: int) -> Non
     if not message.input:
         return
     entry = message.input[index]
-    text = f"{spec.name!r}, {spec.dtype.value} {_text(spec.shape)} as in the ONNX"
+    text = f"{spec.name!r}, {_type(spec)} {_text(spec.shape)} as in the ONNX"
     draft.fates[f"input[{index}]"] = honoured(text)
+    if spec.dtype in CPU_TYPES and entry.optional:
+        draft.fates[f"input[{index}].optional"] = lost("every request must send it")
     if not batch and spec.shape and spec.shape[0] == DYNAMIC and f"input.{spec.name}" not in draft.tables:
         limit = lost(f"axis 0 may be 1 to {OPEN_BATCH}; for more set [model] max_batch")
         draft.fates[f"input[{index}].dims"] = limit if not entry.HasField("reshape") else honoured(text)
     if entry.HasField("reshape"):
         shape = _text([*([DYNAMIC] if batch else []), *entry.reshape.shape])
         draft.fates[f"input[{index}].reshape"] = lost(f"clients send the model's own shape, {shape}")
+
+
+def _type(spec: TensorSpec) -> str:
+    version = " (from ONNX Runtime 1.20 on)" if spec.dtype is DType.BF16 else ""
+    return spec.dtype.value + version
 
 
 def _key(name: str) -> str:

@@ -183,7 +183,7 @@ def test_what_a_configuration_says_is_what_the_recipe_has(
         ("sequence_batching { direct { } }", "sequence batching"),
         ('backend: "vllm" model_transaction_policy { decoupled: true }', "vllm' isn't ONNX.*; it is decoupled"),
         ('batch_input { kind: BATCH_ELEMENT_COUNT target_name: "n" source_input: "x" }', r"batch_input \(n\)"),
-        ('input { name: "x" data_type: TYPE_STRING dims: 4 }', "'x' is STRING"),
+        ('input { name: "x" data_type: TYPE_STRING dims: 4 }', "'x' is BYTES in the configuration and FP32"),
         ('max_batch_size: 2 input { name: "x" data_type: TYPE_FP16 dims: 4 }', "FP16 in the configuration and FP32"),
         ('max_batch_size: 2 input { name: "X" dims: 4 }', "no input 'X'.*'x'"),
         ('max_batch_size: 2 input { name: "x" dims: 5 }', r"\[-1, 5\] by the configuration and \[-1, 4\] in the ONNX"),
