@@ -67,7 +67,9 @@ STATIC: Mapping[str, Fate] = {
     "input.optional": lost("every request must send it; [input.NAME] value makes it a constant of the plan"),
     "input.is_non_linear_format_io": _PLAIN,
     "output.is_shape_tensor": _SHAPE,
-    "output.label_filename": lost("there is no classification: clients get tensors, and look labels up themselves"),
+    "output.label_filename": lost(
+        "there is no classification: clients look labels up (a LabelEncoder in the ONNX gives them as text, on the CPU)"
+    ),
     "output.is_non_linear_format_io": _PLAIN,
     "optimization.graph": lost("the build optimises the graph, always as far as it can"),
     "optimization.priority": lost("to run its requests before those of other models, set [serving] priority = 1"),
@@ -85,7 +87,7 @@ STATIC: Mapping[str, Fate] = {
         "nobody waits for a run to fill; requests that wait anyway share one"
     ),
     "dynamic_batching.preserve_ordering": lost(
-        "answers come as their runs end; a client that needs the order numbers them"
+        "answers on one gRPC stream come in the order of its requests; all others as their runs end"
     ),
     "dynamic_batching.priority_levels": not_needed("requests may have any priority from 1 on"),
     "dynamic_batching.priority_queue_policy": lost("a deadline and a queue's size are the model's, not a priority's"),
@@ -102,7 +104,9 @@ STATIC: Mapping[str, Fate] = {
     'parameters["execution_mode"]': lost("the nodes of a run go one after another"),
     "parameters": lost("a parameter of Triton's backend; nothing here reads it"),
     "metric_tags": lost("metrics have fixed labels; add others where they are collected"),
-    "model_metrics": lost("metrics have fixed families and no histograms"),
+    "model_metrics": lost(
+        "metrics have fixed families; nv_inference_first_response_histogram_ms is one, with bounds of its own"
+    ),
     "model_warmup": not_needed("every slot is warmed at its shapes before the server is ready"),
     "model_operations": lost(
         "operators from libraries aren't loaded; those of TensorRT plugins go to [backend] plugins"
