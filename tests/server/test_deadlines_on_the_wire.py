@@ -71,9 +71,16 @@ def test_2_3_queue_a_request_that_waits_too_long_is_told_so_when_its_deadline_co
     assert gated.runs == 1
 
 
-def test_the_models_default_holds_for_requests_that_bring_none(busy, gated, head, http_message) -> None:
+def test_the_models_own_holds_for_requests_that_bring_none(busy, gated, head, http_message) -> None:
     with busy(serving={"deadline_ms": 300}) as server, occupy(server, gated, head, http_message):
         answer = server.infer("gated", head(), ROW)
+        gated.release()
+        assert (answer.status, answer.headers["edge-runtime-error"]) == (503, "DeadlineExpiredError")
+
+
+def test_the_models_own_holds_for_requests_that_bring_a_longer_one(busy, gated, head, http_message) -> None:
+    with busy(serving={"deadline_ms": 300}) as server, occupy(server, gated, head, http_message):
+        answer = server.infer("gated", head(deadline_ms=9000), ROW)
         gated.release()
         assert (answer.status, answer.headers["edge-runtime-error"]) == (503, "DeadlineExpiredError")
 
