@@ -11,10 +11,11 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 from edge_runtime.server.access import Access
-from edge_runtime.server.aiohttp_server import AiohttpRoutes, response
+from edge_runtime.server.aiohttp_server import AiohttpRoutes, response, trace_of
 from edge_runtime.server.clients import client_of
 from edge_runtime.server.live.feed import LiveFeed
 from edge_runtime.server.models import ModelTable
+from edge_runtime.server.origin import origin_fields
 from edge_runtime.server.region_access import RegionAccess
 from edge_runtime.server.routes import json_answer
 from edge_runtime.server.settings import ServerSettings
@@ -126,9 +127,11 @@ class _Connection(RequestHandler):
         message: str | None = None,  # noqa: ARG002
     ) -> web.StreamResponse:
         """The answer to a broken head, or to a failure of ours, which is logged."""
+        traceparent = trace_of(request) if status >= 500 else None  # a broken head has no headers to look at
         if status >= 500:
-            logger.error("%s %s failed", request.method, clipped(request.path), exc_info=exc)
+            origin = origin_fields(None, traceparent)
+            logger.error("%s %s failed", request.method, clipped(request.path), exc_info=exc, extra=origin)
         text = "internal error" if status >= 500 else "not a valid HTTP request"
-        answer = response(json_answer({"error": text}, status))
+        answer = response(json_answer({"error": text}, status).traced(traceparent))
         answer.force_close()
         return answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
-from typing import Dict, Hashable
+from typing import Hashable
 
 from aiohttp import web
 
@@ -16,7 +16,7 @@ from edge_runtime.server.compression import decompressed
 from edge_runtime.server.http_inference import InferBody, infer_answer
 from edge_runtime.server.live.feed import EVENTS_HEADERS, LiveFeed
 from edge_runtime.server.models import ModelTable
-from edge_runtime.server.origin import origin_fields, traceparent_of
+from edge_runtime.server.origin import TRACEPARENT, origin_fields, traceparent_of
 from edge_runtime.server.region_access import RegionAccess
 from edge_runtime.server.rights import is_administrative_http, is_forgeable
 from edge_runtime.server.routes import (
@@ -41,13 +41,13 @@ def response(answer: HttpAnswer) -> web.Response:
     return web.Response(body=answer.body, status=answer.status, headers=headers)
 
 
-def _origin(request: web.BaseRequest) -> Dict[str, str]:
-    """Its trace."""
-    presented = request.headers.get("traceparent", "").encode("utf-8", "surrogateescape")
-    return origin_fields(None, traceparent_of(presented))
+def trace_of(request: web.BaseRequest) -> str | None:
+    """Its `traceparent`; None without a sound one."""
+    presented = request.headers.getall(TRACEPARENT, ())
+    return traceparent_of(*[value.encode("utf-8", "surrogateescape") for value in presented])
 
 
-async def _events(request: web.BaseRequest, route: EventsRoute) -> web.StreamResponse:
+async def _events(request: web.BaseRequest, route: EventsRoute, traceparent: str | None) -> web.StreamResponse:
     """Server-sent events until the client or the feed ends them, without those that a slow client has no time for."""
     waiting: asyncio.Queue[bytes] = asyncio.Queue()
 
@@ -58,6 +58,8 @@ async def _events(request: web.BaseRequest, route: EventsRoute) -> web.StreamRes
     leave = route.watch(send)
     try:
         sent = web.StreamResponse(headers=EVENTS_HEADERS)
+        if traceparent is not None:
+            sent.headers[TRACEPARENT] = traceparent
         sent.force_close()
         await sent.prepare(request)
         while True:
@@ -84,19 +86,22 @@ class AiohttpRoutes:
     async def answer(self, request: web.BaseRequest, client: Hashable) -> web.StreamResponse:
         """The answer to any request of a client; what the client did wrong is told, what we did is logged."""
         arrival_ns = time.perf_counter_ns()
+        traceparent = trace_of(request)
         try:
             client = self._admit(request) or client
             route = self._routes.find(request.method, request.rel_url.raw_path_qs)
             if isinstance(route, InferRoute):
-                return response(await self._infer(request, route, arrival_ns, client))
+                answer = await self._infer(request, route, arrival_ns, client)
+                return response(answer.traced(traceparent))
             if isinstance(route, EventsRoute):
-                return await _events(request, route)
+                return await _events(request, route, traceparent)
             body = await read_body(request, self._settings)
             encoding, limit = content_encoding(request), self._settings.max_request_bytes
-            answer = route(decompressed(body, encoding, limit) if encoding else bytes(body))
-            return response(answer if isinstance(answer, HttpAnswer) else await answer.made())
+            given = route(decompressed(body, encoding, limit) if encoding else bytes(body))
+            answer = given if isinstance(given, HttpAnswer) else await given.made()
+            return response(answer.traced(traceparent))
         except EdgeRuntimeError as error:
-            refused = response(refusal(error, partial(_origin, request)))
+            refused = response(refusal(error, partial(origin_fields, None, traceparent)).traced(traceparent))
         if not request.content.at_eof() or request.content.exception() is not None:
             refused.force_close()  # nobody reads what is left of the body
         return refused

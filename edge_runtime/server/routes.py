@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Awaitable, Callable, Dict, List, Mapping, Tuple, Union
 from urllib.parse import unquote
 
@@ -24,6 +24,7 @@ from edge_runtime.server.live.feed import LiveFeed, live_feed
 from edge_runtime.server.live.page import live_page
 from edge_runtime.server.metrics import CONTENT_TYPE, metrics_page
 from edge_runtime.server.models import ModelTable, ServedModel, server_metadata
+from edge_runtime.server.origin import TRACEPARENT
 from edge_runtime.server.region_access import NO_REGIONS, RegionAccess
 from edge_runtime.server.region_requests import HttpHandler, http_handlers
 from edge_runtime.wire.inference import clipped
@@ -55,6 +56,10 @@ class HttpAnswer:
     status: int = 200
     content_type: str = JSON
     headers: Dict[str, str] = field(default_factory=dict)
+
+    def traced(self, traceparent: str | None) -> HttpAnswer:
+        """The same answer to a request of that trace; None: of none."""
+        return self if traceparent is None else replace(self, headers={**self.headers, TRACEPARENT: traceparent})
 
 
 @dataclass(frozen=True)

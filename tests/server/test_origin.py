@@ -15,9 +15,20 @@ from edge_runtime.wire.messages import SERVICE, message
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
-@pytest.mark.parametrize("value", [TRACE, f"cc{TRACE[2:]}", f"cc{TRACE[2:]}-and-more"])
-def test_a_sound_traceparent_is_taken(value: str) -> None:
-    assert traceparent_of(value.encode()) == value[:55]
+@pytest.mark.parametrize("value", [TRACE, f"{TRACE[:-2]}00", f"{TRACE[:-2]}03"])
+def test_a_sound_traceparent_is_taken_as_it_stands(value: str) -> None:
+    assert traceparent_of(value.encode()) == value
+
+
+@pytest.mark.parametrize("value", [TRACE, f"{TRACE[:-2]}ff", f"{TRACE}-and-more", f"{TRACE}-\r\nSet-Cookie: x"])
+def test_of_a_later_version_that_is_taken_which_is_known(value: str) -> None:
+    assert traceparent_of(f"cc{value[2:]}".encode()) == TRACE
+
+
+def test_several_traceparents_are_none() -> None:
+    assert traceparent_of(TRACE.encode(), TRACE.encode()) is None
+    assert traceparent_of() is None
+    assert traceparent_of(None) is None
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import Hashable, Protocol, cast
 
 from edge_runtime.errors import EdgeRuntimeError
@@ -14,6 +15,7 @@ from edge_runtime.server.http1.exchange import Exchange, Serving
 from edge_runtime.server.http1.head import RequestHead, RequestHeads
 from edge_runtime.server.http1.reader import RequestReader
 from edge_runtime.server.http1.writer import AnswerWriter
+from edge_runtime.server.origin import origin_fields
 from edge_runtime.server.routes import HttpRefusedError, refusal
 
 _LINGER_NS = 2_000_000_000  # so long the rest of a refused body is read, for the client to see why
@@ -199,6 +201,9 @@ class HttpConnection(asyncio.BufferedProtocol):
 
     def _refuse(self, error: EdgeRuntimeError) -> None:
         """Answers a request that won't be read to its end."""
-        self._server.refused(self._reader.head, error, self._arrival_ns)
+        head = self._reader.head
+        traceparent = None if head is None else head.traceparent
+        self._server.refused(head, error, self._arrival_ns)
         self._buffer.start = self._buffer.end = 0
-        self.writer.refuse(refusal(error), _LINGER_NS)
+        answer = refusal(error, partial(origin_fields, None, traceparent))
+        self.writer.refuse(answer.traced(traceparent), _LINGER_NS)

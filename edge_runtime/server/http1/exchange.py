@@ -101,7 +101,7 @@ class Exchange:
                 return self._infer(route)
             if isinstance(route, EventsRoute):
                 self._leave = route.watch(self._writer.event)
-                self._writer.begin_events()
+                self._writer.begin_events(head.traceparent)
                 return True
             answer = route(self._plain_body())
             if not isinstance(answer, HttpAnswer):
@@ -113,7 +113,7 @@ class Exchange:
             answer = self._failed(error)
         self._let_go()
         self._writer.end_offer()
-        self._writer.answer(answer, not head.keeps_alive, head.method != "HEAD")
+        self._writer.answer(answer.traced(head.traceparent), not head.keeps_alive, head.method != "HEAD")
         return False
 
     def cancel(self) -> None:
@@ -145,7 +145,7 @@ class Exchange:
         if isinstance(outcome, (bytes, memoryview)):
             self._writer.write(outcome)
         elif outcome is not DELIVERED:
-            self._writer.answer(self._refused(outcome), is_last=False)
+            self._writer.answer(self._refused(outcome).traced(self._head.traceparent), is_last=False)
         self._answered()
 
     def _conclude(self) -> None:
@@ -202,7 +202,7 @@ class Exchange:
             head = InferHead(text, route.model.engine.signature)
             if not head.is_binary:
                 return None
-            found = known_inference(route.model, head)
+            found = known_inference(route.model, head, self._head.traceparent)
             if head_nbytes <= _KNOWN_NBYTES:
                 if len(self._head.known) >= _KNOWN_HEADS:
                     self._head.known.clear()
@@ -230,7 +230,7 @@ class Exchange:
             answer = self._refused(error)
         except Exception as error:  # noqa: BLE001  (the top frame of a request)
             answer = self._failed(error)
-        self._writer.answer(answer, not head.keeps_alive, head.method != "HEAD")
+        self._writer.answer(answer.traced(head.traceparent), not head.keeps_alive, head.method != "HEAD")
         self._answered()
 
     def _failed(self, error: Exception) -> HttpAnswer:

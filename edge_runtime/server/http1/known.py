@@ -9,6 +9,7 @@ import numpy as np
 
 from edge_runtime.scheduling.request import Outputs
 from edge_runtime.server.models import ServedModel
+from edge_runtime.server.origin import TRACEPARENT
 from edge_runtime.tensors import DType
 from edge_runtime.wire.elements import on_the_wire
 from edge_runtime.wire.http_infer import HEAD_LENGTH, InferHead
@@ -19,11 +20,11 @@ _KEPT_ANSWERS = 64
 
 
 class KnownInference:
-    """Requests to one model with one JSON head, no tensor of which is JSON, neither way."""
+    """Requests to one model with one JSON head, no tensor of which is JSON, neither way; of one trace, or of none."""
 
-    __slots__ = ("_answers", "_identity", "_names", "_sent", "head", "model")
+    __slots__ = ("_answers", "_identity", "_names", "_sent", "_trace", "head", "model")
 
-    def __init__(self, model: ServedModel, head: InferHead) -> None:
+    def __init__(self, model: ServedModel, head: InferHead, traceparent: str | None) -> None:
         self.model = model
         self.head = head
         self._names = [output.name for output in head.outputs]
@@ -32,6 +33,7 @@ class KnownInference:
         if head.id:
             self._identity["id"] = head.id
         self._answers: Dict[Tuple[Any, ...], bytes] = {}
+        self._trace = "" if traceparent is None else f"{TRACEPARENT}: {traceparent}\r\n"
 
     def encode(self, outputs: Outputs) -> bytes:
         """The whole HTTP answer: its head, made once for every set of shapes, and a copy of the outputs."""
@@ -77,7 +79,7 @@ class KnownInference:
         length = len(text) + sum(size for size, is_sent in zip(sizes, self._sent) if is_sent)
         return (
             f"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n{HEAD_LENGTH}: {len(text)}\r\n"
-            f"Content-Length: {length}\r\nServer: edge_runtime\r\n\r\n"
+            f"Content-Length: {length}\r\nServer: edge_runtime\r\n{self._trace}\r\n"
         ).encode() + text
 
 
@@ -103,8 +105,8 @@ class KnownStrings(KnownInference):
         return self.encode(outputs)
 
 
-def known_inference(model: ServedModel, head: InferHead) -> KnownInference:
-    """What is kept of a head for the requests after it."""
+def known_inference(model: ServedModel, head: InferHead, traceparent: str | None) -> KnownInference:
+    """What is kept of a head for the requests after it that have the same HTTP head, and so the same trace, if any."""
     signature = model.engine.signature
     has_strings = any(signature.output(output.name).dtype is DType.BYTES for output in head.outputs)
-    return (KnownStrings if has_strings else KnownInference)(model, head)
+    return (KnownStrings if has_strings else KnownInference)(model, head, traceparent)

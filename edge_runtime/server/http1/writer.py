@@ -10,6 +10,7 @@ from typing import Any
 
 from edge_runtime.server.direct_socket import DirectSocket
 from edge_runtime.server.live.feed import EVENTS_HEADERS
+from edge_runtime.server.origin import TRACEPARENT
 from edge_runtime.server.routes import HttpAnswer
 
 
@@ -70,9 +71,11 @@ class AnswerWriter:
             self.expires_ns = time.perf_counter_ns() + self._ending_ns
             self.close()
 
-    def begin_events(self) -> None:
+    def begin_events(self, traceparent: str | None) -> None:
         """Sends the head of server-sent events, which end with the connection."""
         headers = {**EVENTS_HEADERS, "Connection": "close"}
+        if traceparent is not None:
+            headers[TRACEPARENT] = traceparent
         lines = ["HTTP/1.1 200 OK", *map(": ".join, headers.items())]
         self.write("\r\n".join(lines).encode() + b"\r\n\r\n")
 
