@@ -6,12 +6,16 @@ import logging
 from typing import Any, Callable, ClassVar, Hashable, List, Optional, Protocol, Sequence, Tuple, Union
 
 from edge_runtime.server.http2.head import Fields, Head
+from edge_runtime.server.http2.header_blocks import literal
 from edge_runtime.server.http2.intake import Intake
 from edge_runtime.server.http2.stream_intake import StreamIntake
+from edge_runtime.server.origin import TRACEPARENT
 
 logger = logging.getLogger(__name__)
 
 Buffer = Union[bytes, bytearray, memoryview]
+
+_TRACEPARENT = TRACEPARENT.encode()
 
 
 class Answering(Protocol):
@@ -41,7 +45,8 @@ class Answering(Protocol):
 class Call:
     """What there is to know of one stream, used on the loop's thread; `metadata` never changes.
 
-    `client` is whose call it is, among all who share a model.
+    `client` is whose call it is, among all who share a model; `trailers` are fields that the end of its answer has
+    besides the status.
     """
 
     is_streaming: ClassVar[bool] = False  # whether it has many messages, both ways
@@ -71,6 +76,7 @@ class Call:
         "reserved",
         "stream_id",
         "timeout_ns",
+        "trailers",
         "window",
     )
 
@@ -83,6 +89,8 @@ class Call:
         self.timeout_ns = head.timeout_ns
         self.encoding = head.encoding
         self.content_length = head.content_length
+        traceparent = head.traceparent
+        self.trailers = b"" if traceparent is None else literal(_TRACEPARENT, traceparent.encode())
         self.arrival_ns = arrival_ns
         self.message: Union[bytes, memoryview] = b""
         self.on_cancel: Optional[Callable[[], None]] = None

@@ -112,11 +112,11 @@ class Connection:
                 self.outbox.on_output()  # it may be the last
 
     def end(self, call: Call, block: bytes) -> None:
-        """Sends a header block alone."""
+        """Sends a header block alone, and the call's trailers in it."""
         call.is_answered = True
         call.on_cancel = None
         self.uploads.release(call)
-        self.outbox.put_head(call.stream_id, END_STREAM, block)
+        self.outbox.put_head(call.stream_id, END_STREAM, block + call.trailers)
         self._close(call)
 
     def reset(self, stream_id: int, code: int) -> None:

@@ -49,7 +49,7 @@ class DirectAnswer:
         if size > call.direct_nbytes:
             return message
         call.direct_nbytes = size
-        frames = answer_frames(call.stream_id, (message,), len(message))
+        frames = answer_frames(call, (message,), len(message))
         left = self.socket.deliver(call, frames)
         return message if isinstance(left, (bytes, memoryview)) and len(left) == len(frames) else left
 

@@ -6,9 +6,11 @@ import re
 from typing import Dict, Optional, Sequence, Tuple
 
 from edge_runtime.server.http2.compression import ACCEPTED
+from edge_runtime.server.origin import TRACEPARENT, traceparent_of
 
 Fields = Sequence[Tuple[bytes, bytes]]
 
+_TRACEPARENT = TRACEPARENT.encode()
 _FIELD_OVERHEAD = 32  # RFC 9113, section 6.5.2
 _PSEUDO = (b":method", b":scheme", b":path", b":authority")
 _OF_CONNECTIONS = {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"}
@@ -32,6 +34,7 @@ class Head:
         "path",
         "refusal",
         "timeout_ns",
+        "traceparent",
     )
 
     def __init__(self, fields: Fields, max_list_bytes: int) -> None:
@@ -41,6 +44,7 @@ class Head:
         self.timeout_ns: Optional[int] = None
         self.encoding = "identity"
         self.content_length = -1
+        self.traceparent: Optional[str] = None  # its W3C trace, if it has a sound one
         self.is_malformed = False
         self.http_status = 0
         self.refusal: Optional[Tuple[str, str]] = None
@@ -59,6 +63,8 @@ class Head:
         pseudo = dict(self.fields[:count])
         self.metadata = tuple(self.fields[count:])
         named = dict(reversed(self.metadata))  # of several with one name, the first
+        if _TRACEPARENT in named:
+            self.traceparent = traceparent_of(*[value for name, value in self.metadata if name == _TRACEPARENT])
         if (
             len(pseudo) != count
             or not _is_request(pseudo)

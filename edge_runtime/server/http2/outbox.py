@@ -94,7 +94,7 @@ class Outbox:
         is_waiting = self._ready or self.is_paused or self._must_shrink_table
         if is_waiting or size > self.window or size > call.window or size > self.max_frame:
             return self._begin(call, pieces, nbytes)
-        self.put(answer_frames(call.stream_id, pieces, nbytes))
+        self.put(answer_frames(call, pieces, nbytes))
         self.window -= size
         return True
 
@@ -181,17 +181,26 @@ class Outbox:
             frames.extend(_taken(call.parts, length))
             size -= length
         if not call.left and not call.is_streaming:
-            frames.append(_CLOSING.pack(_TRAILERS, call.stream_id, TRAILER_OK))
+            frames.append(_closing(call))
         if frames:
             self.put(b"".join(frames))
 
 
-def answer_frames(stream_id: int, pieces: Sequence[Buffer], nbytes: int) -> bytes:
+def answer_frames(call: Call, pieces: Sequence[Buffer], nbytes: int) -> bytes:
     """A whole answer of `nbytes` whose message fits into one frame."""
+    stream_id = call.stream_id
     size = PREFIX_NBYTES + nbytes
     high, low = size >> 16, size & 0xFFFF
     head = (0, len(ANSWER), HEADERS, END_HEADERS, stream_id, ANSWER, high, low, DATA, 0, stream_id, 0, nbytes)
-    return b"".join((_OPENING.pack(*head), *pieces, _CLOSING.pack(_TRAILERS, stream_id, TRAILER_OK)))
+    closing = _closing(call) if call.trailers else _CLOSING.pack(_TRAILERS, stream_id, TRAILER_OK)
+    return b"".join((_OPENING.pack(*head), *pieces, closing))
+
+
+def _closing(call: Call) -> bytes:
+    """The frame that ends a call after its message."""
+    if call.trailers:
+        return frame(HEADERS, END_HEADERS | END_STREAM, call.stream_id, TRAILER_OK + call.trailers)
+    return _CLOSING.pack(_TRAILERS, call.stream_id, TRAILER_OK)
 
 
 def _taken(parts: List[memoryview], count: int) -> List[memoryview]:
