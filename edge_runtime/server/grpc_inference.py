@@ -16,7 +16,7 @@ from edge_runtime.server.grpc_methods import INFER, GrpcMethods, grpc_refusal, p
 from edge_runtime.server.grpc_stream import STREAM_INFER, StreamedCall
 from edge_runtime.server.http2.call import UnaryCall
 from edge_runtime.server.models import ModelTable, ServedModel
-from edge_runtime.server.origin import origin_fields, traceparent_of
+from edge_runtime.server.origin import TRACEPARENT, origin_fields, traceparent_of
 from edge_runtime.server.region_access import NO_REGIONS, RegionAccess, RegionUse
 from edge_runtime.wire.elements import on_the_wire
 from edge_runtime.wire.grpc_infer import MessageHead, inputs_in_regions, inputs_of, message_from_answer, response_head
@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 InferCall = Union[UnaryCall, StreamedCall]
 
+_TRACEPARENT = TRACEPARENT.encode()
 _KEPT_HEADS = 512
 _KEPT_NBYTES = 1 << 11
 _KEPT_ANSWERS = 64
@@ -71,7 +72,7 @@ class GrpcCalls:
         except EdgeRuntimeError as error:
             call.fail(*grpc_refusal(error, partial(_origin, call)))
         except Exception:  # the top frame of a call
-            logger.exception("a gRPC call failed")
+            logger.exception("a gRPC call failed", extra=_origin(call))
             call.fail(INTERNAL[1], "internal error")
 
     async def _reply(self, call: UnaryCall, reply: Awaitable[bytes]) -> None:
@@ -81,7 +82,7 @@ class GrpcCalls:
         except EdgeRuntimeError as error:
             call.fail(*grpc_refusal(error, partial(_origin, call)))
         except Exception:  # the top frame of a call
-            logger.exception("a gRPC call failed")
+            logger.exception("a gRPC call failed", extra=_origin(call))
             call.fail(INTERNAL[1], "internal error")
 
     def _forget(self, _: ServedModel | None) -> None:
@@ -161,9 +162,9 @@ class GrpcCalls:
 
 def _origin(call: InferCall) -> Dict[str, str]:
     """Its request's id, and its trace."""
-    presented = next((value for name, value in call.metadata if name == b"traceparent"), None)
-    is_inference = isinstance(call, StreamedCall) or call.path == INFER
-    return origin_fields(request_id(call.message) if is_inference else None, traceparent_of(presented))
+    presented = [value for name, value in call.metadata if name == _TRACEPARENT]
+    is_inference = isinstance(call, StreamedCall) or call.path in (INFER, STREAM_INFER)
+    return origin_fields(request_id(call.message) if is_inference else None, traceparent_of(*presented))
 
 
 def _count(model: ServedModel, call: InferCall) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from typing import Any, Awaitable, Callable, Dict, Hashable
 
 import grpc
@@ -16,6 +17,7 @@ from edge_runtime.server.clients import client_of_peer
 from edge_runtime.server.grpc_methods import INFER, GrpcMethods, grpc_refusal, parsed
 from edge_runtime.server.grpc_stream import STREAM_INFER
 from edge_runtime.server.grpcio_stream import GrpcioStreams, refusing
+from edge_runtime.server.grpcio_trace import abort, origin_of, send_trace_back
 from edge_runtime.server.models import ModelTable
 from edge_runtime.server.region_access import RegionAccess
 from edge_runtime.server.rights import is_administrative_grpc
@@ -47,7 +49,7 @@ class GrpcioServer:
         answers: Dict[str, Answering] = {
             path: _answering(_plain(method)) for path, method in GrpcMethods(models, regions).by_path.items()
         }
-        answers[INFER] = _answering(self._infer)
+        answers[INFER] = _answering(self._infer, is_inference=True)
         self._streams = GrpcioStreams(self._infer, models)
         self._server.add_generic_rpc_handlers((_Handlers(answers, self._streams, self._visitor),))
 
@@ -104,7 +106,7 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
         except EdgeRuntimeError as error:
             if path == STREAM_INFER:
                 return grpc.stream_stream_rpc_method_handler(refusing(error))
-            return grpc.unary_unary_rpc_method_handler(_answering(_refused(error)))
+            return grpc.unary_unary_rpc_method_handler(_answering(_refused(error), path == INFER))
         return self._handlers.get(path)
 
 
@@ -129,18 +131,20 @@ def _plain(method: grpc_methods.Answering) -> Answering:
     return answer
 
 
-def _answering(method: Answering) -> Answering:
+def _answering(method: Answering, is_inference: bool = False) -> Answering:
     """The method with every failure as a gRPC status."""
 
     async def answer(received: bytes, context: Any) -> bytes:
+        send_trace_back(context)
+        origin = partial(origin_of, context, received if is_inference else None)
         try:
             return await method(received, context)
         except EdgeRuntimeError as error:
-            code, text, metadata = grpc_refusal(error)
+            refusal = grpc_refusal(error, origin)
         except Exception:  # the top frame of a call
-            logger.exception("a gRPC call failed")
-            code, text, metadata = INTERNAL[1], "internal error", []
-        await context.abort(grpc.StatusCode[code], text, tuple(metadata))
+            logger.exception("a gRPC call failed", extra=origin())
+            refusal = INTERNAL[1], "internal error", []
+        await abort(context, refusal)
         raise AssertionError("abort raises")
 
     return answer

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import Any, AsyncIterator, Awaitable, Callable, Optional, Set, Tuple
-
-import grpc
 
 from edge_runtime.errors import EdgeRuntimeError
 from edge_runtime.server.grpc_methods import Refusal, grpc_refusal
 from edge_runtime.server.grpc_stream import ENDS_WITH_ERROR, UNAVAILABLE
+from edge_runtime.server.grpcio_trace import abort, origin_of, send_trace_back
 from edge_runtime.server.models import ModelTable
 from edge_runtime.wire.grpc_stream import request_id, streamed_error, streamed_response
 from edge_runtime.wire.status import INTERNAL
@@ -47,6 +47,7 @@ class GrpcioStreams:
 
     async def serve(self, received: AsyncIterator[bytes], context: Any) -> None:
         """Answers one stream; the handler of the method."""
+        send_trace_back(context)
         turns: asyncio.Queue[Turn] = asyncio.Queue()
         room = asyncio.Semaphore(_MOST)
         reading = asyncio.ensure_future(self._read(received, context, turns, room))
@@ -83,9 +84,9 @@ class GrpcioStreams:
         try:
             return b"".join(streamed_response(await self._infer(message, context))), None
         except EdgeRuntimeError as error:
-            refusal = grpc_refusal(error)
+            refusal = grpc_refusal(error, partial(origin_of, context, message))
         except Exception:  # the top frame of a request
-            logger.exception("a gRPC request failed")
+            logger.exception("a gRPC request failed", extra=origin_of(context, message))
             return b"", (INTERNAL[1], "internal error", [])
         is_leaving = refusal[0] == UNAVAILABLE and not self._models.is_ready
         ends = (
@@ -101,12 +102,6 @@ def refusing(error: EdgeRuntimeError) -> Streaming:
     """The handler that ends every stream with that error."""
 
     async def serve(_: AsyncIterator[bytes], context: Any) -> None:
-        await abort(context, grpc_refusal(error))
+        await abort(context, grpc_refusal(error, partial(origin_of, context)))
 
     return serve
-
-
-async def abort(context: Any, refusal: Refusal) -> None:
-    """Ends a stream with a status."""
-    code, text, metadata = refusal
-    await context.abort(grpc.StatusCode[code], text, tuple(metadata))

@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from edge_runtime.cli.service_log import JsonLines
+from edge_runtime.server.models import ModelTable
 from edge_runtime.server.origin import origin_fields, traceparent_of
 from edge_runtime.wire.messages import SERVICE, message
 
@@ -69,6 +70,13 @@ def own(serving):
         yield started
 
 
+@pytest.fixture(scope="module", params=["own", "grpcio"])
+def either(request, serving):
+    """A server on each gRPC transport."""
+    with serving("identity", grpc_transport=request.param) as started:
+        yield started
+
+
 @pytest.mark.parametrize("as_json", [True, False])
 def test_a_refusal_over_http_is_logged_with_id_and_trace(own, caplog, as_json: bool) -> None:
     head = {"id": "frame-7", "inputs": [{"name": "wrong", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}]}
@@ -83,13 +91,45 @@ def test_a_refusal_over_http_is_logged_with_id_and_trace(own, caplog, as_json: b
     assert origins(caplog) == [("frame-7", TRACE)]
 
 
-def test_a_refusal_over_grpc_is_logged_with_id_and_trace(own, caplog) -> None:
-    request = message("inference.ModelInferRequest")(model_name="absent", id="frame-8").SerializeToString()
-    with caplog.at_level(logging.DEBUG, "edge_runtime.server"), grpc.insecure_channel(own.bound.grpc) as channel:
-        call = channel.unary_unary(f"/{SERVICE}/ModelInfer")
-        with pytest.raises(grpc.RpcError):
-            call(request, metadata=[("traceparent", TRACE)], timeout=10)
-    assert origins(caplog) == [("frame-8", TRACE)]
+def called(server, method: str, request: bytes) -> None:
+    """Makes a call that is refused, with a trace."""
+    with grpc.insecure_channel(server.bound.grpc) as channel, pytest.raises(grpc.RpcError):
+        channel.unary_unary(f"/{SERVICE}/{method}")(request, metadata=[("traceparent", TRACE)], timeout=10)
+
+
+def inference(name: str, request_id: str) -> bytes:
+    return message("inference.ModelInferRequest")(model_name=name, id=request_id).SerializeToString()
+
+
+def test_a_refusal_over_grpc_is_logged_with_id_and_trace(either, caplog) -> None:
+    with caplog.at_level(logging.DEBUG, "edge_runtime.server"):
+        called(either, "ModelInfer", inference("absent", "frame-8"))
+        called(either, "ModelConfig", message("inference.ModelConfigRequest")(name="absent").SerializeToString())
+    assert origins(caplog) == [("frame-8", TRACE), (None, TRACE)]
+
+
+def test_a_refusal_on_a_stream_is_logged_with_id_and_trace(either, caplog) -> None:
+    requests = [inference("absent", "frame-1"), inference("identity", "frame-2")]
+    with caplog.at_level(logging.DEBUG, "edge_runtime.server"), grpc.insecure_channel(either.bound.grpc) as channel:
+        stream = channel.stream_stream(f"/{SERVICE}/ModelStreamInfer")
+        assert len(list(stream(iter(requests), metadata=[("traceparent", TRACE)], timeout=10))) == 2
+    assert sorted(origins(caplog)) == [("frame-1", TRACE), ("frame-2", TRACE)]
+
+
+def test_a_failure_of_ours_over_grpc_is_logged_with_id_and_trace(either, caplog, monkeypatch) -> None:
+    def find(self: ModelTable, name: str, version: str = "") -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(ModelTable, "find", find)
+    called(either, "ModelInfer", inference("identity", "frame-9"))
+    failed = [each for each in caplog.records if each.getMessage() == "a gRPC call failed"]
+    assert [(each.request_id, each.traceparent) for each in failed] == [("frame-9", TRACE)]
+
+
+def test_a_refusal_by_the_head_over_http_is_logged_with_its_trace(own, caplog) -> None:
+    with caplog.at_level(logging.DEBUG, "edge_runtime.server"):
+        own.ask("POST", "/v2/logging", headers={"traceparent": TRACE, "Origin": "http://x"})
+    assert origins(caplog) == [(None, TRACE)]
 
 
 def test_without_a_word_of_the_client_nothing_is_made_up(server, caplog) -> None:
