@@ -1,13 +1,14 @@
-"""The access check of our own gRPC transport: by a call's head, before its message is taken in."""
+"""The access check of our own gRPC transport: by a call's head, before its message is taken in, and by its message."""
 
 from __future__ import annotations
 
 from typing import Any, Callable
 
-from edge_runtime.errors import EdgeRuntimeError
+from edge_runtime.errors import EdgeRuntimeError, PermissionDeniedError
 from edge_runtime.server.access import Access
+from edge_runtime.server.http2.call import UnaryCall
 from edge_runtime.server.http2.connection import Connection
-from edge_runtime.server.http2.head import Head
+from edge_runtime.server.http2.head import Fields, Head
 from edge_runtime.server.http2.requests import Refusal
 from edge_runtime.server.http2.stream_call import Gate
 from edge_runtime.server.rights import is_administrative_grpc
@@ -19,14 +20,14 @@ def gates(access: Access) -> Callable[[Any, Connection], Gate]:
 
     def gate_of(transport: Any, connection: Connection) -> Gate:
         visitor, nameless = access.visitor(transport), connection.client
+        connection.visitor = visitor
 
         def gate(head: Head) -> Refusal | None:
             is_administrative = is_administrative_grpc(head.path)
             if access.tokens is None and not is_administrative:
                 return None
-            presented = next((value for name, value in head.metadata if name == b"authorization"), None)
             try:
-                client = visitor.check(presented, is_administrative)
+                client = visitor.check(_presented(head.metadata), is_administrative)
             except EdgeRuntimeError as error:
                 return status_of(error)[1], public_text(error)
             connection.client = nameless if client is None else client
@@ -35,3 +36,19 @@ def gates(access: Access) -> Callable[[Any, Connection], Gate]:
         return gate
 
     return gate_of
+
+
+def check_administrator(call: UnaryCall) -> None:
+    """Passes a call that only its message shows to be for an administrator, by the tokens that hold now.
+
+    Raises:
+        UnauthenticatedError: its token was taken back since its head came.
+        PermissionDeniedError: it may not administer.
+    """
+    if call.visitor is None:
+        raise PermissionDeniedError("nobody may administer here")
+    call.visitor.check(_presented(call.metadata), is_administrative=True)
+
+
+def _presented(metadata: Fields) -> bytes | None:
+    return next((value for name, value in metadata if name == b"authorization"), None)

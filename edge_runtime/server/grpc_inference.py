@@ -12,6 +12,7 @@ import numpy as np
 
 from edge_runtime.errors import EdgeRuntimeError, RequestError
 from edge_runtime.scheduling.request import Outputs, Request
+from edge_runtime.server.grpc_gate import check_administrator
 from edge_runtime.server.grpc_methods import INFER, GrpcMethods, grpc_refusal, parsed
 from edge_runtime.server.grpc_stream import STREAM_INFER, StreamedCall
 from edge_runtime.server.http2.call import UnaryCall
@@ -62,7 +63,7 @@ class GrpcCalls:
             if method is None:
                 call.fail("UNIMPLEMENTED", "no such method")
             else:
-                reply = method(call.message)
+                reply = method(call.message, partial(check_administrator, call))
                 if isinstance(reply, bytes):
                     call.reply(reply)
                 else:

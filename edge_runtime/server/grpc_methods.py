@@ -15,6 +15,7 @@ from edge_runtime.server.administration_requests import grpc_methods as administ
 from edge_runtime.server.models import ModelTable, server_metadata
 from edge_runtime.server.region_access import NO_REGIONS, RegionAccess
 from edge_runtime.server.region_requests import grpc_methods
+from edge_runtime.server.rights import is_administrative_message
 from edge_runtime.wire.inference import clipped
 from edge_runtime.wire.messages import HEALTH_SERVICE, SERVICE, message, methods
 from edge_runtime.wire.status import INTERNAL, public_text, status_of
@@ -24,12 +25,17 @@ logger = logging.getLogger(__name__)
 INFER = f"/{SERVICE}/ModelInfer"
 
 Method = Callable[[Any], Any]
-Answering = Callable[[Any], Union[bytes, Coroutine[Any, Any, bytes]]]
+CheckRight = Callable[[], object]  # raises unless who calls may administer the server now
+Answering = Callable[[Any, CheckRight], Union[bytes, Coroutine[Any, Any, bytes]]]
 Refusal = Tuple[str, str, List[Tuple[str, str]]]
 
 
 class GrpcMethods:
-    """What each method answers, from message to message; all but `ModelInfer`."""
+    """What each method answers, from message to message; all but `ModelInfer`.
+
+    Calls have passed by their heads; `by_path` checks the right of those that only their message shows to need one,
+    before anything is made of it.
+    """
 
     def __init__(self, models: ModelTable, regions: RegionAccess = NO_REGIONS) -> None:
         self._models = models
@@ -49,7 +55,7 @@ class GrpcMethods:
             HEALTH_SERVICE: {"Check": self._health_check},
         }
         self.by_path: Dict[str, Answering] = {
-            f"/{service}/{name}": _from_bytes(own[service][name], request_class)
+            f"/{service}/{name}": _from_bytes(f"/{service}/{name}", own[service][name], request_class)
             for service in own
             for name, request_class, _ in methods(service)
             if name in own[service]
@@ -89,11 +95,13 @@ class GrpcMethods:
         return ParseDict({"status": status}, message("grpc.health.v1.HealthCheckResponse")())
 
 
-def _from_bytes(method: Method, request_class: Any) -> Answering:
+def _from_bytes(path: str, method: Method, request_class: Any) -> Answering:
     async def later(reply: Any) -> bytes:
         return (await reply).SerializeToString()  # type: ignore[no-any-return]
 
-    def answer(received: Any) -> bytes | Coroutine[Any, Any, bytes]:
+    def answer(received: Any, check_right: CheckRight) -> bytes | Coroutine[Any, Any, bytes]:
+        if is_administrative_message(path, received):
+            check_right()
         reply = method(parsed(received, request_class))
         return later(reply) if asyncio.iscoroutine(reply) else reply.SerializeToString()
 

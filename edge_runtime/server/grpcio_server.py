@@ -47,7 +47,7 @@ class GrpcioServer:
             ]
         )
         answers: Dict[str, Answering] = {
-            path: _answering(_plain(method)) for path, method in GrpcMethods(models, regions).by_path.items()
+            path: _answering(self._plain(method)) for path, method in GrpcMethods(models, regions).by_path.items()
         }
         answers[INFER] = _answering(self._infer, is_inference=True)
         self._streams = GrpcioStreams(self._infer, models)
@@ -73,6 +73,16 @@ class GrpcioServer:
         """Ends all calls, at the latest after `timeout_s`."""
         self._streams.close()
         await self._server.stop(timeout_s)
+
+    def _plain(self, method: grpc_methods.Answering) -> Answering:
+        """A method that isn't an inference."""
+
+        async def answer(received: bytes, context: Any) -> bytes:
+            metadata = context.invocation_metadata()
+            reply = method(received, lambda: self._visitor.check(_presented(metadata), is_administrative=True))
+            return reply if isinstance(reply, bytes) else await reply
+
+        return answer
 
     async def _infer(self, received: bytes, context: Any) -> bytes:
         arrival_ns = time.perf_counter_ns()
@@ -112,21 +122,18 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
 
 def _checked(visitor: Visitor, path: str, metadata: Any) -> Hashable:
     """Passes a call that may be answered, as `Visitor.check` does."""
-    presented = dict(reversed(metadata or ())).get("authorization")
-    return visitor.check(None if presented is None else presented.encode(), is_administrative_grpc(path))
+    return visitor.check(_presented(metadata), is_administrative_grpc(path))
+
+
+def _presented(metadata: Any) -> bytes | None:
+    """The first `authorization` of a call's metadata."""
+    found = dict(reversed(metadata or ())).get("authorization")
+    return None if found is None else found.encode()
 
 
 def _refused(error: EdgeRuntimeError) -> Answering:
     async def answer(_: bytes, __: Any) -> bytes:
         raise error
-
-    return answer
-
-
-def _plain(method: grpc_methods.Answering) -> Answering:
-    async def answer(received: bytes, _: Any) -> bytes:
-        reply = method(received)
-        return reply if isinstance(reply, bytes) else await reply
 
     return answer
 

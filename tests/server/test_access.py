@@ -14,9 +14,12 @@ import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
+from fakes.http2_client import DATA, END_STREAM, RawClient, fields, frame, head
+from fakes.http2_client import message as grpc_message
 
 from edge_runtime.errors import ConfigError
 from edge_runtime.server.access import Access, Visitor
+from edge_runtime.server.lifecycle import Control
 from edge_runtime.server.models import ModelTable
 from edge_runtime.server.routes import HttpRoutes
 from edge_runtime.wire.messages import HEALTH_SERVICE, SERVICE, message, methods
@@ -144,14 +147,126 @@ def test_3_3_administration_needs_a_token_of_its_own(guarded: Any, path: str) ->
     assert guarded.ask("POST", path, b"{}", headers=bearer(ADMIN)).status != 401
 
 
-@pytest.mark.parametrize("name", ["RepositoryModelLoad", "RepositoryModelUnload", "LogSettings"])
+@pytest.mark.parametrize("name", ["RepositoryModelLoad", "RepositoryModelUnload"])
 def test_3_3_methods_that_administer_need_it_too(guarded: Any, name: str) -> None:
     request = message(f"inference.{name}Request")()
     assert called(guarded.bound.grpc, SERVICE, name, request, INFER) == "PERMISSION_DENIED"
 
 
-def test_3_3_what_is_logged_may_be_read_over_http_by_all_who_may_use_the_server(guarded: Any) -> None:
-    assert guarded.ask("GET", "/v2/logging", headers=bearer(INFER)).status != 403
+class FakeLog:
+    """Settings that are kept, whatever they are."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Any] = {"log_info": False, "log_verbose_level": 0}
+
+    def settings(self) -> dict[str, Any]:
+        return dict(self.kept)
+
+    def change(self, settings: Any) -> None:
+        self.kept.update(settings)
+
+
+def log_settings(address: str, token: str | None, request: bytes) -> Any:
+    """The settings that a call gives, or the name of its status."""
+    metadata = None if token is None else [("authorization", f"Bearer {token}")]
+    with grpc.insecure_channel(address) as channel:
+        try:
+            reply = channel.unary_unary(f"/{SERVICE}/LogSettings")(request, timeout=10, metadata=metadata)
+        except grpc.RpcError as error:
+            return error.code().name
+    settings = message("inference.LogSettingsResponse").FromString(reply).settings
+    return {name: getattr(value, value.WhichOneof("parameter_choice")) for name, value in settings.items()}
+
+
+def changed_settings() -> bytes:
+    request = message("inference.LogSettingsRequest")()
+    request.settings["log_info"].bool_param = True
+    return request.SerializeToString()
+
+
+@pytest.fixture
+def log() -> FakeLog:
+    return FakeLog()
+
+
+@pytest.fixture(params=TRANSPORTS)
+def logging_server(request: pytest.FixtureRequest, serving: Any, tokens: Path, log: FakeLog) -> Iterator[Any]:
+    """A server whose log may be changed by who shows the right token."""
+    unix = str(tokens.parent / "socket")
+    with serving("identity", tokens=str(tokens), unix=unix, control=Control(log=log), **request.param) as server:
+        yield server
+
+
+def test_3_3_what_is_logged_may_be_read_by_all_who_may_use_the_server(logging_server: Any, log: FakeLog) -> None:
+    assert logging_server.ask("GET", "/v2/logging", headers=bearer(INFER)).json == log.kept
+    assert log_settings(logging_server.bound.grpc, INFER, b"") == log.kept
+    assert logging_server.ask("GET", "/v2/logging").status == 401
+    assert log_settings(logging_server.bound.grpc, None, b"") == "UNAUTHENTICATED"
+
+
+def test_3_3_what_is_logged_is_changed_by_administrators_alone(logging_server: Any, log: FakeLog) -> None:
+    body, before = b'{"log_info": true}', dict(log.kept)
+    for token in (INFER, None):
+        status, code = (401, "UNAUTHENTICATED") if token is None else (403, "PERMISSION_DENIED")
+        headers = {} if token is None else bearer(token)
+        assert logging_server.ask("POST", "/v2/logging", body, headers).status == status
+        assert log_settings(logging_server.bound.grpc, token, changed_settings()) == code
+    assert log.kept == before
+    assert (
+        log_settings(logging_server.bound.grpc, ADMIN, changed_settings()) == log.kept == {**before, "log_info": True}
+    )
+    log.kept = dict(before)
+    assert logging_server.ask("POST", "/v2/logging", body, bearer(ADMIN)).json == log.kept != before
+
+
+@pytest.mark.parametrize("request_bytes", [b"\x0a\x00", b"\x0a\x03\x0a\x01x", b"\x12\x00", b"\xff", bytes(1 << 20)])
+def test_3_3_all_but_the_empty_message_is_the_administrators(
+    logging_server: Any, log: FakeLog, request_bytes: bytes
+) -> None:
+    before = dict(log.kept)
+    assert log_settings(logging_server.bound.grpc, INFER, request_bytes) == "PERMISSION_DENIED"
+    assert log.kept == before
+
+
+def test_3_3_who_is_refused_a_change_of_the_log_is_counted(logging_server: Any) -> None:
+    log_settings(logging_server.bound.grpc, INFER, b"")
+    log_settings(logging_server.bound.grpc, INFER, changed_settings())
+    page = logging_server.ask("GET", "/metrics", headers=bearer(INFER)).body.decode()
+    assert 'edge_runtime_access_refused{reason="PERMISSION_DENIED"} 1' in page
+
+
+def test_3_3_on_the_unix_socket_the_servers_user_changes_what_is_logged(logging_server: Any, log: FakeLog) -> None:
+    assert log_settings(f"unix:{logging_server.bound.unix}", None, changed_settings()) == log.kept
+    assert log.kept["log_info"] is True
+
+
+@pytest.mark.parametrize("is_owner", [False, True])
+def test_3_3_others_on_the_unix_socket_only_read_what_is_logged(
+    serving: Any, tmp_path: Path, log: FakeLog, monkeypatch: pytest.MonkeyPatch, is_owner: bool
+) -> None:
+    monkeypatch.setattr(Access, "visitor", lambda access, _: Visitor(access, True, is_owner))
+    with serving("identity", unix=str(tmp_path / "socket"), control=Control(log=log)) as server:
+        address = f"unix:{server.bound.unix}"
+        assert log_settings(address, None, b"") == {"log_info": False, "log_verbose_level": 0}
+        found = log_settings(address, None, changed_settings())
+    assert (found == "PERMISSION_DENIED", log.kept["log_info"]) == (not is_owner, is_owner)
+
+
+def test_3_3_a_right_that_was_taken_back_before_the_message_came_is_gone(
+    serving: Any, tokens: Path, log: FakeLog
+) -> None:
+    path = f"/{SERVICE}/LogSettings"
+    authorized = [*fields(path), ("authorization", f"Bearer {ADMIN}")]
+    with serving("identity", tokens=str(tokens), control=Control(log=log)) as server:
+        host, _, port = server.bound.grpc.rpartition(":")
+        with RawClient((host, int(port))) as client:
+            client.send(head(1, authorized))
+            client.settled()
+            tokens.write_text(f"{token_line('ops', False, ADMIN)}\n")
+            server.reload()
+            client.send(frame(DATA, END_STREAM, 1, grpc_message(changed_settings())))
+            assert client.answer(1).status == str(grpc.StatusCode.PERMISSION_DENIED.value[0])
+    assert log.kept["log_info"] is False
 
 
 def test_3_3_the_unix_socket_needs_no_token(guarded: Any, http_message: Any, http_replies: Any) -> None:

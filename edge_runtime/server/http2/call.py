@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Callable, ClassVar, Hashable, List, Optional, Protocol, Sequence, Tuple, Union
 
+from edge_runtime.server.access import Visitor
 from edge_runtime.server.http2.head import Fields, Head
 from edge_runtime.server.http2.header_blocks import literal
 from edge_runtime.server.http2.intake import Intake
@@ -28,6 +29,10 @@ class Answering(Protocol):
     @property
     def client(self) -> Hashable:
         """Whose connection it is, among all who share a model."""
+
+    @property
+    def visitor(self) -> Visitor | None:
+        """Who is at the other end, as to rights; None where nobody asks."""
 
     def answer(self, call: UnaryCall, pieces: Sequence[Buffer]) -> None:
         """Sends one message and status OK."""
@@ -113,6 +118,11 @@ class Call:
     def peer(self) -> str:
         """The client's address."""
         return self._connection.peer
+
+    @property
+    def visitor(self) -> Visitor | None:
+        """Who is at the other end, as to rights; None where nobody asks."""
+        return self._connection.visitor
 
     def cancel(self) -> None:
         """Tells the owner that nobody waits for the answer any more."""

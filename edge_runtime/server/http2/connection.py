@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Callable, Hashable, Sequence, Tuple
 
+from edge_runtime.server.access import Visitor
 from edge_runtime.server.direct_socket import BROKEN
 from edge_runtime.server.http2.call import Buffer, Call, UnaryCall
 from edge_runtime.server.http2.controls import Controls
@@ -37,12 +38,25 @@ class Connection:
     more is read: what is in the outbox is the last that goes out.
     """
 
-    __slots__ = ("client", "controls", "direct", "is_over", "limits", "now_ns", "outbox", "peer", "streams", "uploads")
+    __slots__ = (
+        "client",
+        "controls",
+        "direct",
+        "is_over",
+        "limits",
+        "now_ns",
+        "outbox",
+        "peer",
+        "streams",
+        "uploads",
+        "visitor",
+    )
 
     def __init__(self, limits: Http2Limits, peer: str, on_output: Callable[[], None], now_ns: int) -> None:
         self.limits = limits
         self.peer = peer
         self.client: Hashable = None
+        self.visitor: Visitor | None = None
         self.now_ns = now_ns  # when the bytes that are read now came
         self.streams = Streams()
         self.outbox = Outbox(on_output)
