@@ -53,7 +53,7 @@ FLOODS = {
     "rapid reset of whole calls": b"".join(
         call(each, b"", "/t.T/Hold") + rst_stream(each) for each in range(1, 3001, 2)
     ),
-    "more streams than allowed": b"".join(call(each, b"", "/t.T/Hold") for each in range(1, 3001, 2)),
+    "more streams than allowed": b"".join(call(each, b"", "/t.T/Hold") for each in range(1, 4001, 2)),
     "malformed heads": b"".join(head(each, fields(te="x"), END_STREAM) for each in range(1, 6001, 2)),
     "resets that we are made to send": b"".join(
         call(each, b"", "/t.T/Hold") + window_update(each, 0) for each in range(1, 3001, 2)
