@@ -18,7 +18,7 @@ class ServingTable(Settings):
     """What holds for requests to a model that don't say otherwise; a plan doesn't depend on it."""
 
     deadline_ms: Optional[float] = Field(
-        None, gt=0, le=86_400_000, description="Deadline of requests that bring no shorter one, from their first byte, ms."
+        None, gt=0, le=86_400_000, description="Deadline of requests that bring no shorter, from their first byte, ms."
     )
     priority: int = Field(0, ge=0, strict=True, description="Priority of requests that bring none: 1 first, 0 last.")
     batching: Literal["auto", "on", "off"] = Field(
