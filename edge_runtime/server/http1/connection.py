@@ -47,7 +47,8 @@ class HttpConnection(asyncio.BufferedProtocol):
     """Receives into a buffer of its own, which requests are views of until they are answered.
 
     One request at a time is under way; what the client sends behind it waits in the buffer and, once that is full, in
-    the kernel's. `expires_ns` is when the server calls `expire`; None while nothing is waited for.
+    the kernel's. Of requests that are answered at once there is one in each turn of the loop, so that a client with
+    many doesn't keep others waiting. `expires_ns` is when the server calls `expire`; None while nothing is waited for.
     """
 
     def __init__(self, server: Owner) -> None:
@@ -57,6 +58,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._visitor: Visitor | None = None
         self._arrival_ns = 0
         self._exchange: Exchange | None = None
+        self._turn: asyncio.Handle | None = None  # in which it goes on
         self._transport: asyncio.Transport | None = None
         self._is_reading_paused = False
         self._expires_ns: int | None = None
@@ -113,11 +115,11 @@ class HttpConnection(asyncio.BufferedProtocol):
         if buffer.end == buffer.start and (self._exchange is not None or self._reader.head is None):
             self._arrival_ns = time.perf_counter_ns()
         buffer.end += nbytes
-        if self._exchange is None:
+        if not self._is_busy:
             self._advance()
-        if self._exchange is None and not self.writer.is_paused:
+        if not self._is_busy and not self.writer.is_paused:
             self._reader.make_room()
-        must_wait = buffer.end == len(buffer.data) and (self._exchange is not None or self.writer.is_paused)
+        must_wait = buffer.end == len(buffer.data) and (self._is_busy or self.writer.is_paused)
         if must_wait and self._transport is not None and not self._is_reading_paused:
             self._is_reading_paused = True
             self._transport.pause_reading()
@@ -134,7 +136,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self.writer.is_paused = False
         if self._exchange is not None:
             self._expires_ns = None  # it is watching, and may go on
-        elif not self.writer.is_ending:
+        elif not self.writer.is_ending and self._turn is None:
             self._go_on()
 
     def answered(self) -> None:
@@ -152,6 +154,11 @@ class HttpConnection(asyncio.BufferedProtocol):
             self.writer.close()
         else:
             self._refuse(HttpRefusedError(f"the body didn't arrive within {self._server.body_ns / 1e9:g} s", 408))
+
+    @property
+    def _is_busy(self) -> bool:
+        """Whether what has come must wait for what came before."""
+        return self._exchange is not None or self._turn is not None
 
     def _admit(self, head: RequestHead) -> None:
         assert self._visitor is not None
@@ -177,8 +184,16 @@ class HttpConnection(asyncio.BufferedProtocol):
                     self._exchange = exchange
                 else:
                     self._rest()
+                    if self._buffer.end:
+                        self._turn = asyncio.get_running_loop().call_soon(self._next_turn)
+                        return
         except EdgeRuntimeError as error:
             self._refuse(error)
+
+    def _next_turn(self) -> None:
+        self._turn = None
+        if self._transport is not None and not self.writer.is_paused and not self.writer.is_ending:
+            self._go_on()
 
     def _go_on(self) -> None:
         self._rest()
@@ -186,7 +201,7 @@ class HttpConnection(asyncio.BufferedProtocol):
             return
         if self._buffer.end != self._buffer.start:
             self._advance()
-        if self._is_reading_paused and self._exchange is None and not self.writer.is_ending:
+        if self._is_reading_paused and not self._is_busy and not self.writer.is_ending:
             self._reader.compact()
             self._is_reading_paused = False
             if self._transport is not None:
