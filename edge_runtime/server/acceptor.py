@@ -6,7 +6,9 @@ import asyncio
 import logging
 import socket
 import ssl
-from typing import Any, Callable, Set, cast
+from typing import Any, Callable, Dict, Set, cast
+
+from edge_runtime.server.handshakes import Handshakes, most_handshakes
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +21,7 @@ _HANDSHAKE_S = 10.0
 class Acceptor:
     """Makes a protocol of `factory` for each connection until it is closed; the socket is its own from then on.
 
+    TLS handshakes that aren't done are bounded in time and number, for nobody who begins one has shown any right to it.
     asyncio's servers try a whole backlog of connections after the first that can't be had, with a traceback for each.
 
     Args:
@@ -36,7 +39,10 @@ class Acceptor:
         self._loop = cast(asyncio.BaseEventLoop, asyncio.get_running_loop())
         self._beginning: Set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
-        self._quiet_until_s = 0.0
+        self._quiet_until_s: Dict[str, float] = {}
+        most = most_handshakes()
+        self._handshakes = Handshakes(most)
+        self._at_once = max(1, min(_AT_ONCE, most // 4))  # so that each of them has a turn before others end it
         self._go_on()
 
     def close(self) -> None:
@@ -52,15 +58,17 @@ class Acceptor:
         self._loop.add_reader(self._socket, self._accept)
 
     def _accept(self) -> None:
-        for _ in range(_AT_ONCE):
+        for _ in range(self._at_once):
             try:
-                connection, _ = self._socket.accept()
+                connection, peer = self._socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
                 self._wait(error)
                 return
             connection.setblocking(False)
+            if self.context is not None and self._handshakes.begin(connection, peer[0]):
+                self._warn("TLS handshakes that weren't done had to end: over %d at once", len(self._handshakes))
             task = self._loop.create_task(self._begin(connection))
             self._beginning.add(task)
             task.add_done_callback(self._beginning.discard)
@@ -69,9 +77,14 @@ class Acceptor:
         """Tries again later: the connection stays in the kernel's queue, which would wake us at once."""
         self._loop.remove_reader(self._socket)
         self._pause = self._loop.call_later(_PAUSE_S, self._go_on)
-        if self._loop.time() >= self._quiet_until_s:
-            self._quiet_until_s = self._loop.time() + _QUIET_S
-            logger.warning("new connections have to wait: %s; raise the limit of open files", error.strerror)
+        self._warn("new connections have to wait: %s; raise the limit of open files", error.strerror)
+
+    def _warn(self, text: str, what: object) -> None:
+        """Says each thing once a minute at most."""
+        now_s = self._loop.time()
+        if now_s >= self._quiet_until_s.get(text, now_s):
+            self._quiet_until_s[text] = now_s + _QUIET_S
+            logger.warning(text, what)
 
     async def _begin(self, connection: socket.socket) -> None:
         timeout_s = None if self.context is None else _HANDSHAKE_S
@@ -81,3 +94,5 @@ class Acceptor:
             )
         except (OSError, asyncio.TimeoutError) as error:  # a client that fails the handshake, or is gone
             logger.debug("a connection didn't begin: %s", type(error).__name__)
+        finally:
+            self._handshakes.end(connection)

@@ -1,0 +1,153 @@
+"""TLS handshakes that are begun and not gone on with: bounded in number, and no harm to those who go on."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from pathlib import Path
+from typing import Any, Iterator
+
+import grpc
+import pytest
+import trustme
+
+from edge_runtime.server.handshakes import Handshakes, client_at, most_handshakes
+from edge_runtime.wire.messages import SERVICE, message
+
+MOST = 8
+LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+SILENCE = b""
+HALF_A_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+
+
+class Connections:
+    """Sockets whose other ends tell whether they were ended."""
+
+    def __init__(self, closing: contextlib.ExitStack) -> None:
+        self._closing = closing
+        self.others: list[socket.socket] = []
+
+    def made(self) -> socket.socket:
+        mine, other = (self._closing.enter_context(each) for each in socket.socketpair())
+        other.setblocking(False)
+        self.others.append(other)
+        return mine
+
+    @property
+    def ended(self) -> list[int]:
+        """Which were ended, by the order in which they were made."""
+        found = []
+        for index, other in enumerate(self.others):
+            with contextlib.suppress(BlockingIOError):
+                assert other.recv(1) == b""
+                found.append(index)
+        return found
+
+
+@pytest.fixture
+def connections() -> Iterator[Connections]:
+    with contextlib.ExitStack() as closing:
+        yield Connections(closing)
+
+
+def test_one_too_many_ends_the_oldest(connections) -> None:
+    handshakes = Handshakes(3)
+    assert [handshakes.begin(connections.made(), "192.0.2.1") for _ in range(5)] == [False] * 3 + [True] * 2
+    assert connections.ended == [0, 1]
+    assert len(handshakes) == 3
+
+
+def test_those_of_an_address_with_many_end_before_those_of_another(connections) -> None:
+    handshakes = Handshakes(3)
+    for host in ("192.0.2.1", *["192.0.2.2"] * 5):
+        handshakes.begin(connections.made(), host)
+    assert connections.ended == [1, 2, 3]
+
+
+def test_what_is_done_makes_room(connections) -> None:
+    handshakes = Handshakes(1)
+    first = connections.made()
+    handshakes.begin(first, "192.0.2.1")
+    handshakes.end(first)
+    handshakes.end(first)
+    assert not handshakes.begin(connections.made(), "192.0.2.1")
+    assert connections.ended == []
+
+
+def test_one_that_is_gone_already_is_no_trouble(connections) -> None:
+    handshakes = Handshakes(1)
+    first = connections.made()
+    handshakes.begin(first, "192.0.2.1")
+    first.close()
+    assert handshakes.begin(connections.made(), "192.0.2.1")
+
+
+@pytest.mark.parametrize(
+    ("host", "client"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1:2:3:4", "2001:db8::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+    ],
+)
+def test_a_client_has_a_whole_network_of_ipv6(host, client) -> None:
+    assert client_at(host) == client
+
+
+@pytest.mark.parametrize(("files", "most"), [(-1, 256), (20_000, 256), (1024, 128), (64, 8), (4, 1)])
+def test_how_many_there_may_be_depends_on_how_many_files_there_may(files, most) -> None:
+    assert most_handshakes(files) == most
+
+
+@pytest.fixture(params=["own", "aiohttp"])
+def secure(request, serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A server with TLS at which only a few handshakes may be under way; `ca` is its authority."""
+    monkeypatch.setattr("edge_runtime.server.acceptor.most_handshakes", lambda: MOST)
+    ca = trustme.CA()
+    made = ca.issue_cert("127.0.0.1")
+    (tmp_path / "server.pem").write_bytes(b"".join(each.bytes() for each in made.cert_chain_pems))
+    (tmp_path / "server.key").touch(mode=0o600)
+    (tmp_path / "server.key").write_bytes(made.private_key_pem.bytes())
+    files = {"tls_certificate": str(tmp_path / "server.pem"), "tls_key": str(tmp_path / "server.key")}
+    with serving("identity", http_transport=request.param, **files) as server:
+        server.ca = ca
+        yield server
+
+
+def is_http_live(server: Any) -> bool:
+    context = ssl.create_default_context()
+    server.ca.configure_trust(context)
+    with server.connection() as tcp, context.wrap_socket(tcp, server_hostname="127.0.0.1") as connection:
+        connection.sendall(LIVE)
+        return connection.recv(1 << 16).startswith(b"HTTP/1.1 200 OK")
+
+
+def is_grpc_live(server: Any) -> bool:
+    credentials = grpc.ssl_channel_credentials(server.ca.cert_pem.bytes())
+    with grpc.secure_channel(server.bound.grpc, credentials) as channel:
+        request = message("inference.ServerLiveRequest")().SerializeToString()
+        return bool(channel.unary_unary(f"/{SERVICE}/ServerLive")(request, timeout=20))
+
+
+@pytest.mark.parametrize("begun", [SILENCE, HALF_A_HELLO], ids=["silence", "half a hello"])
+@pytest.mark.parametrize(("protocol", "is_live"), [("http", is_http_live), ("grpc", is_grpc_live)])
+def test_a_client_gets_in_beside_many_that_do_not_go_on(secure, caplog, protocol, is_live, begun) -> None:
+    host, port = getattr(secure.bound, protocol).rsplit(":", 1)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with contextlib.ExitStack() as closing:
+        strangers = []
+        for _ in range(5 * MOST):
+            stranger = closing.enter_context(socket.create_connection((host, int(port)), 20))
+            stranger.sendall(begun)
+            strangers.append(stranger)
+        for stranger in strangers[: 4 * MOST]:
+            with contextlib.suppress(ConnectionResetError):
+                assert stranger.recv(1) == b""
+        assert len(list(Path("/proc/self/fd").iterdir())) < before + len(strangers) + 2 * MOST  # those that end
+        assert is_live(secure)
+        strangers[-1].setblocking(False)
+        with pytest.raises(BlockingIOError):  # the newest have their time still
+            strangers[-1].recv(1)
+    (line,) = (line for line in caplog.messages if "handshakes" in line)
+    assert line == f"TLS handshakes that weren't done had to end: over {MOST} at once"
