@@ -94,5 +94,6 @@ class Acceptor:
             )
         except (OSError, asyncio.TimeoutError) as error:  # a client that fails the handshake, or is gone
             logger.debug("a connection didn't begin: %s", type(error).__name__)
+            error.__traceback__ = None  # whose frames know the error: nothing of the connection would be freed
         finally:
             self._handshakes.end(connection)

@@ -29,7 +29,8 @@ class TcpListener:
         self._name = name
         self._settings = settings
         self._host, self._port = tcp_address(getattr(settings, name), LABELS[name])
-        self._factory = local if is_loopback(self._host) else lambda: _ByPeer(local, remote)
+        is_decided = is_loopback(self._host) and settings.tls_certificate is None
+        self._factory = local if is_decided else lambda: _ByPeer(local, remote)
         self._acceptor: Acceptor | None = None
 
     def context(self) -> ssl.SSLContext | None:
@@ -80,7 +81,10 @@ class TcpListener:
 
 
 class _ByPeer(asyncio.Protocol):
-    """Hands a connection over to what speaks with clients of this machine, or with others."""
+    """Hands a connection over to what speaks with clients of this machine, or with others, which is made for it then.
+
+    So one whose TLS handshake isn't done has no buffer yet.
+    """
 
     def __init__(self, local: Factory, remote: Factory) -> None:
         self._local = local
