@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Dict, Hashable
 
 from edge_runtime.errors import ConfigError, PermissionDeniedError, UnauthenticatedError
-from edge_runtime.server.clients import peer_of
+from edge_runtime.server.clients import Owners, peer_of
 from edge_runtime.server.settings import ServerSettings
 from edge_runtime.wire.tokens import Token, Tokens, parsed_tokens
 
@@ -23,6 +23,7 @@ class Access:
     def __init__(self, path: Path | None = None, has_client_certificates: bool = False) -> None:
         self._path = path
         self._has_client_certificates = has_client_certificates
+        self._owners = Owners()
         self.tokens = self.read()
         self.refused: Dict[str, int] = {"UNAUTHENTICATED": 0, "PERMISSION_DENIED": 0}
 
@@ -38,7 +39,7 @@ class Access:
         """Who is at the other end of a connection that was just accepted."""
         connection = transport.get_extra_info("socket")
         is_local = connection is not None and connection.family == socket.AF_UNIX
-        return Visitor(self, is_local, is_local and peer_of(connection).uid in (0, os.geteuid()))
+        return Visitor(self, is_local, is_local and self._owners.have(peer_of(connection)))
 
     @property
     def is_anybody_admin(self) -> bool:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
+from pathlib import Path
 from typing import Any, Hashable, NamedTuple
 from urllib.parse import unquote
 
 from edge_runtime.server.addresses import is_loopback, tcp_address
 
 _PEER = struct.Struct("3i")
+_OVERFLOW_UID = 65534
 
 
 class Peer(NamedTuple):
@@ -23,6 +26,28 @@ class Peer(NamedTuple):
 def peer_of(connection: Any) -> Peer:
     """Who connected to a Unix socket; pid 0 is a process that isn't visible from here, as of another container."""
     return Peer(*_PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)))
+
+
+class Owners:
+    """The users who may do on a Unix socket what the server's own user may: root, and that user.
+
+    The kernel shows every user of another namespace who has no number in ours as one and the same, the overflow user
+    (`nobody` on most systems): who shows as that one may be anybody, also where the server runs as it.
+    """
+
+    def __init__(self, own: int | None = None, overflow: Path = Path("/proc/sys/kernel/overflowuid")) -> None:
+        self._users = {0, os.geteuid() if own is None else own} - {_number_in(overflow)}
+
+    def have(self, peer: Peer) -> bool:
+        """Whether a peer is one of them."""
+        return peer.uid in self._users
+
+
+def _number_in(path: Path) -> int:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return _OVERFLOW_UID
 
 
 def client_of(transport: Any) -> Hashable:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edge_runtime.server.clients import client_of, client_of_peer
+from edge_runtime.server.clients import Owners, Peer, client_of, client_of_peer
 
 
 class Transport:
@@ -66,3 +66,23 @@ def test_a_client_of_a_unix_socket_is_its_process(tmp_path) -> None:
         theirs = client_of(Transport(socket=stack.enter_context(listener.accept()[0])))
     assert ours == [("process", os.getuid(), os.getpid())] * 2
     assert theirs == ("process", os.getuid(), other.pid)
+
+
+@pytest.mark.parametrize(
+    ("own", "overflow", "owners"),
+    [
+        (1000, "65534\n", [0, 1000]),
+        (65534, "65534\n", [0]),
+        (65534, "65533\n", [0, 65534]),
+        (0, "0\n", []),
+        (65534, "", [0]),
+    ],
+)
+def test_who_shows_as_the_overflow_user_is_never_the_owner(tmp_path, own, overflow, owners) -> None:
+    (tmp_path / "overflowuid").write_text(overflow)
+    found = Owners(own, tmp_path / "overflowuid")
+    assert [uid for uid in (0, 1000, 65533, 65534) if found.have(Peer(1, uid, 1))] == owners
+
+
+def test_without_proc_the_overflow_user_is_the_usual_one(tmp_path) -> None:
+    assert not Owners(65534, tmp_path / "absent").have(Peer(1, 65534, 1))
