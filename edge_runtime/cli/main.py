@@ -16,6 +16,7 @@ from typing import Any, Dict, Sequence, Tuple
 
 import typer
 
+from edge_runtime.cli.hangup import hold_hangups
 from edge_runtime.cli.interruption import Interruption, interruptible
 from edge_runtime.cli.printable import finite, printable
 from edge_runtime.errors import ConfigError, EdgeRuntimeError, GateError, UsageError
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
     is_serving = _verb(words) == "serve"
     if is_serving:
+        hold_hangups()
         gc.disable()  # until it is ready: what a start makes is there to stay
     with contextlib.ExitStack() as stack:
         interruption = None if is_serving else stack.enter_context(interruptible())  # serve drains by itself

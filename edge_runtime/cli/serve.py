@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, List, Optional, Sequence
 import typer
 
 from edge_runtime.cli.flags import engines_option, flag, given, json_option, one_of
+from edge_runtime.cli.hangup import release_hangups
 from edge_runtime.cli.output import Output
 from edge_runtime.cli.service_log import FORMATS, ServiceLog
 from edge_runtime.config import Layer, environment_layer, merged, validated
@@ -64,6 +65,8 @@ def command(
     flags.update(given(tls_certificate=tls_certificate, tls_key=tls_key, tls_client_ca=tls_client_ca))
     flags.update(given(model_control=model_control))
     settings = _settings(flags)
+    if not settings.is_reloadable:
+        release_hangups()
     output = Output(is_json)
     store = PlanStore(engines)
     names = models or store.models()

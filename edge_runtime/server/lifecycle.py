@@ -71,7 +71,7 @@ def run(
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.signalled)
-        if settings.tokens is not None or settings.tls_certificate is not None:
+        if settings.is_reloadable:  # before they are read: what changes behind that is told
             loop.add_signal_handler(signal.SIGHUP, stop.reload.set)
         return await serve(engines, settings, on_ready, stop, control)
 

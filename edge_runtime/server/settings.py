@@ -48,3 +48,8 @@ class ServerSettings(Settings):
         30.0, gt=0, description="Longest time for an idle connection or half a head, seconds."
     )
     drain_s: float = Field(20.0, ge=0, description="Longest time to answer what was taken in, after SIGTERM, seconds.")
+
+    @property
+    def is_reloadable(self) -> bool:
+        """Whether it names files that a server reads anew when it is told to."""
+        return self.tokens is not None or self.tls_certificate is not None
