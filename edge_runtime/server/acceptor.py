@@ -8,7 +8,7 @@ import socket
 import ssl
 from typing import Any, Callable, Dict, Set, cast
 
-from edge_runtime.server.handshakes import Handshakes, most_handshakes
+from edge_runtime.server.newcomers import Newcomers
 
 logger = logging.getLogger(__name__)
 
@@ -21,17 +21,21 @@ _HANDSHAKE_S = 10.0
 class Acceptor:
     """Makes a protocol of `factory` for each connection until it is closed; the socket is its own from then on.
 
-    TLS handshakes that aren't done are bounded in time and number, for nobody who begins one has shown any right to it.
     asyncio's servers try a whole backlog of connections after the first that can't be had, with a traceback for each.
 
     Args:
         listening: a socket that listens, and doesn't block.
         factory: makes protocols.
         context: TLS, which may be changed for the connections to come; None where it isn't spoken.
+        newcomers: bounds how many connections on TCP have shown no right yet; None where all may connect.
     """
 
     def __init__(
-        self, listening: socket.socket, factory: Callable[[], Any], context: ssl.SSLContext | None = None
+        self,
+        listening: socket.socket,
+        factory: Callable[[], Any],
+        context: ssl.SSLContext | None = None,
+        newcomers: Newcomers | None = None,
     ) -> None:
         self._socket = listening
         self._factory = factory
@@ -40,9 +44,10 @@ class Acceptor:
         self._beginning: Set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
         self._quiet_until_s: Dict[str, float] = {}
-        most = most_handshakes()
-        self._handshakes = Handshakes(most)
-        self._at_once = max(1, min(_AT_ONCE, most // 4))  # so that each of them has a turn before others end it
+        is_open = newcomers is None or (context is None and not newcomers.need_tokens)
+        self._newcomers = None if is_open else newcomers
+        most = _AT_ONCE if self._newcomers is None else self._newcomers.most // 4  # or some would never have a turn
+        self._at_once = max(1, min(_AT_ONCE, most))
         self._go_on()
 
     def close(self) -> None:
@@ -67,8 +72,9 @@ class Acceptor:
                 self._wait(error)
                 return
             connection.setblocking(False)
-            if self.context is not None and self._handshakes.begin(connection, peer[0]):
-                self._warn("TLS handshakes that weren't done had to end: over %d at once", len(self._handshakes))
+            newcomers = self._newcomers
+            if newcomers is not None and newcomers.begin(connection, peer[0]):
+                self._warn("connections that had shown no right had to end: over %d at once", newcomers.most)
             task = self._loop.create_task(self._begin(connection))
             self._beginning.add(task)
             task.add_done_callback(self._beginning.discard)
@@ -95,5 +101,6 @@ class Acceptor:
         except (OSError, asyncio.TimeoutError) as error:  # a client that fails the handshake, or is gone
             logger.debug("a connection didn't begin: %s", type(error).__name__)
             error.__traceback__ = None  # whose frames know the error: nothing of the connection would be freed
-        finally:
-            self._handshakes.end(connection)
+            return
+        if self._newcomers is not None and not self._newcomers.need_tokens:
+            self._newcomers.end(connection.fileno())

@@ -11,6 +11,7 @@ from typing import Any, Dict, Hashable
 
 from edge_runtime.errors import ConfigError, PermissionDeniedError, UnauthenticatedError
 from edge_runtime.server.clients import Owners, peer_of
+from edge_runtime.server.newcomers import Newcomers, most_newcomers
 from edge_runtime.server.settings import ServerSettings
 from edge_runtime.wire.tokens import Token, Tokens, parsed_tokens
 
@@ -24,6 +25,7 @@ class Access:
         self._path = path
         self._has_client_certificates = has_client_certificates
         self._owners = Owners()
+        self.newcomers = Newcomers(most_newcomers(), need_tokens=path is not None)
         self.tokens = self.read()
         self.refused: Dict[str, int] = {"UNAUTHENTICATED": 0, "PERMISSION_DENIED": 0}
 
@@ -38,8 +40,11 @@ class Access:
     def visitor(self, transport: Any) -> Visitor:
         """Who is at the other end of a connection that was just accepted."""
         connection = transport.get_extra_info("socket")
-        is_local = connection is not None and connection.family == socket.AF_UNIX
-        return Visitor(self, is_local, is_local and self._owners.have(peer_of(connection)))
+        if connection is None:
+            return Visitor(self, is_local=False, is_owner=False)
+        if connection.family == socket.AF_UNIX:
+            return Visitor(self, is_local=True, is_owner=self._owners.have(peer_of(connection)))
+        return Visitor(self, is_local=False, is_owner=False, number=connection.fileno())
 
     @property
     def is_anybody_admin(self) -> bool:
@@ -54,11 +59,13 @@ class Visitor:
     Attributes:
         is_local: it came over the Unix socket, whose file says who may.
         is_owner: it is root, or the user whom the server runs as, by the Unix socket's word.
+        number: the connection's file descriptor, by which it is known as long as it is a newcomer's.
     """
 
     access: Access
     is_local: bool
     is_owner: bool
+    number: int = -1
 
     def check(self, authorization: bytes | None, is_administrative: bool, is_from_page: bool = False) -> Hashable:
         """Passes a request that may be answered; whose it is, if its token says so, as `clients.client_of` has it.
@@ -86,7 +93,10 @@ class Visitor:
         if is_administrative and not self._may_administer(token):
             self.access.refused["PERMISSION_DENIED"] += 1
             raise PermissionDeniedError("this needs the right to administer: a token with it, or the server's own user")
-        return None if token is None else ("token", token.name)
+        if token is None:
+            return None
+        self.access.newcomers.end(self.number)
+        return "token", token.name
 
     def _may_administer(self, token: Token | None) -> bool:
         if token is not None and token.is_admin:

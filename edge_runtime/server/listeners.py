@@ -83,9 +83,10 @@ class Listeners:
         self._tcp = Speakers(models, settings, on_tcp, self._access, self._live)
         self._remote = Speakers(models, settings, none, self._access, self._live)
         self._unix = Speakers(models, settings, none if allowed is False else theirs, self._access, self._live)
+        strangers = self._access.newcomers
         self._listening = {
-            "http": TcpListener("http", settings, self._tcp.http, self._remote.http),
-            "grpc": TcpListener("grpc", settings, self._tcp.http2, self._remote.http2),
+            "http": TcpListener("http", settings, self._tcp.http, self._remote.http, strangers),
+            "grpc": TcpListener("grpc", settings, self._tcp.http2, self._remote.http2, strangers),
         }
         self._grpcio: Any = None
         if settings.grpc_transport == "grpcio":

@@ -10,6 +10,7 @@ from typing import Any, Callable, cast
 
 from edge_runtime.server.acceptor import Acceptor
 from edge_runtime.server.addresses import LABELS, address_text, is_loopback, tcp_address, unbindable
+from edge_runtime.server.newcomers import Newcomers
 from edge_runtime.server.settings import ServerSettings
 from edge_runtime.wire.tls import server_context
 
@@ -22,10 +23,19 @@ Factory = Callable[[], Any]
 class TcpListener:
     """Listens at the address `http` or `grpc` of the settings.
 
-    `local` makes the protocols of connections from this machine, `remote` those of others.
+    `local` makes the protocols of connections from this machine, `remote` those of others. `newcomers` bounds how many
+    have shown no right yet.
     """
 
-    def __init__(self, name: str, settings: ServerSettings, local: Factory, remote: Factory) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: ServerSettings,
+        local: Factory,
+        remote: Factory,
+        newcomers: Newcomers | None = None,
+    ) -> None:
+        self._newcomers = newcomers
         self._name = name
         self._settings = settings
         self._host, self._port = tcp_address(getattr(settings, name), LABELS[name])
@@ -65,7 +75,7 @@ class TcpListener:
         except OSError as error:
             listening.close()
             raise unbindable(self._name, self._host, self._port, error) from error
-        self._acceptor = Acceptor(listening, self._factory, context)
+        self._acceptor = Acceptor(listening, self._factory, context, self._newcomers)
         return address_text(self._host, listening.getsockname()[1])
 
     def renew(self, context: ssl.SSLContext | None) -> None:

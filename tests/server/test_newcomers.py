@@ -1,4 +1,4 @@
-"""TLS handshakes that are begun and not gone on with: bounded in number, and no harm to those who go on."""
+"""Connections that have shown no right yet: bounded in number, and no harm to those who go on."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import grpc
 import pytest
 import trustme
 
-from edge_runtime.server.handshakes import Handshakes, client_at, most_handshakes
+from edge_runtime.server.newcomers import Newcomers, client_at, most_newcomers
 from edge_runtime.wire.messages import SERVICE, message
+from edge_runtime.wire.tokens import token_line
 
 MOST = 8
 LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -54,35 +55,36 @@ def connections() -> Iterator[Connections]:
 
 
 def test_one_too_many_ends_the_oldest(connections) -> None:
-    handshakes = Handshakes(3)
-    assert [handshakes.begin(connections.made(), "192.0.2.1") for _ in range(5)] == [False] * 3 + [True] * 2
+    newcomers = Newcomers(3)
+    assert [newcomers.begin(connections.made(), "192.0.2.1") for _ in range(5)] == [False] * 3 + [True] * 2
     assert connections.ended == [0, 1]
-    assert len(handshakes) == 3
 
 
 def test_those_of_an_address_with_many_end_before_those_of_another(connections) -> None:
-    handshakes = Handshakes(3)
+    newcomers = Newcomers(3)
     for host in ("192.0.2.1", *["192.0.2.2"] * 5):
-        handshakes.begin(connections.made(), host)
+        newcomers.begin(connections.made(), host)
     assert connections.ended == [1, 2, 3]
 
 
-def test_what_is_done_makes_room(connections) -> None:
-    handshakes = Handshakes(1)
+def test_one_that_has_shown_its_right_makes_room(connections) -> None:
+    newcomers = Newcomers(1)
     first = connections.made()
-    handshakes.begin(first, "192.0.2.1")
-    handshakes.end(first)
-    handshakes.end(first)
-    assert not handshakes.begin(connections.made(), "192.0.2.1")
+    newcomers.begin(first, "192.0.2.1")
+    newcomers.end(first.fileno())
+    newcomers.end(first.fileno())
+    assert not newcomers.begin(connections.made(), "192.0.2.1")
     assert connections.ended == []
 
 
-def test_one_that_is_gone_already_is_no_trouble(connections) -> None:
-    handshakes = Handshakes(1)
-    first = connections.made()
-    handshakes.begin(first, "192.0.2.1")
+def test_one_that_was_closed_makes_room_too(connections) -> None:
+    newcomers = Newcomers(1)
+    first, second = connections.made(), connections.made()
+    newcomers.begin(first, "192.0.2.1")
     first.close()
-    assert handshakes.begin(connections.made(), "192.0.2.1")
+    assert not newcomers.begin(second, "192.0.2.1")
+    newcomers.end(second.fileno())
+    assert not newcomers.begin(connections.made(), "192.0.2.1")
 
 
 @pytest.mark.parametrize(
@@ -97,15 +99,15 @@ def test_a_client_has_a_whole_network_of_ipv6(host, client) -> None:
     assert client_at(host) == client
 
 
-@pytest.mark.parametrize(("files", "most"), [(-1, 256), (20_000, 256), (1024, 128), (64, 8), (4, 1)])
+@pytest.mark.parametrize(("files", "most"), [(-1, 256), (20_000, 256), (1024, 256), (64, 16), (4, 1), (0, 1)])
 def test_how_many_there_may_be_depends_on_how_many_files_there_may(files, most) -> None:
-    assert most_handshakes(files) == most
+    assert most_newcomers(files) == most
 
 
 @pytest.fixture(params=["own", "aiohttp"])
 def secure(request, serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A server with TLS at which only a few handshakes may be under way; `ca` is its authority."""
-    monkeypatch.setattr("edge_runtime.server.acceptor.most_handshakes", lambda: MOST)
+    monkeypatch.setattr("edge_runtime.server.access.most_newcomers", lambda: MOST)
     ca = trustme.CA()
     made = ca.issue_cert("127.0.0.1")
     (tmp_path / "server.pem").write_bytes(b"".join(each.bytes() for each in made.cert_chain_pems))
@@ -115,6 +117,67 @@ def secure(request, serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with serving("identity", http_transport=request.param, **files) as server:
         server.ca = ca
         yield server
+
+
+TOKEN = "token-for-inference"
+WITH_TOKEN = LIVE.replace(b"Connection: close", b"Authorization: Bearer " + TOKEN.encode())
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
+
+
+@pytest.fixture(params=["own", "aiohttp"])
+def guarded(request, serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A server that asks for tokens, at which only a few connections may have shown none."""
+    monkeypatch.setattr("edge_runtime.server.access.most_newcomers", lambda: MOST)
+    (tmp_path / "tokens").write_text(token_line("robot", False, TOKEN))
+    with serving("identity", http_transport=request.param, tokens=str(tmp_path / "tokens")) as server:
+        yield server
+
+
+def is_let_in(server: Any, connection: socket.socket) -> bool:
+    """Whether a request with a token is answered, on a connection that stays."""
+    connection.sendall(WITH_TOKEN)
+    return [reply.status for reply in server.replies(connection, 1)] == [200]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "begun"),
+    [
+        ("http", SILENCE),
+        ("http", LIVE[:30]),
+        ("http", LIVE.replace(b"Connection: close", b"Authorization: Bearer wrong")),
+        ("grpc", SILENCE),
+        ("grpc", PREFACE),
+    ],
+)
+def test_where_tokens_are_asked_for_a_connection_is_a_strangers_until_it_has_shown_one(
+    guarded, protocol, begun
+) -> None:
+    host, port = getattr(guarded.bound, protocol).rsplit(":", 1)
+    with contextlib.ExitStack() as closing:
+        good = closing.enter_context(guarded.connection())
+        assert is_let_in(guarded, good)
+        strangers = []
+        for _ in range(5 * MOST):
+            strangers.append(closing.enter_context(socket.create_connection((host, int(port)), 20)))
+            strangers[-1].sendall(begun)
+        for stranger in strangers[: 4 * MOST]:
+            with contextlib.suppress(ConnectionResetError):
+                while stranger.recv(1 << 16):
+                    pass
+        assert is_let_in(guarded, good)
+        with guarded.connection() as another:
+            assert is_let_in(guarded, another)
+        request = message("inference.ServerLiveRequest")().SerializeToString()
+        channel = closing.enter_context(grpc.insecure_channel(guarded.bound.grpc))
+        metadata = [("authorization", f"Bearer {TOKEN}")]
+        assert channel.unary_unary(f"/{SERVICE}/ServerLive")(request, timeout=20, metadata=metadata)
+
+
+def test_where_nobody_must_show_a_right_there_are_no_newcomers(serving, monkeypatch) -> None:
+    monkeypatch.setattr("edge_runtime.server.access.most_newcomers", lambda: 1)
+    with serving("identity") as server, contextlib.ExitStack() as closing:
+        silent = [closing.enter_context(server.connection()) for _ in range(10)]
+        assert all(is_let_in(server, each) for each in silent)
 
 
 def is_http_live(server: Any) -> bool:
@@ -151,8 +214,8 @@ def test_a_client_gets_in_beside_many_that_do_not_go_on(secure, caplog, protocol
         strangers[-1].setblocking(False)
         with pytest.raises(BlockingIOError):  # the newest have their time still
             strangers[-1].recv(1)
-    (line,) = (line for line in caplog.messages if "handshakes" in line)
-    assert line == f"TLS handshakes that weren't done had to end: over {MOST} at once"
+    (line,) = (line for line in caplog.messages if "no right" in line)
+    assert line == f"connections that had shown no right had to end: over {MOST} at once"
 
 
 def test_what_is_ended_is_freed_at_once(secure) -> None:
