@@ -88,6 +88,9 @@ class Http2Protocol(asyncio.BufferedProtocol):
         self._connection.direct.socket.close()
         self._connection.lost()
         self._keeper.remove(self)
+        self._closing_since_ns = self._closing_since_ns or time.perf_counter_ns()  # nothing is written from here on
+        self._connection.direct.transport = None
+        del self._transport  # or TLS's 256 KiB would wait with us for the collector of cycles
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
         """Where the next bytes go: to a large message itself, or to the buffer that all connections share."""
