@@ -13,6 +13,7 @@ from edge_runtime.server.http2.requests import Refusal
 from edge_runtime.server.http2.stream_call import Gate
 from edge_runtime.server.rights import is_administrative_grpc
 from edge_runtime.wire.status import public_text, status_of
+from edge_runtime.wire.tokens import sole_authorization
 
 
 def gates(access: Access) -> Callable[[Any, Connection], Gate]:
@@ -51,4 +52,4 @@ def check_administrator(call: UnaryCall) -> None:
 
 
 def _presented(metadata: Fields) -> bytes | None:
-    return next((value for name, value in metadata if name == b"authorization"), None)
+    return sole_authorization(value for name, value in metadata if name == b"authorization")

@@ -25,6 +25,7 @@ from edge_runtime.server.settings import ServerSettings
 from edge_runtime.wire.grpc_infer import message_from_answer, request_from_message
 from edge_runtime.wire.messages import message
 from edge_runtime.wire.status import INTERNAL
+from edge_runtime.wire.tokens import sole_authorization
 
 logger = logging.getLogger(__name__)
 
@@ -126,9 +127,7 @@ def _checked(visitor: Visitor, path: str, metadata: Any) -> Hashable:
 
 
 def _presented(metadata: Any) -> bytes | None:
-    """The first `authorization` of a call's metadata."""
-    found = dict(reversed(metadata or ())).get("authorization")
-    return None if found is None else found.encode()
+    return sole_authorization(value.encode() for name, value in metadata or () if name == "authorization")
 
 
 def _refused(error: EdgeRuntimeError) -> Answering:

@@ -7,7 +7,7 @@ import hmac
 import re
 import secrets
 from dataclasses import dataclass
-from typing import List, Tuple
+from typing import Iterable, List, Tuple
 
 from edge_runtime.errors import ConfigError
 
@@ -44,6 +44,12 @@ class Tokens:
             if hmac.compare_digest(token.digest, digest):
                 found = token
         return found
+
+
+def sole_authorization(presented: Iterable[bytes]) -> bytes | None:
+    """The one that a request presents; None for none or several, of which others on the way may go by another one."""
+    found = list(presented)
+    return found[0] if len(found) == 1 else None
 
 
 def new_token() -> str:

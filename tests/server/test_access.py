@@ -122,6 +122,14 @@ def test_3_3_two_authorizations_are_no_request(guarded: Any) -> None:
     assert guarded.exchange(head.encode())[0].status == 400
 
 
+def test_3_3_a_call_with_two_authorizations_has_none(guarded: Any) -> None:
+    request = message("inference.ServerReadyRequest")().SerializeToString()
+    metadata = [("authorization", f"Bearer {INFER}")] * 2
+    with grpc.insecure_channel(guarded.bound.grpc) as channel, pytest.raises(grpc.RpcError) as refused:
+        channel.unary_unary(f"/{SERVICE}/ServerReady")(request, timeout=10, metadata=metadata)
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
 def test_1_2_one_gate_the_same_head_is_not_let_in_by_what_came_before_it(guarded: Any, http_message: Any) -> None:
     first = http_message("GET", "/v2", headers=bearer(INFER))
     second = http_message("GET", "/v2")
