@@ -87,8 +87,10 @@ class AiohttpRoutes:
         """The answer to any request of a client; what the client did wrong is told, what we did is logged."""
         arrival_ns = time.perf_counter_ns()
         traceparent = trace_of(request)
+        is_admitted = False
         try:
             client = self._admit(request) or client
+            is_admitted = True
             route = self._routes.find(request.method, request.rel_url.raw_path_qs)
             if isinstance(route, InferRoute):
                 answer = await self._infer(request, route, arrival_ns, client)
@@ -102,8 +104,8 @@ class AiohttpRoutes:
             return response(answer.traced(traceparent))
         except EdgeRuntimeError as error:
             refused = response(refusal(error, partial(origin_fields, None, traceparent)).traced(traceparent))
-        if not request.content.at_eof() or request.content.exception() is not None:
-            refused.force_close()  # nobody reads what is left of the body
+        if not is_admitted or not request.content.at_eof() or request.content.exception() is not None:
+            refused.force_close()  # a stranger's, or one of whose body nobody reads what is left
         return refused
 
     def _admit(self, request: web.BaseRequest) -> Hashable:

@@ -122,6 +122,11 @@ def test_3_3_two_authorizations_are_no_request(guarded: Any) -> None:
     assert guarded.exchange(head.encode())[0].status == 400
 
 
+def test_the_connection_of_a_request_without_a_token_is_closed(guarded: Any, http_message: Any) -> None:
+    request = http_message("GET", "/v2")
+    assert [reply.status for reply in guarded.exchange(request + request, 2)] == [401]
+
+
 def test_3_3_a_call_with_two_authorizations_has_none(guarded: Any) -> None:
     request = message("inference.ServerReadyRequest")().SerializeToString()
     metadata = [("authorization", f"Bearer {INFER}")] * 2
