@@ -46,7 +46,9 @@ class Acceptor:
         self._quiet_until_s: Dict[str, float] = {}
         is_open = newcomers is None or (context is None and not newcomers.need_tokens)
         self._newcomers = None if is_open else newcomers
-        most = _AT_ONCE if self._newcomers is None else self._newcomers.most // 4  # or some would never have a turn
+        most = (
+            _AT_ONCE if self._newcomers is None else self._newcomers.most // 16
+        )  # each has turns before others end it
         self._at_once = max(1, min(_AT_ONCE, most))
         self._go_on()
 
