@@ -94,6 +94,8 @@ class Http2Protocol(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
         """Where the next bytes go: to a large message itself, or to the buffer that all connections share."""
+        while self._receiver.has_more and not self._connection.is_over:
+            self._go_on()  # TLS before Python 3.11 gives what it has read, also when reading is paused
         room = self._receiver.room()
         self._is_direct = room is not None
         if room is not None:
@@ -110,20 +112,7 @@ class Http2Protocol(asyncio.BufferedProtocol):
         if connection.is_over:
             return
         connection.now_ns = time.perf_counter_ns()
-        connection.settle()
-        connection.outbox.is_corked = True
-        try:
-            if self._is_direct:
-                self._receiver.received(nbytes)
-            else:
-                end = nbytes + len(self._rest)
-                left = self._receiver.receive(self._keeper.arena, end)
-                self._rest = bytes(self._keeper.arena[end - left : end]) if left else b""
-        except Http2Error as fault:
-            logger.debug("%s: %s", connection.peer, fault)
-            connection.fail(fault)
-        connection.outbox.is_corked = False
-        self.flush()
+        self._take_in(self._keeper.arena, nbytes if self._is_direct else nbytes + len(self._rest))
 
     def pause_writing(self) -> None:
         """Stops reading too: who doesn't take answers needn't ask for more."""
@@ -133,7 +122,7 @@ class Http2Protocol(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """Goes on."""
         self._connection.outbox.is_paused = False
-        self._transport.resume_reading()
+        self._read_on()
         self.flush()
 
     def flush(self) -> None:
@@ -171,6 +160,41 @@ class Http2Protocol(asyncio.BufferedProtocol):
     def abort(self) -> None:
         """Drops the connection."""
         self._transport.abort()
+
+    def _take_in(self, data: memoryview, end: int) -> None:
+        connection, receiver = self._connection, self._receiver
+        connection.settle()
+        connection.outbox.is_corked = True
+        try:
+            if self._is_direct:
+                receiver.received(end)
+            else:
+                left = receiver.receive(data, end)
+                self._rest = bytes(data[end - left : end]) if left else b""
+        except Http2Error as fault:
+            logger.debug("%s: %s", connection.peer, fault)
+            connection.fail(fault)
+        connection.outbox.is_corked = False
+        self.flush()
+        if receiver.has_more and not connection.is_over:
+            self._transport.pause_reading()
+            self._read_on()
+
+    def _read_on(self) -> None:
+        """Reads again, or takes in what was left of what was read when other connections have had their turn."""
+        if self._receiver.has_more:
+            asyncio.get_running_loop().call_soon(self._go_on)
+        else:
+            self._transport.resume_reading()
+
+    def _go_on(self) -> None:
+        connection, rest = self._connection, self._rest
+        if not self._receiver.has_more or connection.is_over or connection.outbox.is_paused:
+            return
+        self._is_direct = False
+        self._take_in(memoryview(rest), len(rest))
+        if not self._receiver.has_more and not connection.is_over and not connection.outbox.is_paused:
+            self._transport.resume_reading()
 
     def _on_output(self) -> None:
         if not self._closing_since_ns:

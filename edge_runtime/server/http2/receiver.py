@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Optional, Tuple
 
 from edge_runtime.server.http2.call import Call, UnaryCall
@@ -28,13 +29,19 @@ from edge_runtime.server.http2.requests import Requests
 
 _MAX_CONTROL_NBYTES = 16 << 10
 _DIRECT_NBYTES = 64 << 10  # from so many missing bytes of a frame on, they are received to where they belong
+_TURN_NS = 2_000_000
+_FRAMES_A_LOOK = 4  # the clock is looked at behind so many
 _NOTHING = memoryview(b"")
 _unpack = HEADER.unpack_from
 _unpack_prefix = PREFIX.unpack_from
 
 
 class Receiver:
-    """Splits what arrives. All of DATA is taken in at once, other frames when they are whole."""
+    """Splits what arrives. All of DATA is taken in at once, other frames when they are whole.
+
+    Attributes:
+        has_more: what was left was left for other connections to have their turn, and some of it may be whole.
+    """
 
     __slots__ = (
         "_blocks",
@@ -48,6 +55,7 @@ class Receiver:
         "_padding",
         "_reader",
         "_requests",
+        "has_more",
     )
 
     def __init__(self, connection: Connection, requests: Requests) -> None:
@@ -63,6 +71,7 @@ class Receiver:
         self._left = 0  # bytes of it that haven't come
         self._padding = 0  # bytes after those
         self._is_end = False
+        self.has_more = False
 
     def receive(self, data: memoryview, end: int) -> int:
         """Takes in the first `end` bytes; gives how many of the last of them must come again, before the next ones.
@@ -70,14 +79,20 @@ class Receiver:
         Raises:
             Http2Error: the client broke a rule that the connection hangs on.
         """
-        pos = 0
+        pos = frames = 0
+        self.has_more = False
         if not self._is_greeted:
             pos = self._greeted(data, end)
             if not self._is_greeted:
                 return end
         if self._left or self._padding:
             pos = self._pour(data, pos, end)
+        begin_ns = time.perf_counter_ns()
         while end - pos >= HEADER_NBYTES:
+            frames += 1
+            if not frames % _FRAMES_A_LOOK and time.perf_counter_ns() - begin_ns > _TURN_NS:
+                self.has_more = True
+                break
             high, low, kind, flags, stream_id = _unpack(data, pos)
             stream_id &= LAST_STREAM
             length = high << 16 | low

@@ -97,6 +97,28 @@ def answers(engine: Any, pieces: list[bytes], is_pushed: bool = False, **options
     return asyncio.run(main())
 
 
+def test_one_request_is_answered_in_each_turn_of_the_loop(http_message):
+    """What others sent is read in between, and nothing more is made for a client that is gone."""
+
+    async def main():
+        table = ModelTable([])
+        server, transport = HttpServer(table, ServerSettings()), KeptTransport()
+        connection = HttpConnection(server)
+        connection.connection_made(transport)
+        requests = 6 * http_message("GET", "/v2/health/live")
+        connection.get_buffer(-1)[: len(requests)] = requests
+        connection.buffer_updated(len(requests))
+        counts = []
+        for _ in range(4):
+            counts.append(transport.written.count(b"HTTP/1.1 200"))
+            await asyncio.sleep(0)
+        connection.connection_lost(None)
+        await asyncio.sleep(0.01)
+        return [*counts, transport.written.count(b"HTTP/1.1 200")]
+
+    assert asyncio.run(main()) == [1, 2, 3, 4, 5]
+
+
 @pytest.fixture
 def conversation(http_message, good_head) -> bytes:
     """Requests of all kinds, one behind another."""

@@ -6,6 +6,7 @@ import contextlib
 import random
 import socket
 import struct
+import threading
 
 import pytest
 from fakes.http2_client import (
@@ -27,6 +28,8 @@ from fakes.http2_client import (
     window_update,
 )
 from fakes.mutations import changed_frames
+
+from edge_runtime.server.http2 import receiver
 
 MIB = 1 << 20
 
@@ -71,6 +74,23 @@ def test_a_flood_ends_the_connection(http2, quiet, flood: str) -> None:
     assert is_well(http2)
     assert http2.run(lambda: http2.held) == []
     quiet()
+
+
+def test_one_client_with_many_calls_doesnt_keep_others_waiting(serving_http2, monkeypatch) -> None:
+    monkeypatch.setattr(receiver, "_TURN_NS", -1)  # as if each call took long
+    go_on = threading.Event()
+    with serving_http2() as server, RawClient(server.address) as many, RawClient(server.address) as good:
+        assert (many.verdict(), good.verdict()) == ("fine", "fine")
+        server.loop.call_soon_threadsafe(go_on.wait)
+        many.send(b"".join(call(each, b"m", "/t.T/Hold") for each in range(1, 801, 2)))
+        good.send(call(1, b"g", "/t.T/Hold"))
+        go_on.set()
+        for _ in range(401):
+            assert server.is_holding.acquire(timeout=20)
+        order = server.run(lambda: [bytes(each.message) for each in server.held])
+        assert (order.index(b"g") < 20, order.count(b"m")) == (True, 400)
+        server.release()
+        assert many.answer(799).body == message(b"released m")
 
 
 def test_control_frames_at_a_usual_rate_are_no_flood(http2) -> None:
