@@ -18,6 +18,7 @@ from edge_runtime.server.region_requests import grpc_methods
 from edge_runtime.server.rights import is_administrative_message
 from edge_runtime.wire.inference import clipped
 from edge_runtime.wire.messages import HEALTH_SERVICE, SERVICE, message, methods
+from edge_runtime.wire.raw_message import check_parts
 from edge_runtime.wire.status import INTERNAL, public_text, status_of
 
 logger = logging.getLogger(__name__)
@@ -112,8 +113,9 @@ def parsed(received: Any, request_class: Any) -> Any:
     """The message in `received`.
 
     Raises:
-        InvalidRequestError: it is none of that class.
+        InvalidRequestError: it is none of that class, or of so many parts that it can't be a good one.
     """
+    check_parts(memoryview(received))
     try:
         return request_class.FromString(bytes(received))
     except DecodeError:

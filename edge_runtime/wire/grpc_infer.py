@@ -19,6 +19,7 @@ from edge_runtime.wire.inference import (
     WantedOutput,
     array_from_bytes,
     array_from_values,
+    check_count,
     check_nbytes,
     check_parameters,
     check_wanted,
@@ -117,6 +118,7 @@ class MessageHead:
             kind = RawStrings if spec.dtype is DType.BYTES else RawInput
             self.inputs[spec.name] = kind(spec, shape, place)
         signature.check_shapes({name: tensor.shape for name, tensor in self.inputs.items()})
+        check_count(received.outputs, signature)
         wanted = [
             WantedOutput(output.name, True, _place(output, f"output {clipped(output.name)}"))
             for output in received.outputs

@@ -7,8 +7,9 @@ from typing import Any, Tuple
 
 from google.protobuf.message import DecodeError
 
+from edge_runtime.errors import InvalidRequestError
 from edge_runtime.wire.messages import message
-from edge_runtime.wire.raw_message import split_message, varint_field
+from edge_runtime.wire.raw_message import check_parts, split_message, varint_field
 
 _INFER_RESPONSE = 2 << 3 | 2
 
@@ -30,9 +31,11 @@ def streamed_error(request_id: str, text: str) -> bytes:
 def request_id(data: Any) -> str | None:
     """The id of a serialized `ModelInferRequest`; None if it isn't one."""
     found = split_message(memoryview(data))
+    head = memoryview(data) if found is None else found[0]
     try:
-        received = message("inference.ModelInferRequest").FromString(bytes(data if found is None else found[0]))
-    except DecodeError:
+        check_parts(head)
+        received = message("inference.ModelInferRequest").FromString(bytes(head))
+    except (DecodeError, InvalidRequestError):
         return None
     return received.id  # type: ignore[no-any-return]
 

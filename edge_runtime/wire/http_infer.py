@@ -20,6 +20,7 @@ from edge_runtime.wire.inference import (
     WantedOutput,
     array_from_bytes,
     array_from_values,
+    check_count,
     check_nbytes,
     check_parameters,
     check_wanted,
@@ -112,13 +113,16 @@ class InferHead:
         self._inputs = _inputs(_objects(head, "inputs"), signature)
         signature.check_shapes({name: placed.shape for name, placed in self._inputs.items()})
         default = _flag(parameters, "binary_data_output", "request")
-        outputs = [_wanted(item, default) for item in _objects(head, "outputs", is_optional=True)]
+        asked = _objects(head, "outputs", is_optional=True)
+        check_count(asked, signature)
+        outputs = [_wanted(item, default) for item in asked]
         if not outputs:
             outputs = [WantedOutput(spec.name, default) for spec in signature.outputs]
         self.outputs = check_wanted(outputs, signature)
-        self.id = head.get("id", "")
-        if not isinstance(self.id, str):
-            raise InvalidRequestError(f"id: expected a string, got {clipped(self.id)}")
+        given = head.get("id")
+        if given is not None and not isinstance(given, str):
+            raise InvalidRequestError(f"id: expected a string, got {clipped(given)}")
+        self.id = given or ""
         self.nbytes = sum(placed.nbytes for placed in self._inputs.values())
         places = [placed.place for placed in self._inputs.values()] + [output.place for output in self.outputs]
         self.has_regions = any(place is not None for place in places)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Collection, Dict, Mapping, Protocol, Sequence, Tuple
+from typing import Any, Collection, Dict, Mapping, Protocol, Sequence, Sized, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ _MOST_MS = 86_400_000
 _MAX_STREAM_LENGTH = 128
 _DIM_LIMIT = 2**63
 _MAX_RANK = 32
+_MOST_PARAMETERS = 1024
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,16 @@ def array_from_values(values: Sequence[Any], spec: TensorSpec, shape: Tuple[int,
 _JSON_NAMES = {type(None): "null", str: "string", dict: "object", list: "array", bool: "boolean", float: "fraction"}
 
 
+def check_count(wanted: Sized, signature: Signature) -> None:
+    """Refuses more outputs than there are, before anything is made of them.
+
+    Raises:
+        InvalidRequestError: with both numbers.
+    """
+    if len(wanted) > len(signature.outputs):
+        raise InvalidRequestError(f"{len(wanted)} outputs are asked for; the model has {len(signature.outputs)}")
+
+
 def check_wanted(outputs: Sequence[WantedOutput], signature: Signature) -> Tuple[WantedOutput, ...]:
     """The outputs asked for.
 
@@ -203,8 +214,10 @@ def check_parameters(names: Collection[object], what: str, granted: Collection[o
     Those in `granted` are ones that we have, here.
 
     Raises:
-        InvalidRequestError: naming the first such parameter.
+        InvalidRequestError: naming the first such parameter, or there are too many.
     """
+    if len(names) > _MOST_PARAMETERS:
+        raise InvalidRequestError(f"{what}: {len(names)} parameters; at most {_MOST_PARAMETERS} are taken")
     for name in names:
         is_refused = name in _REFUSED or (str(name).startswith(_REFUSED_PREFIXES) and name != _GRANTED)
         if is_refused and name not in granted:

@@ -6,12 +6,18 @@ before them is short, and the same from request to request. Encoding: https://pr
 
 from __future__ import annotations
 
-from typing import Any, List, Tuple
+from typing import Any, Iterator, List, Tuple
+
+from edge_runtime.errors import InvalidRequestError
 
 _RAW_INPUT = 7 << 3 | 2
 _RAW_OUTPUT = 6 << 3 | 2
 _LENGTH_DELIMITED = 2
+_VARINT = 0
+_FIXED_NBYTES = {1: 8, 5: 4}  # by wire type
 _MOST_FIELDS = 256
+_MOST_PARTS = 4096
+_INPUT, _OUTPUT = 5 << 3 | 2, 6 << 3 | 2  # of a ModelInferRequest
 
 
 def split_message(data: memoryview) -> Tuple[memoryview, List[memoryview]] | None:
@@ -55,6 +61,50 @@ def _varint(data: memoryview, position: int) -> Tuple[int, int]:
             return value, position + 1
         shift += 7
     raise IndexError
+
+
+def check_parts(data: memoryview) -> None:
+    """Refuses a message of so many parts that making objects of them would keep everybody waiting.
+
+    A small message can't have them. A tensor's own elements aren't counted.
+
+    Raises:
+        InvalidRequestError: it has more than 4,096 fields, or something in it has.
+    """
+    if len(data) <= 2 * _MOST_PARTS:
+        return
+    for tag, inner in _parts(data):
+        if tag in (_INPUT, _OUTPUT) and len(inner) > 2 * _MOST_PARTS:
+            for _ in _parts(inner):
+                pass
+
+
+def _parts(data: memoryview) -> Iterator[Tuple[int, memoryview]]:
+    """Each field's tag and, of one with a length, what is in it; ends where protobuf itself must say what is wrong."""
+    position = count = 0
+    try:
+        while position < len(data):
+            count += 1
+            if count > _MOST_PARTS:
+                raise InvalidRequestError(f"a message of more than {_MOST_PARTS} fields")
+            tag, position = _varint(data, position)
+            if tag & 7 == _LENGTH_DELIMITED:
+                size, start = _varint(data, position)
+                position = start + size
+                yield tag, data[start:position]
+            else:
+                position = _behind(data, tag & 7, position)
+    except IndexError:
+        return
+
+
+def _behind(data: memoryview, kind: int, position: int) -> int:
+    """The position behind a field without a length."""
+    if kind == _VARINT:
+        while data[position] >= 0x80:
+            position += 1
+        return position + 1
+    return position + _FIXED_NBYTES.get(kind, 0)  # the begin or the end of a group has nothing
 
 
 def joined_response(head: bytes, arrays: List[Any]) -> bytes:

@@ -106,6 +106,8 @@ BAD = {
     "raw and typed": lambda r: r.inputs[0].contents.fp32_contents.extend([1, 2, 3, 4]),
     "unknown output": lambda r: r.outputs.add(name="nope"),
     "output asked for twice": lambda r: (r.outputs.add(name="y"), r.outputs.add(name="y")),
+    "many outputs": lambda r: r.outputs.extend([type(r.outputs.add(name="y"))()] * 1000),
+    "many parameters": lambda r: [setattr(r.parameters[f"p{at}"], "bool_param", True) for at in range(1025)],
     "sequence": lambda r: setattr(r.parameters["sequence_id"], "int64_param", 1),
     "shared memory": lambda r: setattr(r.inputs[0].parameters["shared_memory_region"], "string_param", "r"),
     "classification": lambda r: setattr(r.outputs.add(name="y").parameters["classification"], "int64_param", 1),

@@ -114,6 +114,9 @@ BAD_HEADS = {
     "outputs is an object": {**x(), "outputs": {}},
     "unknown output": {**x(), "outputs": [{"name": "nope"}]},
     "output asked for twice": {**x(), "outputs": [{"name": "y"}, {"name": "y"}]},
+    "many outputs": {**x(), "outputs": [{}] * 1000},
+    "many parameters": {**x(), "parameters": {f"p{at}": 1 for at in range(1025)}},
+    "many parameters of an input": x(parameters={f"p{at}": 1 for at in range(1025)}),
     "binary_data is a number": {**x(), "outputs": [{"name": "y", "parameters": {"binary_data": 1}}]},
     "binary_data_output is text": {**x(), "parameters": {"binary_data_output": "yes"}},
 }
@@ -123,6 +126,10 @@ BAD_HEADS = {
 def test_a_head_that_does_not_fit_is_refused(head: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError):
         decoded(head)
+
+
+def test_an_id_of_null_is_none() -> None:
+    assert decoded({**x(), "id": None}).id == ""
 
 
 def test_a_number_beyond_all_floats_is_refused() -> None:

@@ -40,6 +40,14 @@ def test_a_hundred_levels_are_read_and_no_more() -> None:
         parsed_object(nested(250_000))
 
 
+@pytest.mark.parametrize("part", [b"[],", b"{},", b'{"a": []},'])
+def test_a_million_arrays_and_objects_are_read_and_no_more(part: bytes) -> None:
+    each = part.count(b"[") + part.count(b"{")
+    assert parsed_object(b'{"a": [' + part * (999_998 // each) + b"0]}")
+    with pytest.raises(InvalidRequestError, match="arrays and objects"):
+        parsed_object(b'{"a": [' + part * 1_000_000 + b"0]}")
+
+
 @pytest.mark.parametrize("text", ["[" * 200, "]" * 200, '\\"' + "[" * 200, "\\\\", '\\\\\\"' + "{" * 200])
 def test_brackets_in_strings_are_no_levels(text: str) -> None:
     assert parsed_object(f'{{"{text}": "{text}"}}'.encode()) == json.loads(f'{{"{text}": "{text}"}}')

@@ -178,6 +178,9 @@ class Talk:
     def hear(self, data: bytes) -> None:
         view = memoryview(self.rest + data)
         left = self.receiver.receive(view, len(view))
+        while self.receiver.has_more:
+            view = view[len(view) - left :]
+            left = self.receiver.receive(view, len(view))
         self.rest = bytes(view[len(view) - left :])
 
     def said(self) -> bytes:

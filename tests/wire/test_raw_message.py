@@ -1,0 +1,69 @@
+"""What a message holds, counted before protobuf makes objects of it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_runtime.errors import InvalidRequestError
+from edge_runtime.wire.messages import message
+from edge_runtime.wire.raw_message import check_parts
+
+REQUEST = "inference.ModelInferRequest"
+
+
+def request(**fields: Any) -> Any:
+    return message(REQUEST)(model_name="m", id="7", **fields)
+
+
+def with_inputs(inputs: list[dict[str, Any]]) -> Any:
+    return request(inputs=inputs, raw_input_contents=[bytes(1 << 16)])
+
+
+GOOD = {
+    "large raw tensors": with_inputs([{"name": "x", "datatype": "FP32", "shape": [1, 1 << 14]}] * 3),
+    "many values": with_inputs([{"name": "x", "contents": {"fp32_contents": [1.5] * 100_000}}]),
+    "many texts": with_inputs([{"name": "x", "contents": {"bytes_contents": [b""] * 100_000}}]),
+    "large dimensions": with_inputs([{"name": "x", "shape": [2**62, -1]}]),
+}
+PARTS = {
+    "outputs": b"\x32\x00",
+    "inputs": b"\x2a\x00",
+    "tensors": b"\x3a\x00",
+    "parameters": b"\x22\x00",
+    "unknown fields": b"\xfa\x01\x00",
+    "numbers": b"\x78\x80\x01",
+    "numbers of 8 bytes": b"\x79" + bytes(8),
+    "numbers of 4 bytes": b"\x7d" + bytes(4),
+    "groups": b"\x7b\x7c",
+}
+
+
+@pytest.mark.parametrize("good", GOOD.values(), ids=GOOD)
+def test_the_elements_of_tensors_are_no_parts(good: Any) -> None:
+    check_parts(memoryview(good.SerializeToString()))
+
+
+@pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
+def test_what_nobody_needs_so_many_of_is_refused(part: bytes) -> None:
+    start = with_inputs([{"name": "x"}]).SerializeToString()
+    check_parts(memoryview(start + 2000 * part))
+    with pytest.raises(InvalidRequestError, match="4096 fields"):
+        check_parts(memoryview(start + 5000 * part))
+
+
+@pytest.mark.parametrize("kind", ["inputs", "outputs"])
+def test_a_tensor_of_too_many_parts_is_refused(kind: str) -> None:
+    parameters = {f"p{index}": {"bool_param": True} for index in range(5000)}
+    with pytest.raises(InvalidRequestError, match="4096 fields"):
+        check_parts(memoryview(request(**{kind: [{"name": "x", "parameters": parameters}]}).SerializeToString()))
+
+
+@given(start=st.binary(max_size=40), end=st.binary(max_size=40), part=st.binary(min_size=1, max_size=6))
+def test_whatever_the_bytes_are_they_are_refused_or_left_to_protobuf(start: bytes, end: bytes, part: bytes) -> None:
+    with contextlib.suppress(InvalidRequestError):
+        check_parts(memoryview(start + 10_000 * part + end))
