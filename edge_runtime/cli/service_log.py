@@ -65,7 +65,9 @@ class ServiceLog:
             _check(name, value, self._settings)
         self._settings.update(settings)
         self._set_level()
-        logger.info("log settings were changed: %s", ", ".join(f"{name} {value}" for name, value in settings.items()))
+        if settings:
+            changed = ", ".join(f"{name} {value}" for name, value in settings.items())
+            logger.info("log settings were changed: %s", changed)
 
     def passes(self, record: logging.LogRecord) -> bool:
         """Whether a record is written."""

@@ -13,7 +13,7 @@ import numpy as np
 from edge_runtime.errors import EdgeRuntimeError, RequestError
 from edge_runtime.scheduling.request import Outputs, Request
 from edge_runtime.server.grpc_gate import check_administrator
-from edge_runtime.server.grpc_methods import INFER, GrpcMethods, grpc_refusal, parsed
+from edge_runtime.server.grpc_methods import INFER, GrpcMethods, grpc_refusal, parsed, unknown_method
 from edge_runtime.server.grpc_stream import STREAM_INFER, StreamedCall
 from edge_runtime.server.http2.call import UnaryCall
 from edge_runtime.server.models import ModelTable, ServedModel
@@ -61,7 +61,7 @@ class GrpcCalls:
                 return
             method = self._methods.get(call.path)
             if method is None:
-                call.fail("UNIMPLEMENTED", "no such method")
+                call.fail("UNIMPLEMENTED", unknown_method(call.path))
             else:
                 reply = method(call.message, partial(check_administrator, call))
                 if isinstance(reply, bytes):

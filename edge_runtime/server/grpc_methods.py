@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 from typing import Any, Callable, Coroutine, Dict, List, Tuple, Union
 
 from google.protobuf.json_format import ParseDict
@@ -24,6 +25,7 @@ from edge_runtime.wire.status import INTERNAL, public_text, status_of
 logger = logging.getLogger(__name__)
 
 INFER = f"/{SERVICE}/ModelInfer"
+_EXTENSIONS = re.compile(rf"/{re.escape(SERVICE)}/(CudaSharedMemory(?:Status|Register|Unregister)|TraceSetting)")
 
 Method = Callable[[Any], Any]
 CheckRight = Callable[[], object]  # raises unless who calls may administer the server now
@@ -120,6 +122,12 @@ def parsed(received: Any, request_class: Any) -> Any:
         return request_class.FromString(bytes(received))
     except DecodeError:
         raise InvalidRequestError(f"the message isn't a {request_class.DESCRIPTOR.name}") from None
+
+
+def unknown_method(path: str) -> str:
+    """What to say of a method that we don't have."""
+    found = _EXTENSIONS.fullmatch(path)
+    return "no such method" if found is None else f"{found[1]} belongs to an extension that isn't supported"
 
 
 def grpc_refusal(error: EdgeRuntimeError, origin: Callable[[], Dict[str, str]] = dict) -> Refusal:

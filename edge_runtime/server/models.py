@@ -82,15 +82,21 @@ class ServedModel:
         }
 
     def config(self) -> Dict[str, Any]:
-        """Triton's model configuration; the batch axis isn't in the dimensions."""
+        """Triton's model configuration; the batch axis isn't in the dimensions.
+
+        Where a tensor has no other axis, clients would find no dimensions at all: then the batch axis is one of them,
+        as of a model without batches.
+        """
         signature, info = self.engine.signature, self.engine.info
-        first = 1 if signature.max_batch_size else 0
+        is_batched = all(len(spec.shape) > 1 for spec in (*signature.inputs, *signature.outputs))
+        max_batch_size = signature.max_batch_size if is_batched else 0
+        first = 1 if max_batch_size else 0
         kind = "KIND_CPU" if info.device == "cpu" else "KIND_GPU"
         return {
             "name": self.name,
             "platform": info.platform,
             "backend": info.library,
-            "max_batch_size": signature.max_batch_size,
+            "max_batch_size": max_batch_size,
             "input": [_configured(spec, first) for spec in signature.inputs],
             "output": [_configured(spec, first) for spec in signature.outputs],
             "instance_group": [{"name": self.name, "count": self.engine.slot_count, "kind": kind}],

@@ -36,7 +36,8 @@ JSON = "application/json"
 _MODEL = r"v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?"
 _ABSOLUTE = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 _EVENTS = r"live/events"
-_UNSUPPORTED = r"v2/(?:cudasharedmemory|trace|models/[^/]+/trace)(?:/.*)?"
+_OF_A_MODEL = r"models/[^/]+(?:/versions/[^/]+)?/(?:trace|generate|generate_stream)"
+_UNSUPPORTED = rf"v2/(?:cudasharedmemory|trace|{_OF_A_MODEL})(?:/.*)?"
 
 
 class HttpRefusedError(InvalidRequestError):

@@ -39,6 +39,7 @@ from edge_runtime.wire.regions import (
 )
 
 HEAD_LENGTH = "Inference-Header-Content-Length"
+_FURTHER_VALUES = 1 << 16  # that a head may hold besides its tensors' own
 _BINARY_ONLY = (DType.FP16, DType.BF16)
 
 
@@ -107,6 +108,7 @@ class InferHead:
     __slots__ = ("_inputs", "has_regions", "id", "is_binary", "nbytes", "outputs", "schedule")
 
     def __init__(self, text: bytes | memoryview, signature: Signature) -> None:
+        _check_values(text, signature)
         head = parsed_object(text)
         parameters = _parameters(head, "request")
         self.schedule = schedule_of(parameters)
@@ -301,6 +303,16 @@ def _wanted(item: Dict[str, Any], default: bool) -> WantedOutput:
     if place is not None and _flag(parameters, "binary_data", what):
         raise InvalidRequestError(f"{what}: both binary_data and shared_memory_region; ask for one of them")
     return WantedOutput(name, _flag(parameters, "binary_data", what, default), place)
+
+
+def _check_values(text: bytes | memoryview, signature: Signature) -> None:
+    """Refuses more values than all inputs have together, by their commas, before objects are made of them."""
+    if len(text) <= _FURTHER_VALUES or any(spec.dtype is DType.BYTES for spec in signature.inputs):
+        return
+    most = sum(element_count(signature.profile[spec.name].maximum) for spec in signature.inputs)
+    values = bytes(text).count(b",")
+    if values > most + _FURTHER_VALUES:
+        raise InvalidRequestError(f"JSON with about {values} values; the model's inputs have at most {most}")
 
 
 def _objects(head: Dict[str, Any], key: str, is_optional: bool = False) -> List[Dict[str, Any]]:

@@ -101,6 +101,7 @@ MODELS: dict[str, tuple] = {
         {f"{name}_out": tensor for name, tensor in TYPES.items()},
     ),
     "root": ([node("Sqrt", "x", "y")], {"x": ROW}, {"y": ROW}),
+    "rows": ([node("Identity", "x", "y")], {"x": (DType.FP32, ("n",))}, {"y": (DType.FP32, ("n",))}),
     "nonzero": ([node("NonZero", "x", "y")], {"x": (DType.FP32, (8,))}, {"y": (DType.INT64, (1, "found"))}),
     "picky": (
         [node("Gather", "x at", "y")],

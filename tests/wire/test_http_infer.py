@@ -128,6 +128,11 @@ def test_a_head_that_does_not_fit_is_refused(head: dict[str, Any]) -> None:
         decoded(head)
 
 
+def test_more_values_than_all_inputs_have_are_refused_by_their_number() -> None:
+    with pytest.raises(InvalidRequestError, match=r"about 2000\d\d values"):
+        decoded(x(data=[1] * 200_000))
+
+
 def test_an_id_of_null_is_none() -> None:
     assert decoded({**x(), "id": None}).id == ""
 

@@ -12,7 +12,7 @@ from typing import Any, Callable, ContextManager, Iterator
 
 import pytest
 
-MODELS = ("identity", "pair", "fixed", "scalar", "types", "root", "nonzero", "picky", "large", "canvas")
+MODELS = ("identity", "pair", "fixed", "scalar", "types", "root", "nonzero", "rows", "picky", "large", "canvas")
 LIBRARIES = {"http_transport": "aiohttp", "grpc_transport": "grpcio"}
 
 

@@ -134,6 +134,12 @@ def unimplemented(server: Any, method: str) -> bool:
         return caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
+@pytest.mark.parametrize("path", ["", "/versions/1"])
+@pytest.mark.parametrize("extension", ["generate", "generate_stream"])
+def test_2_1_generate_is_not_implemented(server, path, extension) -> None:
+    assert server.ask("POST", f"{MODEL}{path}/{extension}", b"{}").status == 501
+
+
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("path", ["/v2/trace/setting", MODEL + "/trace/setting"])
 def test_2_1_trace_is_not_implemented_and_writes_no_file(server, tmp_path, method, path) -> None:

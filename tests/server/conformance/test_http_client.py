@@ -62,8 +62,8 @@ def test_2_1_model_metadata_model_metadata_has_the_batch_axis_and_the_configurat
     assert config["instance_group"] == [{"name": "pair", "count": 2, "kind": "KIND_CPU"}]
 
 
-@pytest.mark.parametrize(("model", "dims"), [("fixed", [2, 3]), ("scalar", []), ("nonzero", [8])])
-def test_2_1_config_a_model_without_a_batch_axis_has_all_its_dimensions_in_the_configuration(
+@pytest.mark.parametrize(("model", "dims"), [("fixed", [2, 3]), ("scalar", []), ("nonzero", [8]), ("rows", [-1])])
+def test_2_1_config_a_model_without_a_further_axis_has_all_its_dimensions_in_the_configuration(
     client, model, dims
 ) -> None:
     config = client.get_model_config(model)
