@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
-from typing import Hashable, Protocol, cast
+from typing import Callable, Hashable, Protocol, cast
 
 from edge_runtime.errors import EdgeRuntimeError
 from edge_runtime.server.access import Access, Visitor
@@ -43,6 +43,20 @@ class Owner(Serving, Protocol):
         """Counts an inference that was refused before it was whole."""
 
 
+class _Turn:
+    """Stands for a request that is under way, until other connections have had their turn of the loop."""
+
+    def __init__(self, over: Callable[[], None]) -> None:
+        self._handle = asyncio.get_running_loop().call_soon(over)
+
+    def go_on(self) -> None:
+        """Nothing waits for the client."""
+
+    def cancel(self) -> None:
+        """Says that the client is gone."""
+        self._handle.cancel()
+
+
 class HttpConnection(asyncio.BufferedProtocol):
     """Receives into a buffer of its own, which requests are views of until they are answered.
 
@@ -57,8 +71,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._reader = RequestReader(self._buffer, server.heads, server.max_body_nbytes, self._admit, server.check)
         self._visitor: Visitor | None = None
         self._arrival_ns = 0
-        self._exchange: Exchange | None = None
-        self._turn: asyncio.Handle | None = None  # in which it goes on
+        self._exchange: Exchange | _Turn | None = None
         self._transport: asyncio.Transport | None = None
         self._is_reading_paused = False
         self._expires_ns: int | None = None
@@ -115,11 +128,11 @@ class HttpConnection(asyncio.BufferedProtocol):
         if buffer.end == buffer.start and (self._exchange is not None or self._reader.head is None):
             self._arrival_ns = time.perf_counter_ns()
         buffer.end += nbytes
-        if not self._is_busy:
+        if self._exchange is None:
             self._advance()
-        if not self._is_busy and not self.writer.is_paused:
+        if self._exchange is None and not self.writer.is_paused:
             self._reader.make_room()
-        must_wait = buffer.end == len(buffer.data) and (self._is_busy or self.writer.is_paused)
+        must_wait = buffer.end == len(buffer.data) and (self._exchange is not None or self.writer.is_paused)
         if must_wait and self._transport is not None and not self._is_reading_paused:
             self._is_reading_paused = True
             self._transport.pause_reading()
@@ -136,7 +149,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self.writer.is_paused = False
         if self._exchange is not None:
             self._expires_ns = None  # it is watching, and may go on
-        elif not self.writer.is_ending and self._turn is None:
+        elif not self.writer.is_ending:
             self._go_on()
 
     def answered(self) -> None:
@@ -154,11 +167,6 @@ class HttpConnection(asyncio.BufferedProtocol):
             self.writer.close()
         else:
             self._refuse(HttpRefusedError(f"the body didn't arrive within {self._server.body_ns / 1e9:g} s", 408))
-
-    @property
-    def _is_busy(self) -> bool:
-        """Whether what has come must wait for what came before."""
-        return self._exchange is not None or self._turn is not None
 
     def _admit(self, head: RequestHead) -> None:
         assert self._visitor is not None
@@ -185,15 +193,9 @@ class HttpConnection(asyncio.BufferedProtocol):
                 else:
                     self._rest()
                     if self._buffer.end:
-                        self._turn = asyncio.get_running_loop().call_soon(self._next_turn)
-                        return
+                        self._exchange = _Turn(self.answered)
         except EdgeRuntimeError as error:
             self._refuse(error)
-
-    def _next_turn(self) -> None:
-        self._turn = None
-        if self._transport is not None and not self.writer.is_paused and not self.writer.is_ending:
-            self._go_on()
 
     def _go_on(self) -> None:
         self._rest()
@@ -201,7 +203,7 @@ class HttpConnection(asyncio.BufferedProtocol):
             return
         if self._buffer.end != self._buffer.start:
             self._advance()
-        if self._is_reading_paused and not self._is_busy and not self.writer.is_ending:
+        if self._is_reading_paused and self._exchange is None and not self.writer.is_ending:
             self._reader.compact()
             self._is_reading_paused = False
             if self._transport is not None:

@@ -111,8 +111,25 @@ class Http2Protocol(asyncio.BufferedProtocol):
         connection = self._connection
         if connection.is_over:
             return
-        connection.now_ns = time.perf_counter_ns()
-        self._take_in(self._keeper.arena, nbytes if self._is_direct else nbytes + len(self._rest))
+        if nbytes:
+            connection.now_ns = time.perf_counter_ns()
+        connection.settle()
+        connection.outbox.is_corked = True
+        try:
+            if self._is_direct:
+                self._receiver.received(nbytes)
+            else:
+                end = nbytes + len(self._rest)
+                left = self._receiver.receive(self._keeper.arena, end)
+                self._rest = bytes(self._keeper.arena[end - left : end]) if left else b""
+        except Http2Error as fault:
+            logger.debug("%s: %s", connection.peer, fault)
+            connection.fail(fault)
+        connection.outbox.is_corked = False
+        self.flush()
+        if self._receiver.has_more and not connection.is_over:
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._go_on)
 
     def pause_writing(self) -> None:
         """Stops reading too: who doesn't take answers needn't ask for more."""
@@ -122,7 +139,10 @@ class Http2Protocol(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """Goes on."""
         self._connection.outbox.is_paused = False
-        self._read_on()
+        if self._receiver.has_more and not self._connection.is_over:
+            self._go_on()
+        else:
+            self._transport.resume_reading()
         self.flush()
 
     def flush(self) -> None:
@@ -161,39 +181,14 @@ class Http2Protocol(asyncio.BufferedProtocol):
         """Drops the connection."""
         self._transport.abort()
 
-    def _take_in(self, data: memoryview, end: int) -> None:
-        connection, receiver = self._connection, self._receiver
-        connection.settle()
-        connection.outbox.is_corked = True
-        try:
-            if self._is_direct:
-                receiver.received(end)
-            else:
-                left = receiver.receive(data, end)
-                self._rest = bytes(data[end - left : end]) if left else b""
-        except Http2Error as fault:
-            logger.debug("%s: %s", connection.peer, fault)
-            connection.fail(fault)
-        connection.outbox.is_corked = False
-        self.flush()
-        if receiver.has_more and not connection.is_over:
-            self._transport.pause_reading()
-            self._read_on()
-
-    def _read_on(self) -> None:
-        """Reads again, or takes in what was left of what was read when other connections have had their turn."""
-        if self._receiver.has_more:
-            asyncio.get_running_loop().call_soon(self._go_on)
-        else:
-            self._transport.resume_reading()
-
     def _go_on(self) -> None:
-        connection, rest = self._connection, self._rest
-        if not self._receiver.has_more or connection.is_over or connection.outbox.is_paused:
-            return
-        self._is_direct = False
-        self._take_in(memoryview(rest), len(rest))
-        if not self._receiver.has_more and not connection.is_over and not connection.outbox.is_paused:
+        """Takes in more of what was left for other connections to have their turn; reads again if that is all."""
+        connection, receiver = self._connection, self._receiver
+        if receiver.has_more and not connection.is_over:
+            self._is_direct = False
+            self._keeper.arena[: len(self._rest)] = self._rest
+            self.buffer_updated(0)
+        if not (receiver.has_more or connection.is_over or connection.outbox.is_paused):
             self._transport.resume_reading()
 
     def _on_output(self) -> None:

@@ -87,7 +87,7 @@ def answers(engine: Any, pieces: list[bytes], is_pushed: bool = False, **options
                 connection.buffer_updated(size)
                 left = left[size:]
         for _ in range(1000):
-            if not models[0].under_way.count and not connection._is_busy:
+            if not models[0].under_way.count and connection._exchange is None:
                 break
             await asyncio.sleep(0.001)
         connection.connection_lost(None)
