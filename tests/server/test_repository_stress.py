@@ -7,6 +7,7 @@ import itertools
 import queue
 import random
 import threading
+import time
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -171,16 +172,25 @@ def test_no_request_is_lost_while_its_model_is_loaded_anew(lively):
     assert all(engine.slot_count == 0 for engine in source.made[:-1])
 
 
+def lasting_descriptors():
+    """The fewest that were open within half a second: regions of the lane and connections come and go."""
+    fewest = descriptors()
+    for _ in range(25):
+        time.sleep(0.02)
+        fewest = min(fewest, descriptors())
+    return fewest
+
+
 def test_memory_and_descriptors_stay_as_they_are_whatever_is_loaded_and_unloaded(lively):
     changed, source, asks = lively
     with Traffic(asks, may_be_refused=True) as traffic:
         changed(ROUNDS, ("load", "unload"))
-        before = resident_nbytes(), descriptors(), threading.active_count()
+        before = resident_nbytes(), lasting_descriptors(), threading.active_count()
         changed(2 * ROUNDS, ("load", "unload", "load"))
-        after = resident_nbytes(), descriptors(), threading.active_count()
+        after = resident_nbytes(), lasting_descriptors(), threading.active_count()
     nbytes, opened, threads = (now - then for now, then in zip(after, before))
     assert nbytes < 8 << 20
-    assert opened <= 2  # regions of the lane come and go
+    assert opened <= 2
     assert threads <= 8  # the loop's pool grows to its size
     assert traffic.wrong == []
     assert min(traffic.right.values()) > 0
