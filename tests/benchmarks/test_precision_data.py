@@ -55,7 +55,7 @@ def labelled(pairs):
     return [SimpleNamespace(label=label) for _, label in pairs]
 
 
-@pytest.mark.parametrize("name", ["det", "rec", "magika", "minilm"])
+@pytest.mark.parametrize("name", ["det", "rec", pytest.param("magika", marks=pytest.mark.slow), "minilm"])
 def test_the_data_of_a_recipe_fit_its_model(name, real_path):
     data = data_of(load_recipe(RECIPES / f"{name}.toml", environ={}), load_model(real_path(name)).inputs)
     for source in (data.calibration, data.held_out):
@@ -64,7 +64,11 @@ def test_the_data_of_a_recipe_fit_its_model(name, real_path):
 
 @pytest.mark.parametrize(
     ("name", "function", "count"),
-    [("text_lines", "lines", 8), ("text_pages", "pages", 2), ("library_files", "files", 8)],
+    [
+        ("text_lines", "lines", 8),
+        ("text_pages", "pages", 2),
+        pytest.param("library_files", "files", 8, marks=pytest.mark.slow),
+    ],
 )
 def test_data_are_the_same_each_time_and_other_than_those_of_the_other_half(name, function, count, module):
     make = getattr(module(name), function)

@@ -230,6 +230,7 @@ def test_what_only_constants_read_takes_no_room(build):
     assert list(stored(model)) == ["k40"]
 
 
+@pytest.mark.slow
 def test_ten_thousand_foldable_nodes_take_seconds(build):
     nodes = [N("Add", ["k0", "one"], ["k1"])]
     nodes += [N("Add", [f"k{index}", "one"], [f"k{index + 1}"]) for index in range(1, 10_000)]

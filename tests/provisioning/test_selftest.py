@@ -49,7 +49,7 @@ def test_without_a_gpu_rtx_builds_and_says_that_nothing_ran() -> None:
 @pytest.mark.parametrize(
     ("surface", "device"),
     [
-        ("8.2", XAVIER),
+        pytest.param("8.2", XAVIER, marks=pytest.mark.slow),
         ("10.3", ORIN),
         pytest.param("8.6", ORIN, marks=pytest.mark.slow),
         pytest.param("11.4", ORIN, marks=pytest.mark.slow),

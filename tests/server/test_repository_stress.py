@@ -129,7 +129,7 @@ def streamer(url: str, model: str, closing: ExitStack) -> Callable[[np.ndarray],
     return ask
 
 
-@pytest.fixture(params=["identity", "unhurried"])
+@pytest.fixture(params=["identity", pytest.param("unhurried", marks=pytest.mark.slow)])
 def lively(request, controlled, tiny_engine, doubling, unhurried_engine, tmp_path):
     """A server whose model is now one engine, now another, what changes that, and traffic of every kind on it.
 

@@ -92,16 +92,16 @@ def board(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None
     [
         ("8.2", NANO, "fp16", "weak"),
         ("8.2", XAVIER, "int8", "implicit"),
-        ("8.4", XAVIER, "int8", "implicit"),
+        pytest.param("8.4", XAVIER, "int8", "implicit", marks=pytest.mark.slow),
         ("8.5", ORIN, "int8", "qdq"),
-        ("8.6", ORIN, "fp16", "weak"),
+        pytest.param("8.6", ORIN, "fp16", "weak", marks=pytest.mark.slow),
         ("8.6", ORIN, "int8", "qdq"),
         ("10.3", ORIN, "fp32", "strong"),
-        ("10.3", ORIN, "fp16", "strong"),
+        pytest.param("10.3", ORIN, "fp16", "strong", marks=pytest.mark.slow),
         ("10.3", ORIN, "int8", "strong"),
-        ("10.13", ORIN, "int8", "strong"),
+        pytest.param("10.13", ORIN, "int8", "strong", marks=pytest.mark.slow),
         ("11.4", ORIN, "int8", "strong"),
-        ("11.4", PC, "fp16", "strong"),
+        pytest.param("11.4", PC, "fp16", "strong", marks=pytest.mark.slow),
     ],
 )
 def test_a_plan_is_built_tried_published_and_runs(
@@ -164,7 +164,9 @@ def test_nodes_kept_in_float_are_held_where_flags_decide(
     assert candidate(plan, "int8").kept_float == ["head"]
 
 
-@pytest.mark.parametrize(("surface", "batch_size"), [("8.6", 1), ("8.6", 8), ("10.3", 3)])
+@pytest.mark.parametrize(
+    ("surface", "batch_size"), [("8.6", 1), pytest.param("8.6", 8, marks=pytest.mark.slow), ("10.3", 3)]
+)
 def test_tensorrt_own_calibrator_sees_every_batch_and_fills_the_table(
     workshop: Workshop, board: Callable[..., None], surface: str, batch_size: int
 ) -> None:

@@ -85,9 +85,9 @@ def part_bytes(plan: BuiltPlan) -> List[bytes]:
     ("surface", "device", "policy", "form"),
     [
         ("8.2", NANO, "fp16", "weak"),
-        ("8.4", XAVIER, "int8", "implicit"),
+        pytest.param("8.4", XAVIER, "int8", "implicit", marks=pytest.mark.slow),
         ("10.3", ORIN, "int8", "strong"),
-        ("11.4", ORIN, "fp32", "strong"),
+        pytest.param("11.4", ORIN, "fp32", "strong", marks=pytest.mark.slow),
     ],
 )
 def test_each_part_is_a_plan_and_the_chain_answers(
