@@ -17,6 +17,7 @@ _VARINT = 0
 _FIXED_NBYTES = {1: 8, 5: 4}  # by wire type
 _MOST_FIELDS = 256
 _MOST_PARTS = 4096
+_LONGEST_VARINT = 10
 _INPUT, _OUTPUT = 5 << 3 | 2, 6 << 3 | 2  # of a ModelInferRequest
 
 
@@ -101,9 +102,10 @@ def _parts(data: memoryview) -> Iterator[Tuple[int, memoryview]]:
 def _behind(data: memoryview, kind: int, position: int) -> int:
     """The position behind a field without a length."""
     if kind == _VARINT:
-        while data[position] >= 0x80:
-            position += 1
-        return position + 1
+        for end in range(position, position + _LONGEST_VARINT):
+            if data[end] < 0x80:
+                return end + 1
+        raise IndexError
     return position + _FIXED_NBYTES.get(kind, 0)  # the begin or the end of a group has nothing
 
 

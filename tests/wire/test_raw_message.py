@@ -66,6 +66,24 @@ def test_a_tensor_of_too_many_parts_is_refused(kind: str) -> None:
         check_parts(memoryview(made.SerializeToString()))
 
 
+def test_a_number_without_an_end_is_left_to_protobuf_after_a_few_bytes() -> None:
+    class Counting:
+        """Bytes that count how many of them were looked at."""
+
+        looked = 0
+
+        def __len__(self) -> int:
+            return 1 << 20
+
+        def __getitem__(self, index: Any) -> int:
+            self.looked += 1
+            return 0x78 if index == 0 else 0x80
+
+    data = Counting()
+    check_parts(data)  # type: ignore[arg-type]
+    assert data.looked < 20
+
+
 @given(start=st.binary(max_size=40), end=st.binary(max_size=40), part=st.binary(min_size=1, max_size=6))
 def test_whatever_the_bytes_are_they_are_refused_or_left_to_protobuf(start: bytes, end: bytes, part: bytes) -> None:
     with contextlib.suppress(InvalidRequestError):
