@@ -8,6 +8,8 @@ EdgeRuntimeError                 exit 1
 ├── DataError                    calibration or held-out samples that don't fit the model
 ├── CalibrationError             activations from which no scale can be had
 ├── GateError                    no candidate passed: nothing was published
+├── TelemetryError               a source of power, heat and clocks that failed or ended
+├── RegressionError              a benchmark that is worse than its baseline
 ├── PlanError                    a plan on disk that can't be used
 │   ├── PlanNotFoundError
 │   ├── PlanCorruptError         its digest differs from its manifest's
@@ -82,6 +84,14 @@ class GateError(EdgeRuntimeError):
         super().__init__(message)
         self.candidates = candidates
         self.sensitivity = sensitivity
+
+
+class TelemetryError(EdgeRuntimeError):
+    """A source of power, heat and clocks that failed, ended or fell silent."""
+
+
+class RegressionError(EdgeRuntimeError):
+    """A benchmark that is worse than its baseline by more than its limits allow."""
 
 
 class PlanError(EdgeRuntimeError):

@@ -40,6 +40,7 @@ BOUNDARIES = {
     "pycuda": {"device"},
     "pynvml": {"device"},
     "jtop": {"device"},
+    "matplotlib": {"profiler"},
 }
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "misc"}
 GENERATED = {"descriptors.py"}
