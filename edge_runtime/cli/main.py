@@ -30,6 +30,7 @@ VERBS = {
     "infer": "Run a plan once, in this process or on a server.",
     "bench": "Measure latency and throughput, in this process or against a server.",
     "doctor": "Say what this machine can run, and what is missing.",
+    "telemetry": "Read what a board tells about its power, heat, clocks and load; tegrastats logs too.",
     "import-triton": "Make recipes of a Triton model repository, and say what becomes of each field.",
 }
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -132,10 +133,14 @@ def _app(words: Sequence[str]) -> typer.Typer:
     app.callback()(_options)
     chosen = _verb(words)
     for verb, summary in VERBS.items():
-        function = _not_loaded
-        if verb == chosen:
-            function = importlib.import_module(f"edge_runtime.cli.{verb.replace('-', '_')}").command
-        app.command(verb, help=summary, epilog=_EPILOG)(function)
+        if verb != chosen:
+            app.command(verb, help=summary, epilog=_EPILOG)(_not_loaded)
+            continue
+        module = importlib.import_module(f"edge_runtime.cli.{verb.replace('-', '_')}")
+        if hasattr(module, "group"):  # of commands, each with a module of its own
+            app.add_typer(module.group(words, _EPILOG), name=verb)
+        else:
+            app.command(verb, help=summary, epilog=_EPILOG)(module.command)
     return app
 
 
