@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterator, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import typer
 
@@ -59,13 +59,13 @@ def _print_summary(path: Path, output: Output) -> bool:
     from edge_runtime.device.telemetry.tegrastats_log import LogNotes
 
     notes, summary = LogNotes(), LogSummary()
-    hint = None
+    hints: Dict[str, None] = {}
     for line in lines_of(path):
         sample = notes.add(line)
         if sample is not None:
             summary.add(sample)
-            hint = hint or module_hint(sample)
-    rows = [*_line_rows(notes), *(_sample_rows(notes, summary, hint) if notes.n_samples else ())]
+            hints[module_hint(sample) or "one that isn't known"] = None
+    rows = [*_line_rows(notes), *(_sample_rows(notes, summary, tuple(hints)) if notes.n_samples else ())]
     output.table(f"telemetry parse: {_name(path)}", ("", ""), rows)
     return bool(notes.n_samples)
 
@@ -84,9 +84,9 @@ def _line_rows(notes: LogNotes) -> Iterator[Tuple[str, str]]:
         yield "words not understood", ", ".join(counts) + (f" and {more} more" if more else "")
 
 
-def _sample_rows(notes: LogNotes, summary: LogSummary, hint: Optional[str]) -> Iterator[Tuple[str, str]]:
+def _sample_rows(notes: LogNotes, summary: LogSummary, hints: Sequence[str]) -> Iterator[Tuple[str, str]]:
     timeline = notes.timeline()
-    yield "module", f"perhaps {hint} (a guess by memory, cores, zones and rails)" if hint else "unknown"
+    yield "module", f"perhaps {', '.join(hints)} (a guess by memory, cores, zones and rails)"
     if notes.run_starts[1:]:
         yield "runs of tegrastats", f"{len(notes.run_starts)}, from line {_listed(notes.run_starts)}"
     if notes.lost_before:
@@ -100,10 +100,11 @@ def _sample_rows(notes: LogNotes, summary: LogSummary, hint: Optional[str]) -> I
     else:
         yield "hottest", "unknown"
     clocks = (("GPU", summary.gpu_mhz), ("CPU", summary.cpu_mhz), ("EMC", summary.emc_mhz))
-    yield "clocks", "; ".join(f"{name} {_bounds(values)}" for name, values in clocks if values) or "unknown"
+    yield "clocks", "; ".join(f"{name} {_bounds(values, 'MHz')}" for name, values in clocks if values) or "unknown"
     cores = ", ".join(f"{count} in {n:,} samples" for count, n in sorted(summary.online_cpus.items()))
     yield "CPUs online", cores or "unknown"
-    yield "RAM used", f"{_range_text(summary.ram_used_mb, 'MB')} of {summary.ram_total_mb} MB"
+    if summary.ram_total_mb is not None:
+        yield "RAM used", f"{_range_text(summary.ram_used_mb, 'MB')} of {_bounds(summary.ram_total_mb, 'MB')}"
 
 
 def _time_rows(notes: LogNotes, summary: LogSummary, timeline: Timeline) -> Iterator[Tuple[str, str]]:
@@ -136,8 +137,8 @@ def _range_text(values: Optional[Range], unit: str) -> str:
     return f"mean {values.mean:,.1f} {unit}, {values.min:,g} to {values.max:,g}"
 
 
-def _bounds(values: Range) -> str:
-    return f"{values.min:g} to {values.max:g} MHz" if values.min != values.max else f"{values.min:g} MHz"
+def _bounds(values: Range, unit: str) -> str:
+    return f"{values.min:,} to {values.max:,} {unit}" if values.min != values.max else f"{values.min:,} {unit}"
 
 
 def _listed(lines: Sequence[int]) -> str:

@@ -47,8 +47,10 @@ def lines_of(path: Path) -> Iterator[str]:
         TelemetryError: it can't be read, or is compressed or of another encoding than UTF-8.
     """
     if path == STANDARD_INPUT:
+        if sys.stdin is None:
+            raise TelemetryError("standard input is closed; give a log's name, or send one to it")
         with _named(path):
-            yield from lines_from_stream(sys.stdin.buffer, str(path))
+            yield from lines_from_stream(sys.stdin.buffer, "standard input")
         return
     with _named(path), path.open("rb") as stream:
         yield from lines_from_stream(stream, str(path))

@@ -52,7 +52,7 @@ class LogSummary:
         self.cpu_mhz: Range | None = None
         self.emc_mhz: Range | None = None
         self.ram_used_mb: Range | None = None
-        self.ram_total_mb: int | None = None
+        self.ram_total_mb: Range | None = None
         self.max_temp_c: Dict[str, float] = {}
         self.online_cpus: collections.Counter[int] = collections.Counter()
         self.first_timestamp: str | None = None
@@ -100,7 +100,7 @@ class LogSummary:
     def _add_memory(self, ram: Ram | None) -> None:
         if ram is not None:
             self.ram_used_mb = Range.extended(self.ram_used_mb, ram.used_mb)
-            self.ram_total_mb = ram.total_mb
+            self.ram_total_mb = Range.extended(self.ram_total_mb, ram.total_mb)
 
 
 def trapezoid_j(totals_mw: Sequence[float], timeline: Timeline) -> float:

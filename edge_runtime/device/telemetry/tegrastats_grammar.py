@@ -11,16 +11,18 @@ from typing import Dict, Pattern, Tuple
 
 _END = r"(?= |$)"
 _WHOLE = r"([0-9]{1,9})"
-_DEGREES = r"(-?[0-9]{1,4}(?:\.[0-9]{1,6})?)C"
+_DEGREES = r"(-?[0-9]{1,3}(?:\.[0-9]{1,6})?)C"
 _MILLIWATTS = r"(-?[0-9]{1,9})"
 _LOAD = r"(?:([0-9]{1,3})%)?(?:@([0-9]{1,9}|\[[0-9]{1,9}(?:,[0-9]{1,9}){0,15}\]))?"
 
 
-_NO_BRACKET = r"(?! \()"  # one that follows belongs to the word, and was cut
-
-
 def _word(pattern: str) -> Pattern[str]:
     return re.compile(pattern + _END)
+
+
+def _bracket(pattern: str) -> str:
+    """What a word may have in brackets behind it; other brackets there are its own, cut."""
+    return rf"(?: ?\({pattern}\)|(?! \())"
 
 
 STAMP = _word(r"([0-9]{2})-([0-9]{2})-([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2})")
@@ -38,9 +40,9 @@ _CPUS = ("cpus", _word(r"(?:CPU|cpu) \[([^\] ]*)\](?:@([0-9]{1,9}))?"))
 
 # By the first word; what isn't here is an engine, a zone or a rail.
 BY_NAME: Dict[str, Tuple[str, Pattern[str]]] = {
-    "RAM": ("ram", _word(rf"RAM {_WHOLE}/{_WHOLE}MB(?: ?\(lfb {_WHOLE}x{_WHOLE}([kM])B\))?{_NO_BRACKET}")),
-    "SWAP": ("swap", _word(rf"SWAP {_WHOLE}/{_WHOLE}MB(?: ?\(cached {_WHOLE}MB\))?{_NO_BRACKET}")),
-    "IRAM": ("iram", _word(rf"IRAM {_WHOLE}/{_WHOLE}kB(?: ?\(lfb {_WHOLE}kB\))?{_NO_BRACKET}")),
+    "RAM": ("ram", _word(rf"RAM {_WHOLE}/{_WHOLE}MB" + _bracket(rf"lfb {_WHOLE}x{_WHOLE}([kM])B"))),
+    "SWAP": ("swap", _word(rf"SWAP {_WHOLE}/{_WHOLE}MB" + _bracket(rf"cached {_WHOLE}MB"))),
+    "IRAM": ("iram", _word(rf"IRAM {_WHOLE}/{_WHOLE}kB" + _bracket(rf"lfb {_WHOLE}kB"))),
     "CPU": _CPUS,
     "cpu": _CPUS,
     "EMC": ("emc", _word(rf"EMC (?=[0-9@]){_LOAD}")),
