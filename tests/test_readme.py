@@ -57,6 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, real_path: Callable[[str], 
     np.savez(folder / "h.npz", images=images[4:])
     np.savez(folder / "line.npz", x=np.zeros((1, 3, 48, 192), np.float32))
     (folder / "model.onnx").write_bytes(detector())
+    shutil.copy(ROOT / "tests/data/tegrastats/lines.log", folder / "tegrastats.log")
     repository = folder / "models/detector"
     (repository / "1").mkdir(parents=True)
     (repository / "1/model.onnx").write_bytes(detector())
@@ -108,7 +109,7 @@ def test_the_python_of_the_readme_runs(folder: Path, environ: dict[str, str], se
 
 
 def test_the_commands_of_the_documentation_run(folder: Path, environ: dict[str, str], server: str) -> None:
-    for name in ("docs/recipes.md", "docs/serving.md", "docs/profiling.md", "docs/triton.md"):
+    for name in ("docs/recipes.md", "docs/serving.md", "docs/profiling.md", "docs/telemetry.md", "docs/triton.md"):
         for block in re.findall(r"```sh\n(.*?)```", (ROOT / name).read_text(), re.DOTALL):
             shim = f'edge-runtime() {{ {" ".join(map(shlex.quote, COMMAND))} "$@"; }}\n'
             done = subprocess.run(

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from fakes.tegrastats_data import OWN, SHARED, items_of, needs_shared
 
+SERIES = items_of(SHARED, "expected_series.json")
+
 
 @pytest.fixture(scope="module")
 def corpus():
@@ -28,7 +30,7 @@ def test_every_line_of_the_repository_is_right_by_module(corpus):
 
 
 @needs_shared
-@pytest.mark.parametrize("item", items_of(SHARED, "expected_series.json"), ids=lambda item: item["file"])
+@pytest.mark.parametrize("item", SERIES, ids=[item["file"] for item in SERIES])
 def test_every_figure_of_a_recording_is_right(corpus, item):
     assert corpus.wrong_figures(SHARED, item) == {}
 

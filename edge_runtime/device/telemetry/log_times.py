@@ -10,6 +10,7 @@ from typing import Dict, List, Sequence, Tuple
 
 _EPOCH = datetime.datetime(1970, 1, 1)
 _GAP_STEPS = 2.0  # stamps of whole seconds step by twice the interval now and then, though nothing is missing
+_LONGEST_INTERVAL_S = 60.0  # a usual step above that comes from lines put together, not from one log
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def timeline_from_stamps(stamps_s: Sequence[int | None], interval_s: float = 1.0
     steps = [later[0] - earlier[0] for earlier, later in zip(groups, groups[1:])]
     forward = [step for step in steps if step > 0]
     usual = float(statistics.median(forward)) if forward else interval_s
+    usual = usual if usual <= _LONGEST_INTERVAL_S else interval_s
     starts = _starts(steps, usual)
     times: List[float] = []
     gaps = []

@@ -21,8 +21,8 @@ def _word(pattern: str) -> Pattern[str]:
 
 
 def _bracket(pattern: str) -> str:
-    """What a word may have in brackets behind it; other brackets there are its own, cut."""
-    return rf"(?: ?\({pattern}\)|(?! \())"
+    """What a word may have in brackets behind it; one that is never closed is its own, cut."""
+    return rf"(?: ?\({pattern}\)|(?! \([^()]*$))"
 
 
 STAMP = _word(r"([0-9]{2})-([0-9]{2})-([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2})")

@@ -34,7 +34,7 @@ def misread(part, whole):
 
 @pytest.mark.parametrize("line", own_lines())
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_line_cut_at_both_ends_reports_nothing_that_the_whole_does_not(line, data):
     start = data.draw(st.one_of(st.just(0), st.integers(0, len(line))))
     end = data.draw(st.one_of(st.just(len(line)), st.integers(len(line) * 3 // 4, len(line))))

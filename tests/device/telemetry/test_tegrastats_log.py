@@ -78,6 +78,11 @@ def test_an_interval_of_five_seconds_has_no_gaps():
     assert (timeline.gaps, timeline.interval_s) == ((), 5)
 
 
+def test_lines_put_together_are_all_gaps():
+    timeline = timeline_from_stamps([0, 10_000_000, 20_000_000])
+    assert (timeline.gaps, timeline.interval_s) == ((1, 2), 1)
+
+
 def test_a_clock_that_was_set_back_is_a_gap_of_unknown_length():
     timeline = timeline_from_stamps([100, 101, 40, 41])
     assert (timeline.times_s, timeline.gaps) == ((0, 1, 2, 3), (2,))
