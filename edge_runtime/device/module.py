@@ -19,6 +19,7 @@ class Soc:
     has_int8: bool
     dla_cores: int | None
     has_fp16: bool = True
+    has_fp8: bool = False
 
 
 SOCS: Dict[str, Soc] = {
@@ -26,7 +27,7 @@ SOCS: Dict[str, Soc] = {
     "tegra186": Soc("Pascal", (6, 2), has_tensor_cores=False, has_int8=False, dla_cores=0),
     "tegra194": Soc("Volta", (7, 2), has_tensor_cores=True, has_int8=True, dla_cores=2),
     "tegra234": Soc("Ampere", (8, 7), has_tensor_cores=True, has_int8=True, dla_cores=None),
-    "tegra264": Soc("Blackwell", (11, 0), has_tensor_cores=True, has_int8=True, dla_cores=0),
+    "tegra264": Soc("Blackwell", (11, 0), has_tensor_cores=True, has_int8=True, dla_cores=0, has_fp8=True),
 }
 # By part number; one without a variant stands for all others of its series.
 _MODULES = {

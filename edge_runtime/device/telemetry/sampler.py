@@ -124,20 +124,18 @@ class Sampler:
         try:
             sample = self._source.read(timeout_ns / 1e9)
         except TelemetryError as error:
-            self._failed(str(error))
-            return None
+            text = str(error)
         except Exception as error:  # the thread's top frame: a source's own fault must not end sampling in silence
             logger.exception("a reading of %s failed", self._source.origin.source)
-            self._failed(f"{self._source.origin.source}: {type(error).__name__}: {error}")
-            return None
-        if sample is None:
-            self._book.check(self._clock())
-        return sample
-
-    def _failed(self, text: str) -> None:
+            text = f"{self._source.origin.source}: {type(error).__name__}: {error}"
+        else:
+            if sample is None:
+                self._book.check(self._clock())
+            return sample
         self._book.fail(text)
         if self._source.is_paced:  # one that fails at once, each time, would take a whole core
             self._stopping.wait(min(self._interval_ns, _LONGEST_WAIT_NS) / 1e9)
+        return None
 
     def _take(self, stamped: Stamped, jitter_ns: int | None) -> None:
         self._book.add(stamped, jitter_ns)
