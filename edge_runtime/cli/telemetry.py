@@ -9,6 +9,8 @@ import typer
 
 COMMANDS = {
     "parse": "Read tegrastats logs of any release: every line as JSON, or a summary.",
+    "sources": "Say what tells of this machine, which source is used and why, and what its power modes set.",
+    "watch": "Print samples of this machine's power, heat, clocks and load.",
 }
 _HELP = "Read what a board tells about its power, heat, clocks and load. Every command takes --json."
 

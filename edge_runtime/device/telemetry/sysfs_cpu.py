@@ -12,7 +12,8 @@ from edge_runtime.device.telemetry.attribute import Attribute
 from edge_runtime.device.telemetry.sample import Cpu, Limits, Number
 
 _CORES = "sys/devices/system/cpu"
-_STAT_LIMIT = 64 << 10
+_STAT_LIMIT = 4 << 10
+_STAT_LINE = 160
 _MOST_CORES = 1024
 _IDLE, _IOWAIT = 3, 4
 _COUNTED = 8  # user to steal; guest time is in user time already
@@ -30,7 +31,7 @@ class CoreLoads:
         self._before: Dict[int, Tuple[int, int]] = {}
         self._loads: Dict[int, Number] = {}
 
-    def update(self, stat: str) -> Dict[int, Number | None]:
+    def update(self, stat: bytes) -> Dict[int, Number | None]:
         """The load of every core that `stat` names, %; None for one that it didn't name before."""
         now = _counters(stat)
         for core in set(self._before) - set(now):
@@ -69,8 +70,7 @@ class CpuSensor:
 
     def read(self, loads: CoreLoads) -> Tuple[Tuple[Cpu | None, ...] | None, Tuple[Limits | None, ...]]:
         """Every core in order, None for one that is off, and what each core's clock is held to."""
-        content = self.stat.content()
-        busy = loads.update("" if content is None else content.decode(errors="replace"))
+        busy = loads.update(self.stat.content() or b"")
         count = max(self.cores, max(busy, default=-1) + 1)
         if not count:
             return None, ()
@@ -80,11 +80,14 @@ class CpuSensor:
         allowed: List[Limits | None] = []
         for core in range(count):
             place = self.clocks_of.get(core)
-            is_on = core not in self.online or self.online[core].number() != 0
-            known = is_on and (core in busy or not busy)
-            cpus.append(Cpu(busy.get(core), None if place is None else clocks[place]) if known else None)
+            is_on = core in busy if busy else self._is_on(core)
+            cpus.append(Cpu(busy.get(core), None if place is None else clocks[place]) if is_on else None)
             allowed.append(None if place is None else limits[place])
         return tuple(cpus), tuple(allowed) if any(allowed) else ()
+
+    def _is_on(self, core: int) -> bool:
+        """By the core's own file, where /proc/stat, which names those that are on, can't be read."""
+        return core not in self.online or self.online[core].number() != 0
 
     def attributes(self) -> Iterator[Attribute]:
         """Everything that it holds open."""
@@ -114,7 +117,7 @@ def find_cpus(root: Path) -> CpuSensor:
             policies.append(Clocks(*(Attribute(path) for path in paths)))
         clocks_of[number] = places[real]
     return CpuSensor(
-        stat=Attribute(root / "proc/stat", _STAT_LIMIT),
+        stat=Attribute(root / "proc/stat", max(_STAT_LIMIT, (len(numbers) + 2) * _STAT_LINE)),
         cores=max(numbers, default=-1) + 1,
         online={n: Attribute(folder / f"cpu{n}/online") for n in numbers if (folder / f"cpu{n}/online").is_file()},
         policies=policies,
@@ -122,17 +125,20 @@ def find_cpus(root: Path) -> CpuSensor:
     )
 
 
-def _counters(stat: str) -> Dict[int, Tuple[int, int]]:
+def _counters(stat: bytes) -> Dict[int, Tuple[int, int]]:
     """Busy and total ticks of each core since boot."""
     found: Dict[int, Tuple[int, int]] = {}
-    for line in stat.splitlines():
-        if not line.startswith("cpu"):
+    for line in stat.split(b"\n"):
+        if not line.startswith(b"cpu"):
             break  # interrupts and the rest come after the cores
-        match = re.match(r"cpu([0-9]{1,4})((?: +[0-9]{1,20}){4,})", line)
-        if match is not None and int(match.group(1)) < _MOST_CORES:
-            fields = [int(word) for word in match.group(2).split()][:_COUNTED]
-            waiting = fields[_IDLE] + (fields[_IOWAIT] if len(fields) > _IOWAIT else 0)
-            found[int(match.group(1))] = (sum(fields) - waiting, sum(fields))
+        name, *words = line.split()[: _COUNTED + 1]
+        try:
+            core, ticks = int(name[len(b"cpu") :]), [int(word) for word in words]
+        except ValueError:  # the line of all cores, or what is no line of /proc/stat
+            continue
+        if 0 <= core < _MOST_CORES and len(ticks) > _IDLE and min(ticks) >= 0:
+            total = sum(ticks)
+            found[core] = (total - sum(ticks[_IDLE : _IOWAIT + 1]), total)
     return found
 
 

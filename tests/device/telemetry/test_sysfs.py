@@ -232,10 +232,28 @@ def test_the_first_load_of_a_core_is_unknown_and_the_next_is_the_difference(
 def test_cores_that_are_off_stay_in_their_place(opened: Callable[..., SysfsSource], tmp_path: Path) -> None:
     source = opened(nano_jp4)
     source.read()
-    (tmp_path / "sys/devices/system/cpu/cpu1/online").write_text("0\n")
     tree(tmp_path, stat([(0, 50, 60), (2, 65, 45), (3, 50, 70)]))
-    cpus = source.read().cpus
-    assert [cpu is None for cpu in cpus] == [False, True, False, False]
+    assert [cpu is None for cpu in source.read().cpus] == [False, True, False, False]
+    tree(tmp_path, stat([(0, 50, 60), (1, 90, 90), (2, 65, 45), (3, 50, 70)]))
+    assert source.read().cpus[1].load_pct is None
+
+
+def test_without_proc_cores_are_on_by_their_own_files(opened: Callable[..., SysfsSource], tmp_path: Path) -> None:
+    source = opened(nano_jp4)
+    (tmp_path / "proc/stat").unlink()
+    (tmp_path / "sys/devices/system/cpu/cpu1/online").write_text("0\n")
+    assert [cpu and (cpu.load_pct, cpu.freq_mhz) for cpu in source.read().cpus] == [
+        (None, 1479), None, (None, 1479), (None, 1479)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["cpu0 1 2", "cpu0 a b c d e", "cpu 1 2 3 4", "cpu9999 1 2 3 4 5", "cpu0 -1 2 3 4 5", "cpu-1 1 2 3 4 5", "cpu"],
+)
+def test_lines_that_are_no_counters_are_no_cores(opened: Callable[..., SysfsSource], tmp_path: Path, text: str) -> None:
+    tree(tmp_path, {"proc/stat": f"{text}\n", "proc/meminfo": "MemTotal: 8 kB\nMemFree: 4 kB\n"})
+    assert opened(lambda root: root).read().cpus is None
 
 
 def test_cores_of_one_cluster_share_its_clock(opened: Callable[..., SysfsSource]) -> None:
