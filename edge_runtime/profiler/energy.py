@@ -91,21 +91,18 @@ def _estimated(
     steps: _Steps, known: EnergyResult, baseline: Baseline | Refused, options: EnergyOptions
 ) -> EnergyResult:
     gross = Estimate(*batch_means.ratio(steps.energy_mj, steps.calls))
-    error_ratio = _TWO_SIDED_95 * gross.standard_error / abs(gross.value) if gross.value else math.inf
-    if error_ratio > options.max_error_ratio:
-        needed_s = float(steps.length_s.sum()) * min((error_ratio / options.max_error_ratio) ** 2, 1e6)
-        why = (
-            f"95 % of such measurements lie within {error_ratio:.1%} of the truth, expected "
-            f"{options.max_error_ratio:.0%}: power varies too much; measure for about {needed_s:,.0f} s"
-        )
+    why = _why_uncertain(gross, steps, options)
+    if why is not None:
         return replace(known, refused=why)
-    net = _net(steps, known, baseline)
+    net = _net(steps, known, baseline, options)
     if isinstance(net, Refused):
         return replace(known, gross_mj=gross, refused=f"net of idle: {net.why}")
     return replace(known, gross_mj=gross, net_mj=net)
 
 
-def _net(steps: _Steps, known: EnergyResult, baseline: Baseline | Refused) -> Estimate | Refused:
+def _net(
+    steps: _Steps, known: EnergyResult, baseline: Baseline | Refused, options: EnergyOptions
+) -> Estimate | Refused:
     """Energy above idle: E_i - P_idle t_i over n_i; the baseline's own error is independent and added in squares."""
     if isinstance(baseline, Refused):
         return baseline
@@ -117,7 +114,20 @@ def _net(steps: _Steps, known: EnergyResult, baseline: Baseline | Refused) -> Es
     error = math.hypot(error, baseline.standard_error_mw * period_s)
     if value <= _TWO_SIDED_95 * error:
         return Refused(f"{value:.3g} ± {error:.2g} mJ can't be told from idle; measure for longer, or at more load")
-    return Estimate(value, error)
+    net = Estimate(value, error)
+    why = _why_uncertain(net, steps, options)
+    return net if why is None else Refused(why)
+
+
+def _why_uncertain(energy: Estimate, steps: _Steps, options: EnergyOptions) -> str | None:
+    error_ratio = _TWO_SIDED_95 * energy.standard_error / abs(energy.value) if energy.value else math.inf
+    if error_ratio <= options.max_error_ratio:
+        return None
+    needed_s = float(steps.length_s.sum()) * min((error_ratio / options.max_error_ratio) ** 2, 1e6)
+    return (
+        f"95 % of such measurements lie within {error_ratio:.1%} of the truth, expected {options.max_error_ratio:.0%}: "
+        f"power varies too much; measure for about {needed_s:,.0f} s"
+    )
 
 
 def _why_too_short(run_s: float, run: PowerTrace | None, step_s: float, options: EnergyOptions) -> str | None:

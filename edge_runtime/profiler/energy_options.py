@@ -18,7 +18,7 @@ class EnergyOptions:
         min_samples: fewest readings in the window.
         min_inferences: fewest calls in the window; those at its edges count by their time, which is only roughly
             their energy.
-        max_error_ratio: most that 95 % of the results may lie off, of the gross energy.
+        max_error_ratio: most that 95 % of the results may lie off, of the energy, gross and net alike.
         interval_s: how often samples should come, if known.
     """
 

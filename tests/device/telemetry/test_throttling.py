@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from fakes import heat, recordings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -143,6 +144,22 @@ def test_the_slope_survives_odd_readings_and_forecasts_the_trip():
 def test_what_does_not_get_warmer_has_no_forecast(slope, trip_c, forecast_s):
     samples = [TelemetrySample(temps_c={"gpu": 50 + slope * i}, trips_c={"gpu": trip_c}) for i in range(10)]
     assert last_state(samples, step_s=1.0).forecast_s == forecast_s
+
+
+@pytest.mark.skipif(recordings.folder() is None, reason="the recordings aren't beside this checkout")
+def test_a_made_up_ramp_over_a_real_recording_is_forecast_and_then_seen():
+    real = recordings.read("series/orin-nano-r36.4.7-degradation.log")
+    ramp = heat.heat_ramp(real, trips_c={"tj": 60.0, "gpu": 70.0}, c_per_s=0.2)
+    watch = ThrottleWatch()
+    states = [watch.update(each) for each in ramp]
+    first = next(index for index, state in enumerate(states) if state.active)
+    before = states[first - 20]
+    assert before.forecast_s == pytest.approx(20, rel=0.5)
+    assert (before.headroom_zone, before.slope_c_per_s) == ("tj", pytest.approx(0.2, rel=0.3))
+    spans = throttle_spans(ramp)
+    assert {(span.cause, span.where) for span in spans} == {("thermal", "gpu-throttle-alert")}
+    assert (spans[0].from_ns, spans[-1].to_ns) == (ramp[first].at_ns, ramp[-1].at_ns)
+    assert throttle_spans(real) == []
 
 
 ON, OFF = cooling(gpu_throttle_alert=1), cooling(gpu_throttle_alert=0)
