@@ -69,6 +69,7 @@ def settings() -> List[Setting]:
     rows = [Setting(step, Ina3221(averages=n)) for n in (1, 16, 128, 512, 1024) for step in (0.005, 0.02, 0.1)]
     rows += [Setting(step, Ina3221(averages=n)) for n in (1, 512) for step in (0.01, 0.05)]
     rows += [Setting(0.1, Ina3221(averages=n), Load(duty=0.5)) for n in (1, 512)]
+    rows += [Setting(0.1, Ina3221(), Load(duty=0.5, run_s=300.0))]
     rows += [Setting(0.1, Ina3221(averages=n), Load(kernel_s=0.02, duty=0.5)) for n in (1, 512)]
     rows += [Setting(1.0, Ina3221(averages=512), Load(run_s=60.0)), Setting(0.1, Ina3221(averages=1024, is_block=True))]
     slow, slowest = Ina3221(1.1e-3, 1024), Ina3221(8.244e-3, 1024)
