@@ -1,0 +1,1 @@
+"""Records of the profiler as pages: self-contained HTML with plots as inline SVG."""
