@@ -13,7 +13,8 @@ from edge_runtime.profiler.pages.reading import number, plain
 PARETO_SIZE = (960.0, 420.0)
 _MANY_TIMES = 10  # an axis that spans more is logarithmic
 _LABEL = 13.0
-_ROOM = 26
+_MOST = 26
+_FEW = 12  # more points than these don't all get a name
 _AXES = {"energy_mj": "energy per inference, mJ (less is better)", "samples_per_s": "samples/s (more is better)"}
 
 
@@ -55,7 +56,7 @@ def paint_pareto(canvas: Canvas, points: Sequence[Mapping[str, Any]]) -> None:
     found = [made for point in points for made in [_point(point, measure)] if made is not None]
     if not found:
         raise NothingToPlotError("no point of the sweep has both a latency and an energy or throughput")
-    axes = canvas.panel(60, 44, canvas.width - 250, canvas.height - 80)
+    axes = canvas.panel(60, 44, canvas.width - 330, canvas.height - 80)
     axes.annotate(
         "Latency p50, ms (less is better)", (0, 1), (-54, 10), xycoords="axes fraction", textcoords="offset points"
     )
@@ -104,8 +105,9 @@ def _mark(axes: Axes, point: Point) -> None:
 
 
 def _label(axes: Axes, points: List[Point]) -> None:
-    """The names in a column at the right, each joined to its point; the frontier's first if they are too many."""
-    ranked = sorted(points, key=lambda point: (not point.is_recommended, not point.is_pareto))[:_ROOM]
+    """Names in a column at the right, each joined to its point; of many points only those of the frontier have one."""
+    ranked = [point for point in points if len(points) <= _FEW or point.is_pareto or point.is_recommended]
+    ranked = sorted(ranked, key=lambda point: not point.is_recommended)[:_MOST]
     box = axes.bbox
     places: List[Tuple[float, float]] = [tuple(axes.transData.transform((point.x, point.y))) for point in ranked]
     heights = spread([y - box.y0 for _, y in places], _LABEL, 0, box.height)

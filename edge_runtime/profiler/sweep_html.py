@@ -11,7 +11,18 @@ from edge_runtime.profiler.pages.headline import replayed
 from edge_runtime.profiler.pages.reading import amount, items, plain, rows, section
 from edge_runtime.profiler.pareto_plot import PARETO_SIZE, measure_of, paint_pareto
 
-_HEADER = ("point", "precision", "batch", "power mode", "p50 ms", "p99 ms", "samples/s", "energy mJ", "quality", "")
+_HEADER = (
+    "point",
+    "precision",
+    "batch",
+    "power mode",
+    "p50 ms",
+    "p99 ms",
+    "samples/s",
+    "energy mJ",
+    "quality",
+    "verdict",
+)
 
 
 def sweep_html(record: Mapping[str, Any]) -> bytes:
@@ -40,8 +51,8 @@ def _body(record: Mapping[str, Any]) -> Iterator[str]:
     yield "<main>"
     yield _frontier(record)
     yield _points(record)
-    yield entries("Not measured", items(record, "not_measured"))
-    yield entries("Commands", items(record, "commands"))
+    yield entries("Not measured", items(record, "not_measured"), is_wide=True)
+    yield entries("Commands", items(record, "commands"), is_wide=True)
     yield "</main>\n<div class=columns>"
     for name in ("limits", "target", "environment", "origin"):
         found = facts(name.capitalize(), section(record, name))
@@ -56,7 +67,7 @@ def _frontier(record: Mapping[str, Any]) -> str:
     drawn = plot(
         partial(paint_pareto, points=points), PARETO_SIZE, "pareto", f"Latency against {against} of each point"
     )
-    how = "Filled points joined by the line are the frontier: none of the others is better in every respect."
+    how = "Filled points on the line are the frontier: no other point is better in every respect. The table names all."
     unmeasured = "" if against == "energy" else " Energy was not measured."
     return card(f"Latency against {against}", [drawn, note(how + unmeasured)], is_wide=True)
 

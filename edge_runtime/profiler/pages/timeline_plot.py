@@ -172,7 +172,7 @@ def _paint_outliers(axes: Axes, record: Mapping[str, Any], found: Pair) -> Any:
     counts, by_cause = section(outliers, "by_cause"), _by_cause(outliers)
     for cause, points in by_cause.items():
         count = number(counts.get(cause)) or len(points)
-        _paint_markers(axes, points, CAUSES.get(cause, UNLISTED), f"{plain(cause, 24)} {count:,.0f}")
+        _paint_markers(axes, points, CAUSES.get(cause, UNLISTED), f"{plain(cause, 14)} {count:,.0f}")
     listed = {at for points in by_cause.values() for at, _ in points}
     rest = [point for point in zip(*(each.tolist() for each in found)) if point[0] not in listed]
     rest = sorted(rest, key=lambda point: -point[1])[:MOST_MARKERS]
@@ -181,7 +181,7 @@ def _paint_outliers(axes: Axes, record: Mapping[str, Any], found: Pair) -> Any:
     if by_cause or rest:
         axes.legend(
             loc="lower right",
-            bbox_to_anchor=(1.0, 0.985),
+            bbox_to_anchor=(1 + (_RIGHT - 8) / axes.bbox.width, 0.985),
             ncol=8,
             borderaxespad=0,
             columnspacing=1.2,
@@ -356,7 +356,7 @@ def _end_labels(axes: Axes, labels: List[Tuple[str, float, str]]) -> None:
     shown = labels if len(labels) <= room else [*labels[: room - 1]]
     places = [float(axes.transData.transform((0, value))[1]) - box.y0 for _, value, _ in shown]
     if len(shown) < len(labels):
-        shown = [*shown, (f"and {len(labels) - len(shown)} more, in the table", 0.0, QUIET)]
+        shown = [*shown, (f"{len(labels) - len(shown)} more in the table", 0.0, QUIET)]
         places = [*places, 0.0]
     for (name, _, colour), y, place in zip(shown, spread(places, _LABEL, 0, box.height), places):
         at = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
