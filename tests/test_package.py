@@ -82,6 +82,6 @@ def test_the_default_install_has_no_gpl_in_it() -> None:
 def test_the_extras_are_the_documented_ones() -> None:
     extras = metadata.metadata("edge-runtime").get_all("Provides-Extra")
     boards = {"jp4", "jp5", "jp6", "jp7"}
-    assert set(extras or ()) == {"tensorrt", "cuda", "pycuda", "jetson", "nvml", "dev", *boards}
+    assert set(extras or ()) == {"tensorrt", "cuda", "pycuda", "jetson", "nvml", "report", "dev", *boards}
     wanted = [text for text in metadata.requires("edge-runtime") or () if 'extra == "tensorrt"' in text]
     assert all("aarch64" in text for text in wanted), "JetPack brings TensorRT on aarch64"
