@@ -26,8 +26,8 @@ _MIN_COVERED = 0.8
 _MIN_CHANGES = 5
 _FEWEST_READINGS = 8  # whatever is asked for: no standard error can be had from fewer
 _TWO_SIDED_95 = 1.96
-# An error from 20 batches is uncertain itself: with 95 % confidence the true one is below
-# sqrt(19 / chi2(0.05; 19)) = 1.37 times it. Without that factor those runs pass whose error came out too small, and these aren't the better ones.
+# An error from 20 batches is uncertain itself: with 95 % confidence the true one is below sqrt(19 / chi2(0.05; 19)) or
+# 1.37 times it. Without that factor those runs pass whose error came out too small, and these aren't the better ones.
 _SURE_95 = _TWO_SIDED_95 * 1.37
 
 
