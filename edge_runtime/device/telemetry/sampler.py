@@ -26,7 +26,8 @@ class Sampler:
 
     A source without a pace of its own is read at `start + k * interval`, so that no delay adds up, and each sample is
     stamped with the middle of its reading; one with a pace is waited for, and stamped on arrival. `on_sample` and
-    `on_alarm` are called on the sampler's thread and must be quick; what they raise is logged.
+    `on_alarm` are called on the sampler's thread and must be quick; what they raise is logged, and so is an alarm for
+    which there is no `on_alarm`.
     """
 
     def __init__(
@@ -146,12 +147,13 @@ class Sampler:
                 logger.exception("a listener to samples failed")
 
     def _alarmed(self, text: str) -> None:
-        logger.warning("telemetry: %s", text)
-        if self._on_alarm is not None:
-            try:
-                self._on_alarm(text)
-            except Exception:
-                logger.exception("a listener to alarms failed")
+        if self._on_alarm is None:
+            logger.warning("telemetry: %s", text)
+            return
+        try:
+            self._on_alarm(text)
+        except Exception:
+            logger.exception("a listener to alarms failed")
 
     def _count(self, missed: int) -> None:
         elapsed_ns = self._clock() - self._start_ns

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Iterator
+from typing import Iterator, Tuple
 
 from edge_runtime.device.telemetry.sample import Limits, Number, TelemetrySample
 
@@ -68,12 +68,13 @@ def low_clocks(sample: TelemetrySample) -> Iterator[Throttle]:
             yield from _low(f"cpu{index}", cpu.load_pct, cpu.freq_mhz, Limits(limits.min_mhz, None))
 
 
-def can_tell(sample: TelemetrySample) -> bool:
-    """Whether anything in the sample could show throttling; a fan and temperatures can't."""
-    known = (*(cooling_cause(name) for name in sample.cooling), *map(counter_cause, sample.over_current_events))
+def told_causes(sample: TelemetrySample) -> Tuple[str, ...]:
+    """The causes that the sample would show if they were there; a fan and temperatures show none."""
+    told = {*map(cooling_cause, sample.cooling), *map(counter_cause, sample.over_current_events)}
     gpu, limits = sample.gr3d, sample.gpu_limits
-    clock = gpu is not None and gpu.load_pct is not None and bool(gpu.freq_mhz) and _has(limits)
-    return clock or any(cause is not None for cause in known)
+    if gpu is not None and gpu.load_pct is not None and gpu.freq_mhz and _has(limits):
+        told.add(CLOCK)
+    return tuple(sorted(cause for cause in told if cause is not None))
 
 
 def _has(limits: Limits | None) -> bool:

@@ -8,7 +8,14 @@ from typing import Dict, Iterator, List, Mapping, Sequence, Tuple
 
 from edge_runtime.device.telemetry.headroom import HeadroomWatch
 from edge_runtime.device.telemetry.sample import Stamped, TelemetrySample
-from edge_runtime.device.telemetry.throttle_signals import CLOCK, Throttle, acting, can_tell, counter_cause, low_clocks
+from edge_runtime.device.telemetry.throttle_signals import (
+    CLOCK,
+    Throttle,
+    acting,
+    counter_cause,
+    low_clocks,
+    told_causes,
+)
 
 __all__ = ["Throttle", "ThrottleSpan", "ThrottleState", "ThrottleWatch", "throttle_spans"]
 
@@ -23,7 +30,7 @@ class ThrottleState:
     `active` is empty both where nothing throttles and where nobody can tell: `is_known` tells these apart.
     `headroom_c` is how far the zone nearest to its trip point is below it, and `slope_c_per_s` how fast that zone
     warms up; a temperature is a forecast, never the event. `events` are by how much each over-current counter has
-    risen since the watch began.
+    risen since the watch began, `causes` those that the sample would show.
     """
 
     active: Tuple[Throttle, ...] = ()
@@ -31,7 +38,12 @@ class ThrottleState:
     headroom_zone: str | None = None
     slope_c_per_s: float | None = None
     events: Mapping[str, int] = field(default_factory=dict)
-    is_known: bool = False
+    causes: Tuple[str, ...] = ()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether any cause would show."""
+        return bool(self.causes)
 
     @property
     def forecast_s(self) -> float | None:
@@ -80,7 +92,7 @@ class ThrottleWatch:
             headroom_zone=None if headroom is None else headroom.zone,
             slope_c_per_s=None if headroom is None else headroom.slope_c_per_s,
             events=dict(self._events),
-            is_known=can_tell(sample),
+            causes=told_causes(sample),
         )
         return self.state
 
