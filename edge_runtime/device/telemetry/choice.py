@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Callable, Dict, List, Tuple
 
 from edge_runtime.device.identity import DeviceInfo, identify
+from edge_runtime.device.telemetry.board_choice import KINDS
 from edge_runtime.device.telemetry.jtop_source import JtopSource
 from edge_runtime.device.telemetry.nvml_source import NvmlSource
 from edge_runtime.device.telemetry.rapl_source import RaplSource
@@ -16,7 +17,6 @@ from edge_runtime.device.telemetry.tegrastats import sample_from_line
 from edge_runtime.device.telemetry.tegrastats_child import TegrastatsSource, find_tegrastats
 from edge_runtime.errors import ConfigError, TelemetryError, nearest
 
-KINDS = ("auto", "sysfs", "tegrastats", "jtop", "nvml", "rapl", "none")
 _IN_USE = "in use"
 _TRIAL_S = 3.0
 _TRIAL_INTERVAL_S = 0.2

@@ -1,0 +1,113 @@
+"""Recordings are read whole, or refused in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_runtime.device.telemetry.recording import read_recording
+from edge_runtime.errors import TelemetryError
+
+BOARDS = Path(__file__).parents[2] / "data/boards"
+LINE = (BOARDS / "orin-nano-jp6.log").read_text()
+SAMPLE = json.loads((BOARDS / "orin-nano-heat-ramp.jsonl").read_text().splitlines()[0])["sample"]
+
+
+def entry(at_s: Any, **more: Any) -> str:
+    return json.dumps({"at_s": at_s, "source": "tegrastats", "sample": SAMPLE, **more})
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Any:
+    def read(*lines: str) -> Any:
+        path = tmp_path / "board.log"
+        path.write_text("\n".join(lines))
+        return read_recording(path)
+
+    return read
+
+
+def test_a_log_of_tegrastats_is_read_with_its_noise_left_out(recording: Any) -> None:
+    found = recording(
+        "Mon Jan  1 10:00:00 UTC 2024", LINE, "sudo: tegrastats: command not found", LINE.replace(":24 ", ":26 ")
+    )
+    assert (found.name, len(found.samples), found.made_up) == ("board.log", 2, None)
+    assert found.samples[0].total_power.cur_mw == 4824
+    assert found.times_s == (0, 2)
+
+
+def test_stamps_of_whole_seconds_are_evened_between_gaps(recording: Any) -> None:
+    seconds = (10, 11, 12, 14, 15, 50, 51)
+    found = recording(*[LINE.replace(":24 ", f":{second} ") for second in seconds])
+    assert found.times_s == pytest.approx((0, 1.25, 2.5, 3.75, 5, 40, 41))
+
+
+def test_json_lines_keep_their_times_and_what_is_made_up(recording: Any) -> None:
+    found = recording(entry(5), "", entry(5.1, made_up="the heat"), "{", entry(6, made_up="the heat"), entry(99))
+    assert found.times_s == pytest.approx((0, 0.1, 1, 94))
+    assert found.interval_s == pytest.approx(0.9)
+    assert found.made_up == "the heat"
+
+
+@pytest.mark.parametrize(
+    ("times_s", "expected"),
+    [
+        ((7,), (0,)),
+        ((0, 2, 1, 3), (0, 2, 4, 6)),
+        ((1, 1, 1), (0, 1, 2)),
+        ((0, 1e-9), (0, 0.001)),
+    ],
+    ids=["one", "a clock set back", "no time passes", "hardly any"],
+)
+def test_times_never_go_back_and_always_pass(recording: Any, times_s: Any, expected: Any) -> None:
+    assert recording(*map(entry, times_s)).times_s == pytest.approx(expected)
+
+
+NO_SAMPLES = [
+    "{",
+    "[]",
+    "3",
+    '{"at_s": 1}',
+    *map(entry, ("1", True, None, float("nan"), 10**400)),
+    "[" * 100_000,
+    '{"at_s": 1, "sample": 7}',
+    '{"at_s": 1, "sample": {"temps_c": 3}}',
+]
+
+
+@pytest.mark.parametrize("line", NO_SAMPLES, ids=range(len(NO_SAMPLES)))
+def test_a_line_that_is_no_sample_is_left_out(recording: Any, line: str) -> None:
+    assert len(recording(entry(0), line, entry(1)).samples) == 2
+
+
+def test_what_is_said_to_be_made_up_stays_on_one_line(recording: Any) -> None:
+    assert recording(entry(0, made_up="all\n\x1b[31mof it")).made_up == "all  [31mof it"
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [("", "no sample in 0 lines"), ("hello\n", "no sample in 1 lines"), ("{}\n{}", "no sample in 2 lines")],
+)
+def test_a_file_without_a_sample_is_refused(tmp_path: Path, content: str, why: str) -> None:
+    path = tmp_path / "board.log"
+    path.write_text(content)
+    with pytest.raises(TelemetryError, match=f"{path}: {why}; expected a log of tegrastats"):
+        read_recording(path)
+
+
+def test_what_is_not_a_readable_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for name, why in {"none": "No such file", "fifo": "not a file", "a\0b": "null"}.items():
+        with pytest.raises(TelemetryError, match=why):
+            read_recording(tmp_path / name)
+
+
+def test_a_file_larger_than_any_recording_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(1 << 30)
+    with pytest.raises(TelemetryError, match="1073741824 bytes; a recording has at most"):
+        read_recording(tmp_path / "large")
