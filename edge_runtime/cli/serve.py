@@ -43,6 +43,7 @@ def command(
     tls_certificate: Optional[str] = flag(ServerSettings, "tls_certificate", "--tls-certificate", metavar="FILE"),
     tls_key: Optional[str] = flag(ServerSettings, "tls_key", "--tls-key", metavar="FILE"),
     tls_client_ca: Optional[str] = flag(ServerSettings, "tls_client_ca", "--tls-client-ca", metavar="FILE"),
+    board: Optional[str] = flag(ServerSettings, "board", "--board", metavar="SOURCE"),
     slots: Optional[int] = flag(ServerSettings, "slots", "--slots", minimum=1),
     deadline_ms: Optional[float] = flag(ServingTable, "deadline_ms", "--deadline-ms"),
     batching: Optional[str] = flag(ServingTable, "batching", "--batching", metavar="auto|on|off"),
@@ -63,7 +64,7 @@ def command(
     log = ServiceLog(log_level or "WARNING", is_json=log_format == "json")
     flags = given(http=http, grpc=grpc, unix=unix, allow_client_shm=allow_client_shm, slots=slots, tokens=tokens)
     flags.update(given(tls_certificate=tls_certificate, tls_key=tls_key, tls_client_ca=tls_client_ca))
-    flags.update(given(model_control=model_control))
+    flags.update(given(model_control=model_control, board=board))
     settings = _settings(flags)
     if not settings.is_reloadable:
         release_hangups()
@@ -108,12 +109,14 @@ def _serve(
 
 def _settings(flags: Layer) -> ServerSettings:
     """What the environment and the flags ask for, if it can be had."""
+    from edge_runtime.device.telemetry.board import check_board
     from edge_runtime.server.addresses import check_access, check_free
 
     layers = merged(environment_layer(os.environ, ("server",)).get("server", {}), flags)
     settings = validated(ServerSettings, layers, "[server]")
     check_access(settings)
     check_free(settings)
+    check_board(settings.board)
     return settings
 
 

@@ -5,11 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Callable
-
-from edge_runtime.device.power_mode import current_power_mode
-from edge_runtime.device.temperature import hottest_zone_c
 
 logger = logging.getLogger(__name__)
 
@@ -19,14 +15,14 @@ _NOTABLE_C = 10.0
 
 @dataclass(frozen=True)
 class Conditions:
-    """What runs were measured under; None where the machine doesn't tell."""
+    """What runs were measured under; None where the board doesn't tell."""
 
     power_mode: str | None
     temperature_c: float | None
 
     @property
     def is_known(self) -> bool:
-        """Whether the machine tells anything."""
+        """Whether the board tells anything."""
         return self.power_mode is not None or self.temperature_c is not None
 
     def differ_from(self, learnt: Conditions) -> bool:
@@ -37,24 +33,22 @@ class Conditions:
         return now_c is not None and then_c is not None and abs(now_c - then_c) >= _NOTABLE_C
 
 
-def read_conditions(root: Path = Path("/")) -> Conditions:
-    """The conditions now."""
-    mode = current_power_mode(root)
-    return Conditions(None if mode is None else mode.name, hottest_zone_c(root))
-
-
 async def watch_conditions(
     relearn: Callable[[], object],
-    read: Callable[[], Conditions] = read_conditions,
+    read: Callable[[], Conditions],
     every_s: float = _EVERY_S,
 ) -> None:
-    """Calls `relearn` whenever conditions have changed since it was called last; ends where there are none to know."""
-    loop = asyncio.get_running_loop()
-    learnt = await loop.run_in_executor(None, read)
-    while learnt.is_known:
-        await asyncio.sleep(every_s)
-        now = await loop.run_in_executor(None, read)
-        if now.differ_from(learnt):
+    """Calls `relearn` whenever conditions have changed since it was called last; `read` must not wait.
+
+    While the board tells nothing, what was known last holds.
+    """
+    learnt = Conditions(None, None)
+    while True:
+        now = read()
+        if now.is_known and learnt.is_known and now.differ_from(learnt):
             logger.info("runs are measured anew: %s, before %s", now, learnt)
-            learnt = now
             relearn()
+            learnt = now
+        elif now.is_known and learnt.temperature_c is None:
+            learnt = now
+        await asyncio.sleep(every_s)

@@ -13,6 +13,7 @@ from typing import Callable, List, Sequence
 from edge_runtime.errors import ConfigError
 from edge_runtime.server.accelerators import Accelerators, Prepared
 from edge_runtime.server.administration import Administration, ServerLog
+from edge_runtime.server.board import Board
 from edge_runtime.server.conditions import watch_conditions
 from edge_runtime.server.listeners import Bound, Listeners
 from edge_runtime.server.loads import Loads
@@ -99,6 +100,8 @@ async def serve(
     accelerators = Accelerators(settings, partial(_fail, stop, failures))
     repository: ModelRepository | None = None
     listeners: Listeners | None = None
+    board = Board()
+    opening = asyncio.get_running_loop().run_in_executor(None, board.open, settings.board, settings.board_interval_s)
     watches: List[asyncio.Future[None]] = []
     models = ModelTable([])
     try:
@@ -106,11 +109,11 @@ async def serve(
         if control.loads is not None:
             repository = ModelRepository(models, accelerators, control.loads)
         models.administration = Administration(repository, control.log)
-        listeners = Listeners(models, settings)
+        listeners = Listeners(models, settings, board)
         bound = await listeners.open()
         models.is_ready = True
         on_ready(bound)
-        watches.append(asyncio.ensure_future(watch_conditions(accelerators.relearn)))
+        watches.append(asyncio.ensure_future(watch_conditions(accelerators.relearn, board.conditions)))
         watches.append(asyncio.ensure_future(_reload(listeners, stop)))
         await stop.requested.wait()
         models.is_ready = False
@@ -128,6 +131,8 @@ async def serve(
             await repository.close(_CLOSE_S)
         if listeners is not None:
             await listeners.close(_CLOSE_S)
+        await opening
+        await asyncio.get_running_loop().run_in_executor(None, board.close)
     return is_closed and not failures
 
 

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Iterable, List, Mapping
+from typing import Iterable, Mapping
 
-from edge_runtime.server.latencies import cumulative
+from edge_runtime.server.board import BoardReading
+from edge_runtime.server.board_metrics import BOARD_HELP, add_board
 from edge_runtime.server.models import ServedModel
-from edge_runtime.server.statistics import FAILURE_REASONS, PARTS, Counted
-
-_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
-_BOUNDS_MS = (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+from edge_runtime.server.prometheus import MetricsPage, labels_of
+from edge_runtime.server.statistics import FAILURE_REASONS, PARTS
 
 
-def metrics_page(models: Iterable[ServedModel], is_ready: bool, strangers: Mapping[str, int]) -> str:
-    """All counters of all models; durations in microseconds. `strangers` counts requests that access was refused to."""
-    page = _Page()
+def metrics_page(
+    models: Iterable[ServedModel], is_ready: bool, strangers: Mapping[str, int], board: BoardReading
+) -> str:
+    """All counters of all models, durations in microseconds, and what is known of the board.
+
+    `strangers` counts requests that access was refused to.
+    """
+    page = MetricsPage({**_HELP, **BOARD_HELP})
     for model in models:
         counted = model.statistics.counted
         totals = counted.totals
-        labels = _labels(model=model.name, version=model.version)
+        labels = labels_of(model=model.name, version=model.version)
         page.add("nv_inference_request_success", "counter", labels, totals.success)
         for reason in FAILURE_REASONS:
             page.add("nv_inference_request_failure", "counter", f'{labels},reason="{reason}"', totals.failures[reason])
@@ -31,38 +34,13 @@ def metrics_page(models: Iterable[ServedModel], is_ready: bool, strangers: Mappi
             page.add(f"nv_inference_{part}_duration_us", "counter", labels, duration_ns // 1000)
         page.add_histogram("nv_inference_first_response_histogram_ms", labels, counted)
         info = model.engine.info
-        described = _labels(backend=info.backend, device=info.device, precision=info.precision)
+        described = labels_of(backend=info.backend, device=info.device, precision=info.precision)
         page.add("edge_runtime_model_info", "gauge", f"{labels},{described}", 1)
     for reason, count in strangers.items():
         page.add("edge_runtime_access_refused", "counter", f'reason="{reason}"', count)
     page.add("edge_runtime_ready", "gauge", "", int(is_ready))
+    add_board(page, board)
     return page.text()
-
-
-def _labels(**values: str) -> str:
-    return ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in values.items())
-
-
-class _Page:
-    """Samples grouped by metric, as the format wants them."""
-
-    def __init__(self) -> None:
-        self._families: dict[str, List[str]] = {}
-
-    def add(self, name: str, kind: str, labels: str, value: int, suffix: str = "") -> None:
-        family = self._families.setdefault(name, [f"# HELP {name} {_HELP.get(name, name)}", f"# TYPE {name} {kind}"])
-        family.append(f"{name}{suffix}{{{labels}}} {value}" if labels else f"{name}{suffix} {value}")
-
-    def add_histogram(self, name: str, labels: str, counted: Counted) -> None:
-        bounds_ns = [round(bound * 1e6) for bound in _BOUNDS_MS]
-        for bound, count in zip(_BOUNDS_MS, cumulative(counted.latencies, bounds_ns)):
-            self.add(name, "histogram", f'{labels},le="{bound:g}"', count, "_bucket")
-        self.add(name, "histogram", f'{labels},le="+Inf"', counted.totals.success, "_bucket")
-        self.add(name, "histogram", labels, counted.totals.success_ns // 1_000_000, "_sum")
-        self.add(name, "histogram", labels, counted.totals.success, "_count")
-
-    def text(self) -> str:
-        return "".join(f"{line}\n" for family in self._families.values() for line in family)
 
 
 _HELP = {

@@ -22,9 +22,10 @@ from edge_runtime.server.administration_requests import AdministrationHandler
 from edge_runtime.server.administration_requests import http_handlers as administration_handlers
 from edge_runtime.server.live.feed import LiveFeed, live_feed
 from edge_runtime.server.live.page import live_page
-from edge_runtime.server.metrics import CONTENT_TYPE, metrics_page
+from edge_runtime.server.metrics import metrics_page
 from edge_runtime.server.models import ModelTable, ServedModel, server_metadata
 from edge_runtime.server.origin import TRACEPARENT
+from edge_runtime.server.prometheus import CONTENT_TYPE
 from edge_runtime.server.region_access import NO_REGIONS, RegionAccess
 from edge_runtime.server.region_requests import HttpHandler, http_handlers
 from edge_runtime.wire.inference import clipped
@@ -195,14 +196,11 @@ class HttpRoutes:
         document, headers = live_page()
         return HttpAnswer(document, content_type="text/html; charset=utf-8", headers=headers)
 
-    def _snapshot(self, _: re.Match[str], __: bytes) -> LaterAnswer:
-        async def made() -> HttpAnswer:
-            return HttpAnswer(await self._feed.document(), headers={"Cache-Control": "no-store"})
-
-        return LaterAnswer(made)
+    def _snapshot(self, _: re.Match[str], __: bytes) -> HttpAnswer:
+        return HttpAnswer(self._feed.document(), headers={"Cache-Control": "no-store"})
 
     def _metrics(self, _: re.Match[str], __: bytes) -> HttpAnswer:
-        page = metrics_page(self._models, self._models.is_ready, self._access.refused)
+        page = metrics_page(self._models, self._models.is_ready, self._access.refused, self._feed.board.read())
         return HttpAnswer(page.encode(), content_type=CONTENT_TYPE)
 
 

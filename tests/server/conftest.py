@@ -348,7 +348,7 @@ def running(
             found["bound"] = bound
             ready.set()
 
-        chosen = ServerSettings(**{"http": "127.0.0.1:0", "grpc": "127.0.0.1:0", **settings})
+        chosen = ServerSettings(**{"http": "127.0.0.1:0", "grpc": "127.0.0.1:0", "board": "none", **settings})
         made = [
             Prepared(each, known, table) if each.info.name == "gated" else prepared(each, table) for each in engines
         ]

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
-from edge_runtime.server.conditions import Conditions, read_conditions, watch_conditions
+from edge_runtime.server.conditions import Conditions, watch_conditions
 
 MAXN = Conditions("MAXN", 40.0)
 
@@ -45,22 +44,10 @@ def test_times_are_learnt_anew_with_each_change_and_a_slow_rise_counts_from_the_
     assert watched(*warm, Conditions("15W", 62)) == [3, 6, 7]
 
 
-def test_a_machine_that_tells_nothing_is_not_watched() -> None:
-    said: list[None] = []
-    asyncio.run(asyncio.wait_for(watch_conditions(lambda: said.append(None), lambda: Conditions(None, None), 0), 5))
-    assert said == []
+def test_while_a_board_tells_nothing_what_was_known_holds() -> None:
+    nothing = Conditions(None, None)
+    assert watched(nothing, nothing, MAXN, nothing, Conditions("MAXN", 49), Conditions("MAXN", 51)) == [6]
 
 
-def test_conditions_are_read_from_the_board(tmp_path: Path) -> None:
-    for path, text in {
-        "etc/nvpmodel.conf": "< POWER_MODEL ID=2 NAME=15W >\n",
-        "var/lib/nvpmodel/status": "pmode:0002\n",
-        "sys/class/thermal/thermal_zone0/temp": "41500\n",
-        "sys/class/thermal/thermal_zone1/temp": "52000\n",
-        "sys/class/thermal/thermal_zone2/temp": "-256000\n",
-        "sys/class/thermal/cooling_device0/temp": "99000\n",
-    }.items():
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text(text)
-    assert read_conditions(tmp_path) == Conditions("15W", 52.0)
-    assert read_conditions(tmp_path / "none") == Conditions(None, None)
+def test_a_temperature_that_is_told_later_is_what_later_ones_are_held_against() -> None:
+    assert watched(Conditions("MAXN", None), Conditions("MAXN", 40), Conditions("MAXN", 55)) == [3]

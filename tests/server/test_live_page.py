@@ -18,15 +18,15 @@ from typing import Any, Callable, Iterator
 
 import numpy as np
 import pytest
+from fakes.board_readings import RAMP
 from fakes.browser import BROWSER, in_a_browser, page_in
 
 from edge_runtime.client import Client
 from edge_runtime.errors import ServerUnavailableError
-from edge_runtime.server.conditions import Conditions
+from edge_runtime.server.board import BoardReading
 from edge_runtime.server.live.feed import LiveFeed
 
 EVENTS = b"GET /live/events HTTP/1.1\r\nHost: x\r\n\r\n"
-UNKNOWN = Conditions(None, None)
 
 
 @pytest.fixture(
@@ -129,7 +129,7 @@ class FakeSnapshots:
         self.taken = 0
         self.are_many = threading.Event()
 
-    def take(self, conditions: Conditions) -> dict[str, str]:
+    def take(self, board: BoardReading) -> dict[str, str]:
         self.taken += 1
         if self.taken == 60:
             self.are_many.set()
@@ -141,7 +141,7 @@ class LeftFeed(LiveFeed):
 
     def __init__(self, nbytes: int) -> None:
         self.snapshots = FakeSnapshots(nbytes)
-        super().__init__(self.snapshots, 0.01, lambda: UNKNOWN)  # type: ignore[arg-type]
+        super().__init__(self.snapshots, 0.01)  # type: ignore[arg-type]
         self.left = threading.Event()
 
     def watch(self, send: Callable[[bytes], None]) -> Callable[[], None]:
@@ -161,7 +161,7 @@ def fed(request: pytest.FixtureRequest, serving: Any, monkeypatch: pytest.Monkey
     @contextlib.contextmanager
     def start(nbytes: int = 0, **settings: Any) -> Iterator[tuple[Any, LeftFeed]]:
         feed = LeftFeed(nbytes)
-        monkeypatch.setattr("edge_runtime.server.listeners.live_feed", lambda _: feed)
+        monkeypatch.setattr("edge_runtime.server.listeners.live_feed", lambda *_: feed)
         with serving("identity", http_transport=request.param, **settings) as server:
             yield server, feed
 
@@ -231,7 +231,7 @@ def test_the_page_is_on_the_unix_socket_too(serving: Any, tmp_path: Path) -> Non
 def test_a_feed_makes_one_snapshot_for_all_and_none_for_nobody() -> None:
     async def run() -> None:
         snapshots = FakeSnapshots()
-        feed = LiveFeed(snapshots, 0.01, lambda: UNKNOWN)  # type: ignore[arg-type]
+        feed = LiveFeed(snapshots, 0.01)  # type: ignore[arg-type]
         got: list[list[bytes]] = [[], []]
         have = [asyncio.Event(), asyncio.Event()]
 
@@ -254,7 +254,7 @@ def test_a_feed_makes_one_snapshot_for_all_and_none_for_nobody() -> None:
 
 def test_who_comes_later_gets_the_newest_snapshot_at_once() -> None:
     async def run() -> None:
-        feed = LiveFeed(FakeSnapshots(), 1000, lambda: UNKNOWN)  # type: ignore[arg-type]
+        feed = LiveFeed(FakeSnapshots(), 1000)  # type: ignore[arg-type]
         first: asyncio.Queue[bytes] = asyncio.Queue()
         second: asyncio.Queue[bytes] = asyncio.Queue()
         feed.watch(first.put_nowait)
@@ -283,11 +283,12 @@ def test_a_feed_takes_no_more_watchers_than_it_may() -> None:
 
 
 def test_a_feed_that_fails_says_so_and_ends_its_streams(caplog: pytest.LogCaptureFixture) -> None:
-    def broken() -> Conditions:
-        raise OSError("no board")
+    class Broken:
+        def take(self, _: BoardReading) -> dict[str, str]:
+            raise OSError("no board")
 
     async def run() -> None:
-        feed = LiveFeed(FakeSnapshots(), 0.01, broken)  # type: ignore[arg-type]
+        feed = LiveFeed(Broken(), 0.01)  # type: ignore[arg-type]
         sent: asyncio.Queue[bytes] = asyncio.Queue()
         feed.watch(sent.put_nowait)
         assert [await sent.get(), await sent.get()] == [b"retry: 2000\n\n", b""]
@@ -307,16 +308,17 @@ def test_a_browser_shows_the_page_and_asks_for_nothing_elsewhere(watched: Any, t
     async def browse() -> None:
         async with page_in(str(BROWSER), tmp_path) as page:
             await page.open(url)
-            await page.until("document.querySelectorAll('section').length")
+            await page.until("document.querySelectorAll('main section').length")
             assert await page.texts("[data-is=name]") == ["identity", "pair"]
             assert await page.texts("#state, #power") == ["ready", "not measured"]
             assert await page.texts("#fallback") == ["Runs on ONNX Runtime CPU, not on a GPU: identity, pair"]
             await asyncio.get_running_loop().run_in_executor(None, asked, watched, 3)
             await page.until("document.querySelector('[data-is=rate]').textContent > 0")
             assert (
-                await page.texts("section:first-of-type [data-is=percentiles] td:nth-child(4)") == ["n too small"] * 4
+                await page.texts("main section:first-of-type [data-is=percentiles] td:nth-child(4)")
+                == ["n too small"] * 4
             )
-            assert await page.texts("section:last-of-type [data-is=percentiles] td:nth-child(4)") == ["\u2013"] * 4
+            assert await page.texts("main section:last-of-type [data-is=percentiles] td:nth-child(4)") == ["\u2013"] * 4
             for width in (1100, 320):
                 metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
                 await page.call("Emulation.setDeviceMetricsOverride", **metrics)
@@ -330,6 +332,53 @@ def test_a_browser_shows_the_page_and_asks_for_nothing_elsewhere(watched: Any, t
 
 @pytest.mark.slow
 @in_a_browser
+def test_a_browser_shows_a_replayed_board_as_such_and_when_it_throttles(serving: Any, tmp_path: Path) -> None:
+    async def browse(url: str) -> None:
+        async with page_in(str(BROWSER), tmp_path) as page:
+            await page.open(url)
+            await page.until("document.getElementById('throttle').textContent.startsWith('Throttled. ')")
+            (replayed,) = await page.texts("#replayed")
+            assert replayed.startswith(f"REPLAYED from {RAMP.name}: these numbers are not of this machine; made up: ")
+            assert await page.value("document.getElementById('replayed').offsetHeight") > 0
+            await page.until("document.getElementById('throttle').textContent.startsWith('Not throttled')")
+            assert (await page.texts("#power, #rails th"))[1:] == ["VDD_IN", "VDD_CPU_GPU_CV", "VDD_SOC"]
+            await page.until("document.querySelector('#heat_line path').getAttribute('d').includes('L')")
+            for width in (1100, 320):
+                metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+                await page.call("Emulation.setDeviceMetricsOverride", **metrics)
+                assert await page.value("document.documentElement.scrollWidth") <= width
+            assert page.of("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled") == []
+
+    with serving("identity", board=f"replay@8:{RAMP}") as server:
+        asyncio.run(browse(f"http://{server.bound.http}/"))
+
+
+@pytest.mark.slow
+@in_a_browser
+def test_a_browser_shows_that_a_board_fell_silent(serving: Any, tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in RAMP.read_text().splitlines()[:4]]
+    lines[-1]["at_s"] = 10_000
+    recording = tmp_path / "gap.jsonl"
+    recording.write_text("\n".join(map(json.dumps, lines)))
+
+    async def browse(url: str) -> None:
+        async with page_in(str(BROWSER), tmp_path / "profile") as page:
+            await page.open(url)
+            await page.until("!document.getElementById('alarm').hidden")
+            (alarm,) = await page.texts("#alarm")
+            assert "no sample for" in alarm
+            assert await page.texts("#power, #temperature, #throttle") == [
+                "Throttling: not known",
+                "not measured",
+                "not measured",
+            ]
+
+    with serving("identity", board=f"replay@20:{recording}") as server:
+        asyncio.run(browse(f"http://{server.bound.http}/"))
+
+
+@pytest.mark.slow
+@in_a_browser
 def test_the_name_of_a_model_is_only_ever_text(serving: Any, tiny_engine: Any, tmp_path: Path) -> None:
     engine = tiny_engine("identity")
     engine.info = replace(engine.info, name=HOSTILE)
@@ -337,7 +386,7 @@ def test_the_name_of_a_model_is_only_ever_text(serving: Any, tiny_engine: Any, t
     async def browse(url: str) -> None:
         async with page_in(str(BROWSER), tmp_path) as page:
             await page.open(url)
-            await page.until("document.querySelectorAll('section').length")
+            await page.until("document.querySelectorAll('main section').length")
             assert await page.texts("[data-is=name]") == [HOSTILE]
             assert await page.value("document.querySelectorAll('img').length") == 0
             assert page.of("Log.entryAdded", "Page.javascriptDialogOpening") == []
@@ -353,7 +402,7 @@ def test_a_page_says_that_the_server_is_gone_and_comes_back_with_it(serving: Any
         async with page_in(str(BROWSER), tmp_path) as page:
             with serving("identity") as server:
                 await page.open(f"http://{server.bound.http}/")
-                await page.until("document.querySelectorAll('section').length")
+                await page.until("document.querySelectorAll('main section').length")
                 assert await page.value("document.getElementById('lost').hidden")
             await page.until("!document.getElementById('lost').hidden")
             assert await page.texts("#state") == ["no connection"]

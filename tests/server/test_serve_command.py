@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
 import json
 import signal
 import socket
@@ -17,6 +18,7 @@ import grpc
 import numpy as np
 import onnxruntime
 import pytest
+from fakes.board_readings import RAMP
 from tritonclient.http import InferenceServerClient, InferInput
 
 from edge_runtime.plan.manifest import Manifest
@@ -126,6 +128,34 @@ def test_an_address_that_can_not_be_served_ends_with_78(engines, server, protoco
         assert first["error"]["type"] == "ConfigError"
         assert process.wait(20) == 78
         assert "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    ("board", "message"),
+    [
+        ("replay:none.log", "--board: 'none.log': the recording can't be read"),
+        ("here", "--board 'here': expected one of"),
+    ],
+)
+def test_a_board_that_can_not_be_had_ends_with_78_before_anything_is_loaded(engines, board, message) -> None:
+    with started(engines, "--board", board) as (process, first):
+        assert first["error"]["type"] == "ConfigError"
+        assert first["error"]["message"].startswith(message)
+        assert process.wait(20) == 78
+        assert process.stderr.read().count("\n") == 1
+
+
+def test_a_replayed_board_is_told_and_decides_nothing(engines) -> None:
+    with started(engines, "--board", f"replay:{RAMP}") as (process, ready):
+        with contextlib.closing(http.client.HTTPConnection(ready["http"], timeout=20)) as connection:
+            found: Any = {"board": {"replay_of": None}}
+            while found["board"]["replay_of"] is None:  # it is opened beside the start
+                connection.request("GET", "/live")
+                found = json.loads(connection.getresponse().read())
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    assert (found["board"]["replay_of"], found["board"]["module"]) == (RAMP.name, "Orin Nano 8GB")
+    assert found["models"][0]["device"] == "cpu"
 
 
 def test_answers_are_those_of_the_plan(engines, classifier) -> None:

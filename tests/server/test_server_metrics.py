@@ -5,9 +5,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from edge_runtime.engine.engine import EngineInfo
-from edge_runtime.server.metrics import CONTENT_TYPE, metrics_page
+from edge_runtime.server.board import BoardReading
+from edge_runtime.server.metrics import metrics_page
+from edge_runtime.server.prometheus import CONTENT_TYPE
 from edge_runtime.server.statistics import ModelStatistics, RunTimes
 
+NO_BOARD = BoardReading(0)
 VALUE = r'"(?:[^"\\\n]|\\[\\"n])*"'
 SAMPLE = re.compile(rf"([a-z_]+)(?:\{{((?:[a-z]+={VALUE},?)*)\}})? ([0-9]+)")
 
@@ -54,7 +57,7 @@ def test_the_page_is_prometheus_text_with_tritons_names() -> None:
     first, second = model("a", pending=2), model("b")
     first.statistics.add_run(RunTimes(1_000, 3_000, 7_000, 15_999), [0], rows=4, wall_ms=0)
     first.statistics.add_failure("CANCELED", 1)
-    page = parsed(metrics_page([first, second], is_ready=True, strangers={}))
+    page = parsed(metrics_page([first, second], is_ready=True, strangers={}, board=NO_BOARD))
     of_a = 'model="a",version="3"'
     assert set(page["nv_inference_request_success"]) == {of_a, 'model="b",version="3"'}
     assert page["nv_inference_request_success"][of_a] == page["nv_inference_exec_count"][of_a] == 1
@@ -73,7 +76,9 @@ def test_latencies_are_a_histogram_that_adds_up() -> None:
     one = model("a")
     for milliseconds in (0.4, 3, 3, 60_000):
         one.statistics.add_run(RunTimes(0, 0, 0, round(milliseconds * 1e6)), [0], rows=1, wall_ms=0)
-    family = parsed(metrics_page([one], is_ready=True, strangers={}))["nv_inference_first_response_histogram_ms"]
+    family = parsed(metrics_page([one], is_ready=True, strangers={}, board=NO_BOARD))[
+        "nv_inference_first_response_histogram_ms"
+    ]
     of_a = 'model="a",version="3"'
     counts = [family[f'_bucket{of_a},le="{bound}"'] for bound in ("0.5", "2", "5", "5000", "+Inf")]
     assert counts == [1, 1, 3, 3, 4]
@@ -81,13 +86,15 @@ def test_latencies_are_a_histogram_that_adds_up() -> None:
 
 
 def test_every_reason_is_there_from_the_beginning() -> None:
-    failures = parsed(metrics_page([model("a")], is_ready=False, strangers={}))["nv_inference_request_failure"]
+    failures = parsed(metrics_page([model("a")], is_ready=False, strangers={}, board=NO_BOARD))[
+        "nv_inference_request_failure"
+    ]
     assert sorted(failures.values()) == [0, 0, 0, 0]
     assert {labels.split('reason="')[1] for labels in failures} == {'REJECTED"', 'CANCELED"', 'BACKEND"', 'OTHER"'}
 
 
 def test_label_values_are_escaped() -> None:
-    page = parsed(metrics_page([model('a"b\\c\nd')], is_ready=True, strangers={}))
+    page = parsed(metrics_page([model('a"b\\c\nd')], is_ready=True, strangers={}, board=NO_BOARD))
     assert 'model="a\\"b\\\\c\\nd",version="3"' in page["nv_inference_count"]
 
 

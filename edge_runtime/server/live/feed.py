@@ -9,7 +9,7 @@ import logging
 from typing import Callable, Dict
 
 from edge_runtime.errors import ServerUnavailableError
-from edge_runtime.server.conditions import Conditions, read_conditions
+from edge_runtime.server.board import NO_BOARD, Board
 from edge_runtime.server.live.snapshots import Snapshots
 from edge_runtime.server.models import ModelTable
 
@@ -29,31 +29,21 @@ Send = Callable[[bytes], None]
 
 
 class LiveFeed:
-    """Sends events to watchers, once a second; used on the loop's thread.
+    """Sends events to watchers, once a second; used on the loop's thread. `board` is the one that they tell of."""
 
-    Args:
-        conditions: reads the board's; called on another thread, for some boards take their time.
-    """
-
-    def __init__(
-        self,
-        snapshots: Snapshots,
-        every_s: float = _EVERY_S,
-        conditions: Callable[[], Conditions] = read_conditions,
-    ) -> None:
+    def __init__(self, snapshots: Snapshots, every_s: float = _EVERY_S, board: Board = NO_BOARD) -> None:
+        self.board = board
         self._snapshots = snapshots
         self._every_s = every_s
-        self._conditions = conditions
         self._watchers: Dict[int, Send] = {}
         self._numbers = itertools.count()
         self._task: asyncio.Task[None] | None = None
         self._event = b""
         self._is_closed = False
 
-    async def document(self) -> bytes:
+    def document(self) -> bytes:
         """A snapshot as JSON, for programs."""
-        conditions = await asyncio.get_running_loop().run_in_executor(None, self._conditions)
-        return json.dumps(self._snapshots.take(conditions)).encode()
+        return json.dumps(self._snapshots.take(self.board.read())).encode()
 
     def watch(self, send: Send) -> Callable[[], None]:
         """Sends a snapshot soon and then each second, as server-sent events; gives what ends that.
@@ -69,10 +59,7 @@ class LiveFeed:
             raise ServerUnavailableError(f"{_MOST_WATCHERS} watch already; try again later", retry_after_s=10)
         number = next(self._numbers)
         self._watchers[number] = send
-        loop = asyncio.get_running_loop()
-        loop.call_soon(self._greet, number)
-        if self._task is None:
-            self._task = loop.create_task(self._run())
+        asyncio.get_running_loop().call_soon(self._greet, number)
         return lambda: self._leave(number)
 
     def end(self) -> None:
@@ -94,13 +81,16 @@ class LiveFeed:
             self._event = b""
 
     def _greet(self, number: int) -> None:
-        if number in self._watchers:
-            self._watchers[number](_GREETING + self._event)
+        if number not in self._watchers:
+            return
+        self._watchers[number](_GREETING + self._event)
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> None:
         while True:
             try:
-                self._event = b"data: " + await self.document() + b"\n\n"
+                self._event = b"data: " + self.document() + b"\n\n"
                 for send in list(self._watchers.values()):
                     send(self._event)
             except Exception:  # the top frame of the feed
@@ -109,6 +99,6 @@ class LiveFeed:
             await asyncio.sleep(self._every_s)
 
 
-def live_feed(models: ModelTable) -> LiveFeed:
-    """The feed of a server's models."""
-    return LiveFeed(Snapshots(models))
+def live_feed(models: ModelTable, board: Board = NO_BOARD) -> LiveFeed:
+    """The feed of a server's models and its board."""
+    return LiveFeed(Snapshots(models), board=board)

@@ -32,6 +32,14 @@ class Rows {
     this.rows = new Map();
   }
 
+  keep(titles) {
+    for (const [title, cells] of this.rows) {
+      if (titles.includes(title)) continue;
+      cells[0].parentNode.remove();
+      this.rows.delete(title);
+    }
+  }
+
   show(title, texts) {
     if (!this.rows.has(title)) {
       const row = this.body.insertRow();
@@ -140,6 +148,110 @@ function showModels(models) {
   find("none").hidden = models.length > 0;
 }
 
+const watts = (mw) => `${number(mw / 1000, 2)} W`;
+const degrees = (value) => `${number(value, 1)} °C`;
+const percent = (value) => `${number(value)} %`;
+const POWER_KINDS = {
+  "input-rail": ", input rail", "sum-of-rails": ", sum of rails", gpu: ", GPU board", package: ", CPU package",
+};
+
+// Points of the last minutes in a picture of their own range; where a value isn't known is a gap.
+function drawn(values, ago) {
+  const known = values.filter((value) => value !== null);
+  const [least, most] = [Math.min(...known), Math.max(...known)], span = Math.max(ago[0], 1);
+  let isDown = false;
+  const path = values.map((value, index) => {
+    const verb = value === null ? "" : isDown ? "L" : "M";
+    isDown = value !== null;
+    const across = 119 * (1 - ago[index] / span), down = 25 - (22 * (value - least)) / (most - least || 1);
+    return verb && `${verb}${across.toFixed(1)},${down.toFixed(1)}${verb === "M" ? "h0" : ""}`;
+  }).join("");
+  return { path, least, most, isKnown: known.length > 0 };
+}
+
+function showLine(name, values, ago, text) {
+  const { path, least, most, isKnown } = drawn(values, ago);
+  find(`${name}_line`).firstElementChild.setAttribute("d", path);
+  setText(find(`${name}_range`), isKnown ? `, ${text(least)} to ${text(most)} in ${duration(Math.round(ago[0]))}` : "");
+}
+
+function showHistory({ ago_s: ago, power_mw, hottest_c, is_throttled }) {
+  find("charts").hidden = ago.length < 2;
+  if (ago.length < 2) return;
+  showLine("power", power_mw, ago, (value) => number(value / 1000, 1));
+  showLine("heat", hottest_c, ago, (value) => number(value, 1));
+  const across = (index) => (119 * (1 - ago[index] / Math.max(ago[0], 1))).toFixed(1);
+  const spans = is_throttled.map((is, index) =>
+    is ? `M${across(index)},30H${across(Math.min(index + 1, ago.length - 1))}` : "");
+  find("heat_line").lastElementChild.setAttribute("d", spans.join(""));
+}
+
+function throttleText(board) {
+  if (board.throttles === null) return ["Throttling: not known", ""];
+  if (board.throttles.length) {
+    const causes = board.throttles.map(({ cause, where, detail }) => `${cause}${where && ` (${where})`}: ${detail}`);
+    return [`Throttled. ${causes.join("; ")}`, "bad"];
+  }
+  if (!board.throttle_causes_known.length) return ["Throttling: this source doesn't tell", ""];
+  const events = Object.entries(board.throttle_events).filter(([, count]) => count);
+  const before = events.length ? `; events so far: ${events.map(([name, count]) => `${name} ${number(count)}`).join(", ")}` : "";
+  return [`Not throttled, as far as ${board.throttle_causes_known.join(", ")} tell${before}`, "good"];
+}
+
+function load(value, mhz) {
+  const texts = [value === null ? "" : percent(value), mhz.length ? `${number(Math.max(...mhz))} MHz` : ""];
+  return texts.filter((text) => text).join(", ") || "not measured";
+}
+
+const clocksOf = (board, part) =>
+  Object.entries(board.clocks_mhz).filter(([name]) => name.startsWith(part)).map(([, mhz]) => mhz);
+const tables = { rails: null, zones: null };
+
+function showTable(name, entries) {
+  tables[name] ??= new Rows(find(name));
+  tables[name].keep(entries.map(([title]) => title));
+  for (const [title, text] of entries) tables[name].show(title, [text]);
+  find(name).parentNode.hidden = !entries.length;
+}
+
+function showBoard(board) {
+  const has = board.source !== null;
+  const tried = board.verdicts.map(([name, why]) => `${name}: ${why}`).join("; ");
+  setText(find("module"), board.module);
+  setText(find("source"), has ? `Source: ${board.source}` : `No source of power, heat and clocks${tried && ` (${tried})`}`);
+  find("replayed").hidden = board.replay_of === null;
+  const madeUp = board.made_up === null ? "" : `; made up: ${board.made_up}`;
+  setText(find("replayed"), `REPLAYED from ${board.replay_of}: these numbers are not of this machine${madeUp}`);
+  find("alarm").hidden = board.alarm === null;
+  setText(find("alarm"), `No fresh sample of the board: ${board.alarm}`);
+  find("board").classList.toggle("stale", board.alarm !== null);
+  const [text, kind] = throttleText(board);
+  find("throttle").hidden = !has;
+  setText(find("throttle"), text);
+  find("throttle").classList.toggle("bad", kind === "bad");
+  find("throttle").classList.toggle("good", kind === "good");
+  showFigures(board);
+  showTable("rails", Object.entries(board.rails_mw).map(([name, mw]) => [name, watts(mw)]));
+  showTable("zones", Object.entries(board.zones_c).map(([name, value]) => [name, value === null ? "off" : degrees(value)]));
+  showHistory(board.history);
+}
+
+function showFigures(board) {
+  setText(find("power"), measured(board.power_mw, watts));
+  setText(find("power_how"), POWER_KINDS[board.power_how] ?? "");
+  setText(find("temperature"), measured(board.temperature_c, degrees));
+  setText(find("hottest"), board.hottest === null ? "" : `: ${board.hottest}`);
+  const slope = board.slope_c_per_s;
+  const rising = slope === null ? "" : `, ${slope < 0 ? "−" : "+"}${number(Math.abs(slope), 2)} °C/s`;
+  setText(find("headroom"), board.headroom_c === null ? "not known" : degrees(board.headroom_c) + rising);
+  setText(find("headroom_zone"), board.headroom_zone === null ? "" : ` of ${board.headroom_zone}`);
+  setText(find("gpu"), load(board.gpu_load_pct, clocksOf(board, "gpu")));
+  setText(find("cpu"), load(board.cpu_load_pct, clocksOf(board, "cpu")));
+  setText(find("ram"), measured(board.ram, ({ used_mb, total_mb }) =>
+    `${number(used_mb / 1024, 1)} of ${number(total_mb / 1024, 1)} GiB`));
+  setText(find("age"), board.age_s === null ? "none" : `${number(board.age_s, 1)} s ago`);
+}
+
 function setState(text, isGood) {
   setText(find("state"), text);
   find("state").className = isGood ? "good" : "bad";
@@ -149,9 +261,8 @@ function show(snapshot) {
   const { server, board, models } = snapshot;
   setText(find("version"), server.version);
   setText(find("uptime"), duration(server.uptime_s));
-  setText(find("temperature"), measured(board.temperature_c, (value) => `${number(value, 1)} °C`));
-  setText(find("power"), measured(board.power_mw, (value) => `${number(value / 1000, 2)} W`));
   setText(find("mode"), board.power_mode ?? "not known");
+  showBoard(board);
   const onCpu = models.filter((model) => model.device === "cpu").map((model) => model.name);
   find("fallback").hidden = !onCpu.length;
   setText(find("fallback"), `Runs on ONNX Runtime CPU, not on a GPU: ${onCpu.join(", ")}`);

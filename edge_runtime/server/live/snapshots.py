@@ -6,7 +6,8 @@ import time
 from typing import Any, Callable, Dict
 
 from edge_runtime import __version__
-from edge_runtime.server.conditions import Conditions
+from edge_runtime.server.board import BoardReading
+from edge_runtime.server.live.board_record import board_record
 from edge_runtime.server.live.windows import LEVELS, NEEDED, History, Sums
 from edge_runtime.server.models import ModelTable, ServedModel
 from edge_runtime.server.statistics import ModelStatistics
@@ -25,8 +26,8 @@ class Snapshots:
         self._begun_ns = clock()
         self._histories: Dict[ModelStatistics, History] = {}
 
-    def take(self, conditions: Conditions) -> Dict[str, Any]:
-        """The record now, of a board under `conditions`; durations in ms. What can't be known is None, power for one.
+    def take(self, board: BoardReading) -> Dict[str, Any]:
+        """The record now; durations of requests in ms. What can't be known is None.
 
         A model's windows are of what `take` saw: they are empty where it wasn't called for a while.
         """
@@ -39,11 +40,7 @@ class Snapshots:
                 "ready": self._models.is_ready,
                 "uptime_s": (now_ns - self._begun_ns) // 1_000_000_000,
             },
-            "board": {
-                "temperature_c": conditions.temperature_c,
-                "power_mode": conditions.power_mode,
-                "power_mw": None,
-            },
+            "board": board_record(board),
             "needed": {f"p{level:g}": NEEDED[level] for level in LEVELS},
             "models": [self._of_model(model, now_ns) for model in self._models],
         }

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from edge_runtime.engine.engine import EngineInfo
-from edge_runtime.server.conditions import Conditions
+from edge_runtime.server.board import BoardReading
 from edge_runtime.server.live.snapshots import Snapshots
 from edge_runtime.server.statistics import ModelStatistics, RunTimes
 
-UNKNOWN = Conditions(None, None)
+UNKNOWN = BoardReading(0)
 
 
 def model_of(statistics: ModelStatistics, name: str = "a") -> Any:
@@ -54,11 +54,11 @@ class Watched:
         return self.snapshots.take(UNKNOWN)["models"][0]
 
 
-def test_what_a_board_tells_is_shown() -> None:
+def test_the_server_and_its_board_are_told_of() -> None:
     of = Watched()
     of.clock.now_ns = 90 * 10**9
-    found = of.snapshots.take(Conditions("15W", 48.5))
-    assert found["board"] == {"temperature_c": 48.5, "power_mode": "15W", "power_mw": None}
+    found = of.snapshots.take(BoardReading(0, alarm="tegrastats: not found"))
+    assert found["board"]["alarm"] == "tegrastats: not found"
     assert found["server"]["uptime_s"] == 90
 
 
