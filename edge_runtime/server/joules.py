@@ -25,4 +25,4 @@ class EnergyCounter:
         if self.joules is None:
             self.joules = 0.0
         if last is not None and 0 < at_ns - last[0] <= self._longest_ns:
-            self.joules += max(0.0, (last[1] + power_mw) / 2e3 * (at_ns - last[0]) / 1e9)
+            self.joules += max(0.0, (last[1] / 2e3 + power_mw / 2e3) * ((at_ns - last[0]) / 1e9))

@@ -17,8 +17,20 @@ from edge_runtime.server.joules import EnergyCounter
         ([(0, 4000), (1, None), (2, 4000), (3, 4000)], 4),
         ([(1, 4000), (0, 4000), (1, 4000)], 4),
         ([(0, -300), (1, -100)], 0),
+        ([(0, 1e308), (1, 1e308)], 1e305),
     ],
-    ids=["nothing", "no power", "one", "a trapezoid", "one lost", "a gap", "unknown", "back in time", "never down"],
+    ids=[
+        "nothing",
+        "no power",
+        "one",
+        "a trapezoid",
+        "one lost",
+        "a gap",
+        "unknown",
+        "back in time",
+        "never down",
+        "absurd",
+    ],
 )
 def test_energy_is_power_over_the_time_between_samples_and_not_over_gaps(samples: list, joules: float | None) -> None:
     counter = EnergyCounter(1.0)

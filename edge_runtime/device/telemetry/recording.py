@@ -113,6 +113,8 @@ def _entry(line: str) -> Tuple[float, TelemetrySample, str] | None:
         at_s, said = content["at_s"], content.get("made_up")
         if isinstance(at_s, bool) or not isinstance(at_s, (int, float)) or not math.isfinite(at_s):
             return None
+        if "\\u" in line:  # half a character has no place on a page
+            json.dumps(content, ensure_ascii=False).encode()
         return float(at_s), sample_from_record(content["sample"]), printable(str(said)) if said else ""
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, DataError):
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +77,20 @@ NO_SAMPLES = [
     "[" * 100_000,
     '{"at_s": 1, "sample": 7}',
     '{"at_s": 1, "sample": {"temps_c": 3}}',
+    '{"at_s": 1, "sample": {"temps_c": {"\\ud800": 3.0}}}',
 ]
 
 
 @pytest.mark.parametrize("line", NO_SAMPLES, ids=range(len(NO_SAMPLES)))
 def test_a_line_that_is_no_sample_is_left_out(recording: Any, line: str) -> None:
     assert len(recording(entry(0), line, entry(1)).samples) == 2
+
+
+def test_the_heat_ramp_is_what_its_script_makes_and_says_so_in_every_object() -> None:
+    tool = runpy.run_path(str(BOARDS.parents[2] / "tools/make_heat_ramp.py"))
+    entries = [json.loads(line) for line in (BOARDS / "orin-nano-heat-ramp.jsonl").read_text().splitlines()]
+    assert entries == list(tool["ramp"](LINE))
+    assert {entry["made_up"] for entry in entries} == {tool["MADE_UP"]}
 
 
 def test_what_is_said_to_be_made_up_stays_on_one_line(recording: Any) -> None:
