@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections import deque
 from typing import Any, Callable, Deque, Dict, Tuple
 
@@ -36,6 +37,7 @@ class TensorRTSlot:
 
     Attributes:
         left: numbers of placements on which nothing runs any more, from any thread; their graphs go with the next run.
+        submitted_ns: when all of the last run was on the stream, copies too (`time.perf_counter_ns`).
     """
 
     def __init__(self, shared: PlanEngine, read_plan: Callable[[], bytes], links: Links = UNLINKED) -> None:
@@ -45,6 +47,7 @@ class TensorRTSlot:
         self._cuda = shared.gpu.cuda
         self._shapes: Dict[str, Shape] = {}
         self.left: Deque[int] = deque()
+        self.submitted_ns = 0
         self._last: RunKey | None = None
         shared.acquire()
         try:
@@ -185,6 +188,7 @@ class TensorRTSlot:
 
     def _wait(self) -> None:
         self._done.record(self._stream)
+        self.submitted_ns = time.perf_counter_ns()
         self._done.synchronize()
         self._tensors.settle()
 

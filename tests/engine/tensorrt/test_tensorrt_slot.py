@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict
 
@@ -479,3 +480,13 @@ def test_the_values_of_shape_inputs_decide_shapes(rig: Any, expanding: bytes) ->
     for n in (1, 4, 9, 9, 2):
         got = engine.infer({"x": x, "shape": np.array([n, 3])})["y"]
         np.testing.assert_array_equal(got, np.broadcast_to(x, (n, 3)))
+
+
+@pytest.mark.parametrize("graphs", ["auto", "off"])
+def test_a_slot_tells_when_its_last_run_was_all_enqueued(rig: Any, classifier: bytes, graphs: str) -> None:
+    with rig.engine(classifier, BATCHED, graphs=graphs).slot() as slot:
+        for _ in range(4):
+            put(slot, x=rows(2))
+            before_ns = time.perf_counter_ns()
+            slot.run()
+            assert before_ns < slot.submitted_ns < time.perf_counter_ns()
