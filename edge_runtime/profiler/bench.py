@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Dict, Mapping
 
 from edge_runtime.client.answers import input_specs
 from edge_runtime.client.client import Client
+from edge_runtime.engine.engine import EngineInfo
 from edge_runtime.engine.layers import ProfileOptions
 from edge_runtime.engine.loading import EngineOptions, load
 from edge_runtime.engine.profiling import profile_layers
@@ -19,7 +20,7 @@ from edge_runtime.profiler.environment import read_environment
 from edge_runtime.profiler.feeds import profile_shapes, random_feeds, served_shapes
 from edge_runtime.profiler.layers import LayerReport
 from edge_runtime.profiler.report import BenchReport, ColdStart, tensor_records
-from edge_runtime.profiler.settings import BenchSettings
+from edge_runtime.profiler.settings import BenchSettings, RunSettings
 from edge_runtime.tensors import DYNAMIC, Feeds
 
 
@@ -43,14 +44,7 @@ def bench_engine(
         BackendError: the engine library failed.
     """
     environment = read_environment()
-    options = EngineOptions(
-        settings.concurrency,
-        settings.threads,
-        warm_up_runs=0,
-        memory=settings.memory,
-        graphs=settings.graphs,
-        plugins=settings.plugins,
-    )
+    options = cold_options(settings)
     start_ns = clock()
     stored = plan if isinstance(plan, StoredPlan) else open_plan(Path(plan))
     with load(stored, options) as engine:
@@ -62,22 +56,13 @@ def bench_engine(
         engine.check(chosen)
         first_ms = _elapsed_ms(lambda: engine.infer(chosen), clock)
         latency = _steady(lambda: engine.infer(chosen), settings, progress, clock)
-    info = engine.info
-    layers = _layers(stored, chosen, settings, options.resolved_threads, progress) if settings.layers else None
+    layers = timed_layers(stored, chosen, settings, options.resolved_threads, progress) if settings.layers else None
     return BenchReport(
-        target={
-            "kind": "engine",
-            "model": info.name,
-            "version": info.version,
-            "precision": info.precision,
-            "backend": info.backend,
-            "device": info.device,
-            "threads_per_run": options.resolved_threads,
-        },
+        target=engine_target(engine.info, options),
         settings=settings,
-        input_source=_source(feeds, settings),
+        input_source=input_source(feeds, settings),
         inputs=tensor_records(chosen),
-        samples_per_call=_samples(chosen) if signature.max_batch_size else None,
+        samples_per_call=samples_per_call(chosen) if signature.max_batch_size else None,
         cold_start=ColdStart(load_ms, first_ms),
         latency=latency,
         environment=environment,
@@ -119,28 +104,56 @@ def bench_server(
             "url": client.url,
         },
         settings=settings,
-        input_source=_source(feeds, settings),
+        input_source=input_source(feeds, settings),
         inputs=tensor_records(chosen),
-        samples_per_call=_samples(chosen) if all(spec.shape[:1] == (DYNAMIC,) for spec in specs) else None,
+        samples_per_call=samples_per_call(chosen) if all(spec.shape[:1] == (DYNAMIC,) for spec in specs) else None,
         cold_start=ColdStart(None, first_ms),
         latency=latency,
         environment=environment,
     )
 
 
-def _layers(
-    plan: StoredPlan, feeds: Feeds, settings: BenchSettings, threads: int, progress: Progress | None
+def cold_options(settings: RunSettings) -> EngineOptions:
+    """A slot for each caller, none of which has run when the engine is handed out."""
+    return EngineOptions(
+        settings.concurrency,
+        settings.threads,
+        warm_up_runs=0,
+        memory=settings.memory,
+        graphs=settings.graphs,
+        plugins=settings.plugins,
+    )
+
+
+def engine_target(info: EngineInfo, options: EngineOptions) -> Dict[str, Any]:
+    """What is measured, of an engine in this process."""
+    return {
+        "kind": "engine",
+        "model": info.name,
+        "version": info.version,
+        "precision": info.precision,
+        "backend": info.backend,
+        "device": info.device,
+        "threads_per_run": options.resolved_threads,
+    }
+
+
+def timed_layers(
+    plan: StoredPlan, feeds: Feeds, settings: RunSettings, threads: int, progress: Progress | None
 ) -> LayerReport:
+    """The plan's layers, which is loaded anew for that."""
     if progress is not None:
         progress.stage("timing layers")
     return LayerReport(profile_layers(plan, feeds, ProfileOptions(settings.layer_runs, settings.warm_up, threads)))
 
 
-def _source(feeds: Feeds | None, settings: BenchSettings) -> str:
+def input_source(feeds: Feeds | None, settings: RunSettings) -> str:
+    """Where the inputs came from."""
     return "given" if feeds is not None else f"random, seed {settings.seed}"
 
 
-def _samples(feeds: Feeds) -> int | None:
+def samples_per_call(feeds: Feeds) -> int | None:
+    """The size of the first axis of an input."""
     return next((value.shape[0] for value in feeds.values() if value.shape), None)
 
 

@@ -1,15 +1,17 @@
-"""What a benchmark does: the `bench` section of the settings."""
+"""What a benchmark and a profile do: the `bench` and `profile` sections of the settings."""
 
 from __future__ import annotations
 
 from typing import Literal, Optional, Tuple
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edge_runtime.config import Settings
 
+MOST_CALLS = 2_000_000
 
-class BenchSettings(Settings):
+
+class RunSettings(Settings):
     """How many calls are timed, by how many callers, on what."""
 
     n: int = Field(1000, ge=1, description="Timed calls; p90 needs 64, p99 662 and p99.9 6,636.")
@@ -21,14 +23,63 @@ class BenchSettings(Settings):
     )
     seed: int = Field(0, ge=0, description="Seed of the random inputs.")
     threads: Optional[int] = Field(None, ge=1, description="Threads inside a run in this process; without it shared.")
-    layers: bool = Field(False, description="Time each layer of the plan too, in runs of their own.")
     layer_runs: int = Field(100, ge=1, le=10_000, description="Timed runs for the layers; p90 needs 64.")
     memory: Literal["auto", "mapped", "copy"] = Field("auto", description="Where TensorRT's inputs and outputs lie.")
     graphs: Literal["auto", "off"] = Field("auto", description="Whether TensorRT's runs become CUDA graphs.")
     plugins: Tuple[str, ...] = Field(
         (), description="Libraries of TensorRT plugins that aren't where the plan names them."
     )
+
+
+class BenchSettings(RunSettings):
+    """A benchmark of a plan in this process, or of a server."""
+
+    layers: bool = Field(False, description="Time each layer of the plan too, in runs of their own.")
     protocol: Optional[Literal["http", "grpc"]] = Field(
         None, description="Protocol to a server; without it the URL's, or http."
     )
     timeout_s: float = Field(60.0, gt=0, description="Longest wait for a server's answer, in seconds.")
+
+
+class ProfileSettings(RunSettings):
+    """A profile of a plan in this process: under which load, for how long, and what is watched meanwhile."""
+
+    n: int = Field(1000, ge=1, le=MOST_CALLS, description="Timed calls; p90 needs 64, p99 662 and p99.9 6,636.")
+    warm_up: int = Field(50, ge=1, description="Calls before the timed ones; how long they take to settle is said.")
+    concurrency: int = Field(
+        1, ge=1, le=1024, description="Callers, each with a slot; with a rate, how many calls can be under way at once."
+    )
+    duration_s: Optional[float] = Field(
+        None, gt=0, le=86_400, description="Time for so many seconds, instead of n calls."
+    )
+    rate_per_s: Optional[float] = Field(
+        None, gt=0, le=1e6, description="Calls arrive by chance (Poisson) at this rate, answered or not."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the random inputs and of the arrivals.")
+    layers: bool = Field(True, description="Time each layer of the plan too, in runs of their own.")
+    source: Literal["auto", "sysfs", "tegrastats", "jtop", "nvml", "rapl", "none"] = Field(
+        "auto", description="Where power, heat and clocks come from: auto, sysfs, tegrastats, jtop, nvml, rapl or none."
+    )
+    interval_s: float = Field(0.1, ge=0.005, le=10, description="Seconds from one telemetry sample to the next.")
+    baseline_s: float = Field(
+        30.0, ge=0, le=600, description="Seconds of idling, the plan loaded, that net energy is counted from; 0: none."
+    )
+
+    @property
+    def expected_s(self) -> float | None:
+        """About how long the board is watched; None where only the calls' own time decides it."""
+        if self.duration_s is None:
+            return None if self.rate_per_s is None else 60 + self.baseline_s + 2 * self.n / self.rate_per_s
+        return 60 + self.baseline_s + 2 * self.duration_s
+
+    @model_validator(mode="after")
+    def _check_end(self) -> ProfileSettings:
+        if self.duration_s is None:
+            return self
+        if "n" in self.model_fields_set:
+            raise ValueError(f"both n ({self.n}) and duration_s ({self.duration_s:g}); the timed phase has one end")
+        if self.rate_per_s is not None and self.rate_per_s * self.duration_s > MOST_CALLS:
+            raise ValueError(
+                f"{self.rate_per_s:g} calls/s for {self.duration_s:g} s are more than {MOST_CALLS:,} calls; take less"
+            )
+        return self
