@@ -1,0 +1,130 @@
+"""`edge-runtime profile`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional, get_args
+
+import typer
+
+from edge_runtime.cli.feeds import feeds_from_npz
+from edge_runtime.cli.flags import engines_option, flag, given, json_option, one_of
+from edge_runtime.cli.output import Output, configure_logging
+from edge_runtime.cli.output_file import check_output_file, write_output_file
+from edge_runtime.config import environment_layer, merged, validated
+from edge_runtime.profiler.settings import ProfileSettings
+
+if TYPE_CHECKING:
+    from edge_runtime.profiler.profile_report import ProfileReport
+
+_SOURCES = get_args(ProfileSettings.model_fields["source"].annotation)
+
+
+def command(
+    model: str = typer.Argument(..., metavar="MODEL", help="Name of the model."),
+    n: Optional[int] = flag(ProfileSettings, "n", "-n", minimum=1),
+    duration_s: Optional[float] = flag(ProfileSettings, "duration_s", "--duration-s"),
+    warm_up: Optional[int] = flag(ProfileSettings, "warm_up", "--warm-up", minimum=1),
+    concurrency: Optional[int] = flag(ProfileSettings, "concurrency", "--concurrency", minimum=1),
+    rate_per_s: Optional[float] = flag(ProfileSettings, "rate_per_s", "--rate"),
+    batch: Optional[int] = flag(ProfileSettings, "batch", "--batch", minimum=1),
+    seed: Optional[int] = flag(ProfileSettings, "seed", "--seed", minimum=0),
+    threads: Optional[int] = flag(ProfileSettings, "threads", "--threads", minimum=1),
+    layers: Optional[bool] = flag(ProfileSettings, "layers", "--layers/--no-layers"),
+    layer_runs: Optional[int] = flag(ProfileSettings, "layer_runs", "--layer-runs", minimum=1),
+    source: Optional[str] = flag(ProfileSettings, "source", "--source", callback=one_of(_SOURCES)),
+    interval_s: Optional[float] = flag(ProfileSettings, "interval_s", "--interval-s"),
+    baseline_s: Optional[float] = flag(ProfileSettings, "baseline_s", "--baseline-s"),
+    inputs: Optional[Path] = typer.Option(
+        None, "--input", metavar="I.npz", help="One array per input, under its name, as one feed (default: random)."
+    ),
+    html: Optional[Path] = typer.Option(
+        None, "--html", metavar="R.html", help="Where to write a report with pictures; needs the extra `report`."
+    ),
+    trace: Optional[Path] = typer.Option(
+        None, "--trace", metavar="T.json", help="Where to write every call, its stages and the board, for Perfetto."
+    ),
+    engines: Path = engines_option(),
+    is_json: bool = json_option(),
+) -> None:
+    """Explain the latency of a plan in this process: stage by stage, outlier by outlier, beside what the board did.
+
+    Power and heat need a board and are reported as not measured without one.
+    """
+    from edge_runtime.device.telemetry.choice import open_source
+    from edge_runtime.plan.store import PlanStore
+    from edge_runtime.profiler.board import watched_board
+    from edge_runtime.profiler.profile import profile
+
+    configure_logging()
+    flags = given(
+        n=n,
+        duration_s=duration_s,
+        warm_up=warm_up,
+        concurrency=concurrency,
+        rate_per_s=rate_per_s,
+        batch=batch,
+        seed=seed,
+        threads=threads,
+        layers=layers,
+        layer_runs=layer_runs,
+        source=source,
+        interval_s=interval_s,
+        baseline_s=baseline_s,
+    )
+    given_settings = merged(environment_layer(os.environ, ("profile",)).get("profile", {}), flags)
+    settings = validated(ProfileSettings, given_settings, "[profile]")
+    _check_files(html, trace)
+    feeds = None if inputs is None else feeds_from_npz(inputs)
+    plan = PlanStore(engines).open(model)
+    chosen = open_source(settings.source, Path("/"), settings.interval_s)
+    output = Output(is_json)
+    with output.progress() as progress, watched_board(chosen, settings.interval_s, settings.expected_s) as board:
+        report = profile(plan, settings, feeds, board, progress=progress)
+    _write(report, html, trace)
+    _print(model, report, output)
+
+
+def _check_files(html: Optional[Path], trace: Optional[Path]) -> None:
+    """Raises UsageError or ConfigError, before anything is measured, if a file can't be written or drawn."""
+    for path, name in ((html, "--html"), (trace, "--trace")):
+        if path is not None:
+            check_output_file(path, name)
+    if html is not None:
+        from edge_runtime.profiler.pages.canvas import require_matplotlib
+
+        require_matplotlib()
+
+
+def _write(report: ProfileReport, html: Optional[Path], trace: Optional[Path]) -> None:
+    if trace is not None:
+        from edge_runtime.profiler.profile_trace import profile_trace
+
+        write_output_file(trace, json.dumps(profile_trace(report), allow_nan=False).encode(), "--trace")
+    if html is not None:
+        from edge_runtime.profiler.html_report import html_report
+
+        write_output_file(html, html_report(report.record()), "--html")
+
+
+def _print(model: str, report: ProfileReport, output: Output) -> None:
+    from edge_runtime.profiler import profile_text as text
+
+    if output.is_json:
+        output.document(report.record())
+        return
+    output.table(f"profile {model}", ("", ""), text.figure_rows(report))
+    output.table("where the time goes", text.STAGE_HEADER, text.stage_rows(report))
+    if report.layers is not None:
+        output.table("slowest layers", text.LAYER_HEADER, text.layer_rows(report))
+    found, calls = report.outliers, len(report.timed.load.calls)
+    title = f"{len(found.found):,} of {calls:,} calls above {found.threshold_ns / 1e6:.3f} ms (1.5 x p50)"
+    if found.found:
+        output.table(title, text.OUTLIER_HEADER, text.outlier_rows(report))
+    else:
+        output.say(title)
+    output.table("board", ("", ""), text.board_rows(report))
+    for line in text.advice(report):
+        output.say(f"next: {line}")
