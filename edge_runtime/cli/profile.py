@@ -18,6 +18,7 @@ from edge_runtime.profiler.settings import ProfileSettings
 
 if TYPE_CHECKING:
     from edge_runtime.profiler.profile_report import ProfileReport
+    from edge_runtime.tensors import Feeds
 
 _SOURCES = get_args(ProfileSettings.model_fields["source"].annotation)
 
@@ -53,11 +54,6 @@ def command(
 
     Power and heat need a board and are reported as not measured without one.
     """
-    from edge_runtime.device.telemetry.choice import open_source
-    from edge_runtime.plan.store import PlanStore
-    from edge_runtime.profiler.board import watched_board
-    from edge_runtime.profiler.profile import profile
-
     configure_logging()
     flags = given(
         n=n,
@@ -78,13 +74,24 @@ def command(
     settings = validated(ProfileSettings, given_settings, "[profile]")
     _check_files(html, trace)
     feeds = None if inputs is None else feeds_from_npz(inputs)
-    plan = PlanStore(engines).open(model)
-    chosen = open_source(settings.source, Path("/"), settings.interval_s)
     output = Output(is_json)
-    with output.progress() as progress, watched_board(chosen, settings.interval_s, settings.expected_s) as board:
-        report = profile(plan, settings, feeds, board, progress=progress)
+    report = _profiled(engines, model, settings, feeds, output)
     _write(report, html, trace)
     _print(model, report, output)
+
+
+def _profiled(
+    engines: Path, model: str, settings: ProfileSettings, feeds: Optional[Feeds], output: Output
+) -> ProfileReport:
+    from edge_runtime.device.telemetry.choice import open_source
+    from edge_runtime.plan.store import PlanStore
+    from edge_runtime.profiler.board import watched_board
+    from edge_runtime.profiler.profile import profile
+
+    plan = PlanStore(engines).open(model)
+    chosen = open_source(settings.source, Path("/"), settings.interval_s)
+    with output.progress() as progress, watched_board(chosen, settings.interval_s, settings.expected_s) as board:
+        return profile(plan, settings, feeds, board, progress=progress)
 
 
 def _check_files(html: Optional[Path], trace: Optional[Path]) -> None:

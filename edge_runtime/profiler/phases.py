@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import time
 from array import array
 from dataclasses import dataclass
-from typing import Callable, List, Sequence
+from typing import Callable, Iterator, List, Sequence
 
 from edge_runtime.device.telemetry.sample import Stamped
 from edge_runtime.profiler.board import Board, BoardFacts
@@ -96,7 +98,7 @@ class Phases:
         settings = self._settings
         load = Load(settings.n, settings.concurrency, settings.duration_s, settings.rate_per_s, settings.seed)
         self._stage("timing", None if settings.duration_s is not None else settings.n)
-        with GcWatch(self._clock) as collections, CpuWatch(self._clock) as cpu:
+        with _frozen(), GcWatch(self._clock) as collections, CpuWatch(self._clock) as cpu:
             times = self._run(load)
         margin_s = 2 * settings.interval_s
         if self._board.sampler is not None:
@@ -122,6 +124,16 @@ class Phases:
     def _stage(self, name: str, total: int | None) -> None:
         if self._progress is not None:
             self._progress.stage(name, total)
+
+
+@contextlib.contextmanager
+def _frozen() -> Iterator[None]:
+    """Collections look only at what is made from now on, as in a server that has started."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _cost_us(step: Callable[[], object], clock: Clock) -> float:

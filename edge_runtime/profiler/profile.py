@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Sequence
 
-from edge_runtime.device.telemetry.throttling import ThrottleWatch, throttle_spans
+from edge_runtime.device.telemetry.sample import Stamped
+from edge_runtime.device.telemetry.throttling import ThrottleSpan, ThrottleState, ThrottleWatch, throttle_spans
+from edge_runtime.engine.engine import EngineInfo
 from edge_runtime.engine.loading import load
 from edge_runtime.evaluation.latency import Clock, LatencySummary
 from edge_runtime.plan.store import StoredPlan, open_plan
@@ -16,11 +19,12 @@ from edge_runtime.profiler.closed_loop import Progress
 from edge_runtime.profiler.energy import energy_per_inference
 from edge_runtime.profiler.energy_baseline import BaselineOptions, baseline_from
 from edge_runtime.profiler.energy_options import EnergyOptions
+from edge_runtime.profiler.energy_result import EnergyResult
 from edge_runtime.profiler.environment import read_environment
 from edge_runtime.profiler.evidence import Evidence
 from edge_runtime.profiler.feeds import profile_shapes, random_feeds
-from edge_runtime.profiler.outliers import explained_outliers
-from edge_runtime.profiler.phases import Phases
+from edge_runtime.profiler.outliers import Outliers, explained_outliers
+from edge_runtime.profiler.phases import Phases, Timed
 from edge_runtime.profiler.profile_report import ProfileReport
 from edge_runtime.profiler.report import ColdStart, tensor_records
 from edge_runtime.profiler.settings import ProfileSettings
@@ -66,9 +70,7 @@ def profile(
         cost = phases.stamping_cost()
         timed = phases.timed()
     layers = timed_layers(stored, chosen, settings, options.resolved_threads, progress) if settings.layers else None
-    calls, spans = timed.load.calls, throttle_spans(timed.samples)
-    watch = ThrottleWatch()
-    states = [watch.update(stamped) for stamped in timed.samples]
+    spans = throttle_spans(timed.samples)
     return ProfileReport(
         target=engine_target(info, options),
         settings=settings,
@@ -79,18 +81,32 @@ def profile(
         settling=warm_up,
         stamping=cost,
         timed=timed,
-        latency=LatencySummary.from_durations(calls.latency_ns, timed.load.elapsed_ns),
-        outliers=explained_outliers(
-            calls, Evidence(timed.samples, spans, timed.pauses, timed.cpu, not info.device.startswith("cpu"))
-        ),
+        latency=LatencySummary.from_durations(timed.load.calls.latency_ns, timed.load.elapsed_ns),
+        outliers=_outliers(timed, spans, info),
         environment=environment,
         throttled=spans,
-        throttle_state=states[-1] if states else None,
-        energy=energy_per_inference(
-            timed.samples,
-            calls.stamps[:, [START, END]],
-            baseline_from(idle, BaselineOptions(interval_s=settings.interval_s)),
-            EnergyOptions(interval_s=settings.interval_s),
-        ),
+        throttle_state=_last_state(timed),
+        energy=_energy(timed, idle, settings.interval_s),
         layers=layers,
+    )
+
+
+def _outliers(timed: Timed, spans: Sequence[ThrottleSpan], info: EngineInfo) -> Outliers:
+    uses_gpu = not info.device.startswith("cpu")
+    return explained_outliers(timed.load.calls, Evidence(timed.samples, spans, timed.pauses, timed.cpu, uses_gpu))
+
+
+def _last_state(timed: Timed) -> ThrottleState | None:
+    """What was known of throttling at the end; None without samples."""
+    watch = ThrottleWatch()
+    states = [watch.update(stamped) for stamped in timed.samples]
+    return states[-1] if states else None
+
+
+def _energy(timed: Timed, idle: Sequence[Stamped], interval_s: float) -> EnergyResult:
+    return energy_per_inference(
+        timed.samples,
+        timed.load.calls.stamps[:, [START, END]],
+        baseline_from(idle, BaselineOptions(interval_s=interval_s)),
+        EnergyOptions(interval_s=interval_s),
     )

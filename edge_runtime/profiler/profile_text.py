@@ -20,7 +20,7 @@ _ADVICE = {
     THROTTLE: "the board throttled: cool it, or take a power mode that it can hold",
     OVER_CURRENT: "over-current events: a stronger supply, or a lower power mode",
     CLOCK_RAMP: "clocks ramp up late: `sudo jetson_clocks`, or a governor that holds them",
-    GC: "garbage collection stops calls: gc.freeze() after loading, or fewer objects per call",
+    GC: "garbage collection stops calls: make fewer objects beside them",
     QUEUED: "calls wait for others: more callers, a lower rate, or batches",
     OTHER_LOAD: "other processes take the cores: stop them, or give this one its own (taskset, a cpuset)",
     UNKNOWN: "most outliers have no known cause: --trace T.json shows each of them beside what the board did",

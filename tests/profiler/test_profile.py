@@ -177,19 +177,21 @@ def test_the_idle_baseline_comes_before_the_first_call(make_plan, quick):
 def test_a_collection_in_a_call_is_its_cause(make_plan, quick, monkeypatch):
     from edge_runtime.profiler import staged_call
 
-    calls, ballast = [], [[] for _ in range(300_000)]
+    calls, ballast = [], []
     decode = staged_call.request_from_body
 
     def collecting(*arguments):
-        calls.append(len(ballast))
+        calls.append(1)
+        if len(calls) == 50:  # what was there before the timed phase isn't looked at
+            ballast.extend([] for _ in range(300_000))
         if len(calls) == 60:
             gc.collect()
         return decode(*arguments)
 
     monkeypatch.setattr(staged_call, "request_from_body", collecting)
     report = profile(make_plan(), quick.model_copy(update={"layers": False}))
-    slowest = max(report.outliers.found, key=lambda outlier: outlier.latency_ns)
-    assert (slowest.index, slowest.cause) == (60 - 20 - 2, "gc")
+    causes = {outlier.index: outlier.cause for outlier in report.outliers.found}
+    assert causes[60 - 20 - 2] == "gc"
 
 
 def test_a_rate_above_the_capacity_is_said(make_plan, quick):
