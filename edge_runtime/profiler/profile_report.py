@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
-from edge_runtime.device.telemetry.throttle_signals import can_tell
+from edge_runtime.device.telemetry.throttle_signals import told_causes
 from edge_runtime.device.telemetry.throttling import ThrottleSpan, ThrottleState
 from edge_runtime.evaluation.latency import LatencySummary
 from edge_runtime.profiler.board import BoardFacts
@@ -91,7 +91,7 @@ class ProfileReport:
             "power": any(look.total_power is not None for look in looks),
             "temperature": any(look.hottest_c is not None for look in looks),
             "clocks": any(gpu_mhz(look) is not None or cpu_mhz(look) is not None for look in looks),
-            "throttling": any(map(can_tell, looks)),
+            "throttling": any(map(told_causes, looks)),
         }
         why = self.board.choice
         if self.board.status is not None:
