@@ -145,6 +145,8 @@ def _quality(quality: Quality | None, metric: Metric | None) -> Dict[str, Any]:
             low=_finite(score.low),
             high=_finite(score.high),
             n=score.n,
+            better="higher" if metric.higher_is_better else "lower",
+            magnitude=_finite(score.magnitude),
         ),
         "loss": LossRecord(value=_finite(loss.value), low=_finite(loss.low), high=_finite(loss.high)),
         "agreement": AgreementRecord(cosine=_finite(agreement.cosine), sqnr_db=_finite(agreement.sqnr_db)),

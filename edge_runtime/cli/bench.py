@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 import typer
 
+from edge_runtime.cli.bench_gate import gate_of, raise_if_failed, show
 from edge_runtime.cli.credentials import credentials_from
 from edge_runtime.cli.feeds import feeds_from_npz
 from edge_runtime.cli.flags import engines_option, flag, given, json_option
@@ -16,7 +17,7 @@ from edge_runtime.cli.output import Output, configure_logging
 from edge_runtime.cli.output_file import check_output_file, write_output_file
 from edge_runtime.config import environment_layer, merged, validated
 from edge_runtime.errors import UsageError
-from edge_runtime.profiler.settings import BenchSettings
+from edge_runtime.profiler.settings import BenchSettings, RegressionSettings
 
 if TYPE_CHECKING:
     from edge_runtime.profiler.closed_loop import Progress
@@ -49,12 +50,32 @@ def command(
     inputs: Optional[Path] = typer.Option(
         None, "--input", metavar="I.npz", help="One array per input, under its name, as one feed (default: random)."
     ),
+    repeats: Optional[int] = flag(BenchSettings, "repeats", "--repeats", minimum=1),
+    save_baseline: Optional[Path] = typer.Option(
+        None, "--save-baseline", metavar="B.json", help="Where to keep this run, for later ones to be held against."
+    ),
+    replace: bool = typer.Option(False, "--replace", help="With --save-baseline: the file may be there, and goes."),
+    extend: bool = typer.Option(False, "--extend", help="With --save-baseline: add this run to the file's sessions."),
+    check: Optional[Path] = typer.Option(
+        None, "--check", metavar="B.json", help="Fail if this run is worse than that baseline by more than the limits."
+    ),
+    allow: List[str] = typer.Option(
+        [], "--allow", metavar="KEY", help="With --check: compare though this condition differs; again for others."
+    ),
+    max_latency_pct: Optional[float] = flag(RegressionSettings, "max_latency_pct", "--max-latency-pct"),
+    max_tail_pct: Optional[float] = flag(RegressionSettings, "max_tail_pct", "--max-tail-pct"),
+    max_throughput_drop_pct: Optional[float] = flag(
+        RegressionSettings, "max_throughput_drop_pct", "--max-throughput-drop-pct"
+    ),
+    max_quality_drop_pct: Optional[float] = flag(RegressionSettings, "max_quality_drop_pct", "--max-quality-drop-pct"),
+    strict: Optional[bool] = flag(RegressionSettings, "strict", "--strict"),
     engines: Path = engines_option(),
     is_json: bool = json_option(),
 ) -> None:
     """Measure latency and throughput, in this process or against a server, and time per layer in this process.
 
-    Power and heat need a board and are reported as not measured without one.
+    With --check exit status 1 if it is worse than the baseline. Power and heat need a board and are reported as not
+    measured without one.
     """
     from edge_runtime.plan.store import PlanStore
     from edge_runtime.profiler.bench import bench_engine
@@ -70,20 +91,35 @@ def command(
         threads=threads,
         layers=layers,
         layer_runs=layer_runs,
+        repeats=repeats,
     )
-    given_settings = merged(environment_layer(os.environ, ("bench",)).get("bench", {}), flags)
+    variables = environment_layer(os.environ, ("bench", "regression"))
+    limits = given(
+        max_latency_pct=max_latency_pct,
+        max_tail_pct=max_tail_pct,
+        max_throughput_drop_pct=max_throughput_drop_pct,
+        max_quality_drop_pct=max_quality_drop_pct,
+        strict=strict,
+    )
+    limit_settings = validated(RegressionSettings, merged(variables.get("regression", {}), limits), "[regression]")
+    gate = gate_of(save_baseline, check, {"replace": replace, "extend": extend}, allow, limit_settings)
+    given_settings = merged(merged(gate.defaults(), variables.get("bench", {})), flags)
     settings = validated(BenchSettings, given_settings, "[bench]")
     _check_layers(settings, url, trace)
+    gate.check_settings(settings)
     feeds = None if inputs is None else feeds_from_npz(inputs)
     output = Output(is_json)
+    plan = None if url is not None else PlanStore(engines).open(model)
     with output.progress() as progress:
-        if url is not None:
-            report = _of_server(url, model, settings, feeds, progress)
+        if plan is None:
+            report = _of_server(url or "", model, settings, feeds, progress)
         else:
-            report = bench_engine(PlanStore(engines).open(model), settings, feeds, progress=progress)
+            report = bench_engine(plan, settings, feeds, progress=progress)
     if trace is not None:
         write_output_file(trace, json.dumps(report.trace(), allow_nan=False).encode(), "--trace")
-    _print(model, report, output)
+    outcome = gate.finish(report, None if plan is None else plan.manifest) if gate.is_on else {}
+    _print(model, report, outcome, output)
+    raise_if_failed(outcome.get("regression"))
 
 
 def _of_server(
@@ -97,17 +133,21 @@ def _of_server(
         return bench_server(client, model, settings, feeds, progress=progress)
 
 
-def _print(model: str, report: BenchReport, output: Output) -> None:
+def _print(model: str, report: BenchReport, outcome: Dict[str, Any], output: Output) -> None:
     from edge_runtime.profiler.layers import HEADER
 
     if output.is_json:
-        output.document(report.record())
+        found = outcome.get("regression")
+        written = {} if found is None else {"regression": found.record()}
+        output.document({**report.record(), **outcome, **written})
         return
     if report.layers is not None:
         output.table(f"layers of {model}, in execution order", HEADER, report.layers.rows())
         for note in report.layers.notes:
             output.say(note)
     output.table(f"bench {model}", ("", ""), report.rows())
+    if outcome:
+        show(outcome, output)
 
 
 def _check_layers(settings: BenchSettings, url: Optional[str], trace: Optional[Path]) -> None:

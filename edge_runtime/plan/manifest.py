@@ -112,13 +112,19 @@ class DataRecord(Record):
 
 
 class MetricRecord(Record):
-    """A score over `n` rows and its 95 % interval; None where it isn't a finite number, or not known."""
+    """A score over `n` rows and its 95 % interval; None where it isn't a finite number, or not known.
+
+    `better` is `higher` or `lower`, "" in manifests that don't say. `magnitude` is that of the target, of which a
+    difference is a share, where it isn't a share of the score itself.
+    """
 
     name: str
     value: Optional[float]
     low: Optional[float]
     high: Optional[float]
     n: int
+    better: str = ""
+    magnitude: Optional[float] = None
 
 
 class LossRecord(Record):

@@ -5,23 +5,24 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping
+from typing import Any, Callable, Dict, List, Mapping, Sequence
 
 from edge_runtime.client.answers import input_specs
 from edge_runtime.client.client import Client
-from edge_runtime.engine.engine import EngineInfo
+from edge_runtime.engine.engine import Engine, EngineInfo
 from edge_runtime.engine.layers import ProfileOptions
 from edge_runtime.engine.loading import EngineOptions, load
 from edge_runtime.engine.profiling import profile_layers
 from edge_runtime.evaluation.latency import Clock, LatencySummary
 from edge_runtime.plan.store import StoredPlan, open_plan
-from edge_runtime.profiler.closed_loop import LoopLimits, LoopTimes, Progress, closed_loop
+from edge_runtime.profiler.closed_loop import LoopLimits, Progress, closed_loop
 from edge_runtime.profiler.environment import read_environment
 from edge_runtime.profiler.feeds import profile_shapes, random_feeds, served_shapes
 from edge_runtime.profiler.layers import LayerReport
+from edge_runtime.profiler.repeats import Repeat, plain_repeat, watched_repeat
 from edge_runtime.profiler.report import BenchReport, ColdStart, tensor_records
 from edge_runtime.profiler.settings import BenchSettings, RunSettings
-from edge_runtime.tensors import DYNAMIC, Feeds
+from edge_runtime.tensors import DYNAMIC, Feeds, Signature
 
 
 def bench_engine(
@@ -34,8 +35,9 @@ def bench_engine(
 ) -> BenchReport:
     """Load time, first inference and, after warm-up, latency of a plan in this process.
 
-    Each of `concurrency` threads has a slot of the engine. `clock` counts nanoseconds. If `settings` ask for layers,
-    the plan is then loaded anew to time them, one run at a time on as many threads.
+    Each of `concurrency` threads has a slot of the engine. `clock` counts nanoseconds. Of several repeats each loads
+    the plan anew; the cold start is the first one's. If `settings` ask for layers, the plan is then loaded once more
+    to time them, one run at a time on as many threads.
 
     Raises:
         ConfigError: the model doesn't take `settings.batch` samples.
@@ -45,17 +47,19 @@ def bench_engine(
     """
     environment = read_environment()
     options = cold_options(settings)
-    start_ns = clock()
-    stored = plan if isinstance(plan, StoredPlan) else open_plan(Path(plan))
-    with load(stored, options) as engine:
-        load_ms = (clock() - start_ns) / 1e6
-        signature = engine.signature
-        chosen = feeds
-        if chosen is None:
-            chosen = random_feeds(signature.inputs, profile_shapes(signature, settings.batch), settings.seed)
-        engine.check(chosen)
-        first_ms = _elapsed_ms(lambda: engine.infer(chosen), clock)
-        latency = _steady(lambda: engine.infer(chosen), settings, progress, clock)
+    cold: List[ColdStart] = []
+    repeats: List[Repeat] = []
+    for number in range(settings.repeats):
+        start_ns = clock()
+        stored = plan if isinstance(plan, StoredPlan) else open_plan(Path(plan))
+        with load(stored, options) as engine:
+            load_ms = (clock() - start_ns) / 1e6
+            signature = engine.signature
+            chosen = _feeds(signature, settings) if feeds is None else feeds
+            engine.check(chosen)
+            call = _call(engine, chosen)
+            cold.append(ColdStart(load_ms, _elapsed_ms(call, clock)))
+            repeats.append(_steady(call, settings, number, progress, clock))
     layers = timed_layers(stored, chosen, settings, options.resolved_threads, progress) if settings.layers else None
     return BenchReport(
         target=engine_target(engine.info, options),
@@ -63,10 +67,11 @@ def bench_engine(
         input_source=input_source(feeds, settings),
         inputs=tensor_records(chosen),
         samples_per_call=samples_per_call(chosen) if signature.max_batch_size else None,
-        cold_start=ColdStart(load_ms, first_ms),
-        latency=latency,
+        cold_start=cold[0],
+        latency=_summary(repeats),
         environment=environment,
         layers=layers,
+        repeats=tuple(repeats),
     )
 
 
@@ -93,7 +98,10 @@ def bench_server(
     if chosen is None:
         chosen = random_feeds(specs, served_shapes(specs, settings.batch), settings.seed)
     first_ms = _elapsed_ms(lambda: client.infer(model, chosen), clock)
-    latency = _steady(lambda: client.infer(model, chosen), settings, progress, clock)
+    repeats = [
+        _steady(lambda: client.infer(model, chosen), settings, number, progress, clock)
+        for number in range(settings.repeats)
+    ]
     return BenchReport(
         target={
             "kind": "server",
@@ -108,8 +116,9 @@ def bench_server(
         inputs=tensor_records(chosen),
         samples_per_call=samples_per_call(chosen) if all(spec.shape[:1] == (DYNAMIC,) for spec in specs) else None,
         cold_start=ColdStart(None, first_ms),
-        latency=latency,
+        latency=_summary(repeats),
         environment=environment,
+        repeats=tuple(repeats),
     )
 
 
@@ -168,17 +177,30 @@ def _elapsed_ms(call: Callable[[], object], clock: Clock) -> float:
     return (clock() - start_ns) / 1e6
 
 
+def _feeds(signature: Signature, settings: BenchSettings) -> Feeds:
+    return random_feeds(signature.inputs, profile_shapes(signature, settings.batch), settings.seed)
+
+
+def _call(engine: Engine, feeds: Feeds) -> Callable[[], object]:
+    return lambda: engine.infer(feeds)
+
+
 def _steady(
-    call: Callable[[], object], settings: BenchSettings, progress: Progress | None, clock: Clock
-) -> LatencySummary:
-    """Latency after warm-up, which is cut short by `duration_s` too."""
-
-    def loop(name: str, n: int) -> LoopTimes:
-        if progress is not None:
-            progress.stage(name, n)
-        return closed_loop(call, LoopLimits(n, settings.concurrency, settings.duration_s), progress, clock)
-
+    call: Callable[[], object], settings: BenchSettings, number: int, progress: Progress | None, clock: Clock
+) -> Repeat:
+    """One repeat after warm-up, which is cut short by `duration_s` too."""
+    duration_s = None if settings.duration_s is None else settings.duration_s / settings.repeats
+    n = -(-settings.n // settings.repeats)
     if settings.warm_up:
-        loop("warm-up", settings.warm_up)
-    times = loop("timing", settings.n)
-    return LatencySummary.from_durations(times.durations_ns, times.elapsed_ns)
+        if progress is not None:
+            progress.stage("warm-up", settings.warm_up)
+        closed_loop(call, LoopLimits(settings.warm_up, settings.concurrency, duration_s), progress, clock)
+    if progress is not None:
+        progress.stage("timing" if settings.repeats == 1 else f"timing, {number + 1} of {settings.repeats}", n)
+    run = plain_repeat if settings.repeats == 1 else watched_repeat
+    return run(call, LoopLimits(n, settings.concurrency, duration_s), progress, clock)
+
+
+def _summary(repeats: Sequence[Repeat]) -> LatencySummary:
+    durations = [duration for repeat in repeats for duration in repeat.durations_ns]
+    return LatencySummary.from_durations(durations, sum(repeat.elapsed_ns for repeat in repeats))

@@ -13,7 +13,7 @@ import numpy as np
 from edge_runtime import __version__, onnxruntime_api, tensorrt_api
 from edge_runtime.device.identity import DeviceInfo, identify
 from edge_runtime.device.memory import read_memory
-from edge_runtime.device.power_mode import current_power_mode
+from edge_runtime.device.power_mode import current_power_mode, has_pinned_clocks
 
 NOT_MEASURED = "not measured"
 
@@ -32,6 +32,8 @@ class Environment:
     python: str
     versions: Dict[str, str | None]
     power_mode: str | None = None
+    cpu_clock_limit_mhz: int | None = None
+    clocks_pinned: bool | None = None
 
     def record(self) -> Dict[str, Any]:
         """As reports write it."""
@@ -59,7 +61,7 @@ class Environment:
 def read_environment(root: Path = Path("/")) -> Environment:
     """The environment now, from /proc, /sys, /etc and /var below `root`."""
     cpufreq = root / "sys/devices/system/cpu/cpu0/cpufreq"
-    max_khz = _first_number(cpufreq / "cpuinfo_max_freq")
+    max_khz, limit_khz = (_first_number(cpufreq / name) for name in ("cpuinfo_max_freq", "scaling_max_freq"))
     mode = current_power_mode(root)
     return Environment(
         device=identify(root),
@@ -77,6 +79,8 @@ def read_environment(root: Path = Path("/")) -> Environment:
             **{name: version for name, version in _tensorrt_versions() if version is not None},
         },
         power_mode=None if mode is None else mode.name,
+        cpu_clock_limit_mhz=None if limit_khz is None else round(limit_khz / 1000),
+        clocks_pinned=has_pinned_clocks(root),
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, List, Mapping, Tuple
 
 from edge_runtime.evaluation.latency import LatencySummary
 from edge_runtime.profiler.environment import NOT_MEASURED, Environment
 from edge_runtime.profiler.layers import LayerReport
+from edge_runtime.profiler.repeats import Repeat
 from edge_runtime.profiler.settings import BenchSettings
 from edge_runtime.tensors import DType, Feeds
 
@@ -31,7 +32,7 @@ class BenchReport:
     """One benchmark of `target` (facts by name, with `kind` `engine` or `server`).
 
     `input_source` says where the inputs came from; `samples_per_call` is None for a model without a batch axis;
-    `layers` is None where they weren't timed.
+    `layers` is None where they weren't timed. `repeats` hold every call that `latency` sums up.
     """
 
     target: Mapping[str, Any]
@@ -43,6 +44,7 @@ class BenchReport:
     latency: LatencySummary
     environment: Environment
     layers: LayerReport | None = None
+    repeats: Tuple[Repeat, ...] = field(default=(), repr=False)
 
     @property
     def samples_per_s(self) -> float | None:

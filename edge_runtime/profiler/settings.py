@@ -34,6 +34,9 @@ class RunSettings(Settings):
 class BenchSettings(RunSettings):
     """A benchmark of a plan in this process, or of a server."""
 
+    repeats: int = Field(
+        1, ge=1, le=100, description="Loadings that the timed calls are shared out over, so that their spread is known."
+    )
     layers: bool = Field(False, description="Time each layer of the plan too, in runs of their own.")
     protocol: Optional[Literal["http", "grpc"]] = Field(
         None, description="Protocol to a server; without it the URL's, or http."
@@ -83,3 +86,19 @@ class ProfileSettings(RunSettings):
                 f"{self.rate_per_s:g} calls/s for {self.duration_s:g} s are more than {MOST_CALLS:,} calls; take less"
             )
         return self
+
+
+class RegressionSettings(Settings):
+    """How much worse than its baseline a benchmark may be: the `regression` section."""
+
+    max_latency_pct: float = Field(5.0, ge=0, le=1000, description="Most that p50 may rise, in percent.")
+    max_tail_pct: Optional[float] = Field(
+        None, ge=0, le=10_000, description="Most that p99 may rise, in percent; without it as p50."
+    )
+    max_throughput_drop_pct: float = Field(5.0, ge=0, lt=100, description="Most that throughput may fall, in percent.")
+    max_quality_drop_pct: float = Field(2.0, ge=0, le=100, description="Most that the metric may fall, in percent.")
+    session_spread_pct: float = Field(
+        1.0, ge=0, le=100, description="Spread of p50 between sessions that is assumed until a baseline has several."
+    )
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Of the intervals, two-sided.")
+    strict: bool = Field(False, description="Fail too where the calls were too few for a verdict.")
