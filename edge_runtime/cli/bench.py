@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple
 
 import typer
 
-from edge_runtime.cli.bench_gate import gate_of, raise_if_failed, show
+from edge_runtime.cli.bench_gate import Gate, allow_option, check_option, gate_of, raise_if_failed, save_option, show
 from edge_runtime.cli.credentials import credentials_from
 from edge_runtime.cli.feeds import feeds_from_npz
 from edge_runtime.cli.flags import engines_option, flag, given, json_option
@@ -25,13 +25,18 @@ if TYPE_CHECKING:
     from edge_runtime.tensors import Feeds
 
 
+_INPUT = "One array per input, under its name, as one feed (default: random)."
+_URL = "Measure a server (http[s] or grpc[s]://HOST:PORT, unix:///PATH), not the plan in this process."
+
+
+def _trace_option() -> Any:
+    text = "Where to write the layers of every run, for chrome://tracing or Perfetto; needs --layers."
+    return typer.Option(None, "--trace", metavar="T.json", help=text)
+
+
 def command(
     model: str = typer.Argument(..., metavar="MODEL", help="Name of the model."),
-    url: Optional[str] = typer.Option(
-        None,
-        "--url",
-        help="Measure a server (http[s] or grpc[s]://HOST:PORT, unix:///PATH), not the plan in this process.",
-    ),
+    url: Optional[str] = typer.Option(None, "--url", help=_URL),
     n: Optional[int] = flag(BenchSettings, "n", "-n", minimum=1),
     warm_up: Optional[int] = flag(BenchSettings, "warm_up", "--warm-up", minimum=0),
     concurrency: Optional[int] = flag(BenchSettings, "concurrency", "--concurrency", minimum=1),
@@ -41,33 +46,18 @@ def command(
     threads: Optional[int] = flag(BenchSettings, "threads", "--threads", minimum=1),
     layers: Optional[bool] = flag(BenchSettings, "layers", "--layers"),
     layer_runs: Optional[int] = flag(BenchSettings, "layer_runs", "--layer-runs", minimum=1),
-    trace: Optional[Path] = typer.Option(
-        None,
-        "--trace",
-        metavar="T.json",
-        help="Where to write the layers of every run, for chrome://tracing or Perfetto; needs --layers.",
-    ),
-    inputs: Optional[Path] = typer.Option(
-        None, "--input", metavar="I.npz", help="One array per input, under its name, as one feed (default: random)."
-    ),
+    trace: Optional[Path] = _trace_option(),
+    inputs: Optional[Path] = typer.Option(None, "--input", metavar="I.npz", help=_INPUT),
     repeats: Optional[int] = flag(BenchSettings, "repeats", "--repeats", minimum=1),
-    save_baseline: Optional[Path] = typer.Option(
-        None, "--save-baseline", metavar="B.json", help="Where to keep this run, for later ones to be held against."
-    ),
+    save_baseline: Optional[Path] = save_option(),
     replace: bool = typer.Option(False, "--replace", help="With --save-baseline: the file may be there, and goes."),
     extend: bool = typer.Option(False, "--extend", help="With --save-baseline: add this run to the file's sessions."),
-    check: Optional[Path] = typer.Option(
-        None, "--check", metavar="B.json", help="Fail if this run is worse than that baseline by more than the limits."
-    ),
-    allow: List[str] = typer.Option(
-        [], "--allow", metavar="KEY", help="With --check: compare though this condition differs; again for others."
-    ),
+    check: Optional[Path] = check_option(),
+    allow: List[str] = allow_option(),
     max_latency_pct: Optional[float] = flag(RegressionSettings, "max_latency_pct", "--max-latency-pct"),
     max_tail_pct: Optional[float] = flag(RegressionSettings, "max_tail_pct", "--max-tail-pct"),
-    max_throughput_drop_pct: Optional[float] = flag(
-        RegressionSettings, "max_throughput_drop_pct", "--max-throughput-drop-pct"
-    ),
-    max_quality_drop_pct: Optional[float] = flag(RegressionSettings, "max_quality_drop_pct", "--max-quality-drop-pct"),
+    max_slowdown: Optional[float] = flag(RegressionSettings, "max_throughput_drop_pct", "--max-throughput-drop-pct"),
+    max_drop: Optional[float] = flag(RegressionSettings, "max_quality_drop_pct", "--max-quality-drop-pct"),
     strict: Optional[bool] = flag(RegressionSettings, "strict", "--strict"),
     engines: Path = engines_option(),
     is_json: bool = json_option(),
@@ -77,10 +67,15 @@ def command(
     With --check exit status 1 if it is worse than the baseline. Power and heat need a board and are reported as not
     measured without one.
     """
-    from edge_runtime.plan.store import PlanStore
-    from edge_runtime.profiler.bench import bench_engine
-
     configure_logging()
+    limits = given(
+        max_latency_pct=max_latency_pct,
+        max_tail_pct=max_tail_pct,
+        max_throughput_drop_pct=max_slowdown,
+        max_quality_drop_pct=max_drop,
+        strict=strict,
+    )
+    gate = gate_of(save_baseline, check, {"replace": replace, "extend": extend}, allow, limits)
     flags = given(
         n=n,
         warm_up=warm_up,
@@ -93,27 +88,32 @@ def command(
         layer_runs=layer_runs,
         repeats=repeats,
     )
-    variables = environment_layer(os.environ, ("bench", "regression"))
-    limits = given(
-        max_latency_pct=max_latency_pct,
-        max_tail_pct=max_tail_pct,
-        max_throughput_drop_pct=max_throughput_drop_pct,
-        max_quality_drop_pct=max_quality_drop_pct,
-        strict=strict,
-    )
-    limit_settings = validated(RegressionSettings, merged(variables.get("regression", {}), limits), "[regression]")
-    gate = gate_of(save_baseline, check, {"replace": replace, "extend": extend}, allow, limit_settings)
-    given_settings = merged(merged(gate.defaults(), variables.get("bench", {})), flags)
-    settings = validated(BenchSettings, given_settings, "[bench]")
+    _run(model, (url, trace, inputs, engines), gate, flags, Output(is_json))
+
+
+def _run(
+    model: str,
+    where: Tuple[Optional[str], Optional[Path], Optional[Path], Path],
+    gate: Gate,
+    flags: Mapping[str, Any],
+    output: Output,
+) -> None:
+    """`where` are the server, the trace, the file of inputs and the engine store."""
+    from edge_runtime.plan.store import PlanStore
+    from edge_runtime.profiler.bench import bench_engine
+
+    url, trace, inputs, engines = where
+    variables = environment_layer(os.environ, ("bench",)).get("bench", {})
+    settings = validated(BenchSettings, merged(merged(gate.defaults(), variables), flags), "[bench]")
     _check_layers(settings, url, trace)
     gate.check_settings(settings)
     feeds = None if inputs is None else feeds_from_npz(inputs)
-    output = Output(is_json)
-    plan = None if url is not None else PlanStore(engines).open(model)
+    plan = PlanStore(engines).open(model) if url is None else None
     with output.progress() as progress:
-        if plan is None:
-            report = _of_server(url or "", model, settings, feeds, progress)
+        if url is not None:
+            report = _of_server(url, model, settings, feeds, progress)
         else:
+            assert plan is not None
             report = bench_engine(plan, settings, feeds, progress=progress)
     if trace is not None:
         write_output_file(trace, json.dumps(report.trace(), allow_nan=False).encode(), "--trace")

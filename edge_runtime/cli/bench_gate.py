@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
+import typer
+
 from edge_runtime.cli.output_file import check_output_file, write_output_file
+from edge_runtime.config import environment_layer, merged, validated
 from edge_runtime.errors import ConfigError, RegressionError, UsageError
 from edge_runtime.evaluation.session_ratio import FEWEST_REPEATS
+from edge_runtime.profiler.settings import BenchSettings, RegressionSettings
 
 if TYPE_CHECKING:
     from edge_runtime.cli.output import Output
@@ -17,10 +22,27 @@ if TYPE_CHECKING:
     from edge_runtime.profiler.baseline import Baseline
     from edge_runtime.profiler.regression import Regression
     from edge_runtime.profiler.report import BenchReport
-    from edge_runtime.profiler.settings import BenchSettings, RegressionSettings
 
 _REPEATS = 8
 _SAVE = "--save-baseline"
+
+
+def save_option() -> Any:
+    """`--save-baseline`."""
+    text = "Where to keep this run, for later ones to be held against."
+    return typer.Option(None, _SAVE, metavar="B.json", help=text)
+
+
+def check_option() -> Any:
+    """`--check`."""
+    text = "Fail if this run is worse than that baseline by more than the limits."
+    return typer.Option(None, "--check", metavar="B.json", help=text)
+
+
+def allow_option() -> Any:
+    """`--allow`."""
+    text = "With --check: compare though this condition differs; again for others."
+    return typer.Option([], "--allow", metavar="KEY", help=text)
 
 
 @dataclass(frozen=True)
@@ -74,9 +96,9 @@ class Gate:
 
 
 def gate_of(
-    save: Optional[Path], check: Optional[Path], modes: Mapping[str, bool], allow: List[str], limits: RegressionSettings
+    save: Optional[Path], check: Optional[Path], modes: Mapping[str, bool], allow: List[str], limits: Mapping[str, Any]
 ) -> Gate:
-    """The gate that the flags describe; `modes` are `replace` and `extend`.
+    """The gate that the flags describe; `modes` are `replace` and `extend`, `limits` the regression settings given.
 
     Raises:
         UsageError: they contradict each other, or a file would be replaced unasked.
@@ -84,6 +106,8 @@ def gate_of(
     """
     from edge_runtime.profiler.baseline import read_baseline
 
+    layer = merged(environment_layer(os.environ, ("regression",)).get("regression", {}), limits)
+    settings = validated(RegressionSettings, layer, "[regression]")
     if save is not None and check is not None:
         raise UsageError("--save-baseline and --check are two runs; give one of them")
     if save is None and any(modes.values()):
@@ -99,7 +123,7 @@ def gate_of(
                 f"{_SAVE} {save}: there is one already; --extend adds a session to it, --replace begins anew"
             )
     file = check if check is not None else save if modes["extend"] else None
-    return Gate(save, check, allow, limits, None if file is None else read_baseline(file))
+    return Gate(save, check, allow, settings, None if file is None else read_baseline(file))
 
 
 def show(outcome: Mapping[str, Any], output: Output) -> None:

@@ -8,7 +8,7 @@ from edge_runtime.cli.flags import json_option
 from edge_runtime.cli.output import Output, configure_logging
 
 if TYPE_CHECKING:
-    from edge_runtime.device.nvpmodel import PowerModeSettings
+    from edge_runtime.device.power_mode_settings import PowerModeSettings
     from edge_runtime.device.telemetry.sample import Limits
     from edge_runtime.device.telemetry.survey import Survey
 

@@ -1,55 +1,107 @@
-"""What each power mode sets, from the text of a board's nvpmodel.conf, and what `nvpmodel -q` says.
+"""Setting the power mode of a Jetson with nvpmodel, and knowing whether that did anything.
 
-The file is a sequence of blocks: `< PARAM TYPE=… NAME=… >` says which file a setting goes to and has nothing about the
-modes, `< POWER_MODEL ID=n NAME=x >` is followed by lines `NAME PARAMETER VALUE`.
+A mode that changes the number of cores asks for a reboot, and without a terminal to answer on does nothing and reports
+no error. So the mode is read back each time, and no question is ever waited for.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
 import re
-from dataclasses import asdict, dataclass, replace
+import subprocess
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Iterator, Sequence, Tuple
 
-from edge_runtime.device.files import text_of
-from edge_runtime.device.power_mode import PowerMode, power_modes
-from edge_runtime.device.telemetry.sample import Limits, Number
+from edge_runtime.device.files import printable
+from edge_runtime.device.power_mode import PowerMode, current_power_mode
+from edge_runtime.errors import ConfigError
 
-_CONFIGURATION = "etc/nvpmodel.conf"
-_HEAD = re.compile(r"<\s*(\w{1,64})\b([^<>]{0,256})>")
-_ID = re.compile(r"\bID=([0-9]{1,9})\b")
-_CORE = re.compile(r"CORE_([0-9]{1,4})")
-_NUMBER = re.compile(r"-?[0-9]{1,20}")
+logger = logging.getLogger(__name__)
+
 _QUERY = re.compile(r"NV Power Mode\s*:\s*(\S{1,64})(?:\s*\n\s*([0-9]{1,9})\s*(?:\n|$))?")
-_LEAST_HZ = 10_000_000  # CPU clocks are in kHz and below it, those of GPU and EMC in Hz and above
-_UNLIMITED_HZ = 1 << 40
-_GPU, _EMC = "GPU", "EMC"
+_LONGEST_ANSWER = 300
 
 
-@dataclass(frozen=True)
-class PowerModeSettings:
-    """A mode and what it sets. A limit of None is not limited by the mode; `cores_online` None: it doesn't say.
-
-    `cpu` is by cluster, as the file calls it. `others` are settings of other kinds, such as `TPC_POWER_GATING
-    TPC_PG_MASK`, as they stand there.
-    """
-
-    mode: PowerMode
-    cores_online: Tuple[int, ...] | None
-    cpu: Mapping[str, Limits]
-    gpu: Limits | None
-    emc: Limits | None
-    others: Mapping[str, str]
-
-    def record(self) -> Dict[str, Any]:
-        """As reports write it."""
-        return {**asdict(self.mode), **{key: value for key, value in asdict(self).items() if key != "mode"}}
+def local_program() -> Tuple[str, ...]:
+    """The words that call nvpmodel: by sudo, which must not ask, where this user isn't root."""
+    return ("nvpmodel",) if os.geteuid() == 0 else ("sudo", "-n", "nvpmodel")
 
 
-def power_mode_settings(root: Path = Path("/")) -> List[PowerModeSettings]:
-    """The modes of the board whose configuration is below `root`, by id, and what each sets; empty without one."""
-    lines = _lines_by_id(text_of(root / _CONFIGURATION))
-    return [_settings(mode, lines.get(mode.id, [])) for mode in power_modes(root)]
+class NvpModel:
+    """The program, called with standard input closed and for `timeout_s` at most; files are read below `root`."""
+
+    def __init__(self, program: Sequence[str] | None = None, root: Path = Path("/"), timeout_s: float = 60.0) -> None:
+        self._program = tuple(program or local_program())
+        self._root = root
+        self._timeout_s = timeout_s
+
+    def current(self) -> str | None:
+        """The name of the mode that holds, as the program says, else as its state does; None where that isn't known."""
+        with contextlib.suppress(ConfigError):
+            said = power_mode_from_query(self._run("-q")[1])
+            if said is not None:
+                return said[0]
+        mode = current_power_mode(self._root)
+        return None if mode is None else mode.name
+
+    def set(self, mode: PowerMode) -> None:
+        """Sets a mode and reads it back.
+
+        Raises:
+            ConfigError: it isn't the one that holds afterwards; says what the program answered.
+        """
+        status, answer = self._run("-m", str(mode.id))
+        got = self.current()
+        if got == mode.name:
+            return
+        said = f", nvpmodel said: {printable(answer)[:_LONGEST_ANSWER] or 'nothing'}"
+        raise ConfigError(
+            f"power mode: expected {mode.name!r} (id {mode.id}), got {got!r} (exit status {status}{said}); "
+            f"it may need root or a reboot: run {command_text(mode)} in a terminal, reboot if it asks, and come back"
+        )
+
+    @contextlib.contextmanager
+    def restored(self, mode: PowerMode) -> Iterator[None]:
+        """Sets `mode` again at the end of the block, however that ends, once more if a signal comes meanwhile.
+
+        Raises:
+            ConfigError: that failed; the message says how to do it by hand.
+        """
+        try:
+            yield
+        finally:
+            try:
+                self._restore(mode)
+            except KeyboardInterrupt:
+                self._restore(mode)
+                raise
+
+    def _restore(self, mode: PowerMode) -> None:
+        if self.current() != mode.name:
+            self.set(mode)
+            logger.info("power mode %s is set again", mode.name)
+
+    def _run(self, *words: str) -> Tuple[int, str]:
+        """Exit status and all that was printed."""
+        command = (*self._program, *words)
+        try:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=self._timeout_s,
+                check=False,
+                start_new_session=True,  # a Ctrl-C is ours to handle, and there is no terminal to ask on
+            )
+        except subprocess.TimeoutExpired:
+            problem = f"no end after {self._timeout_s:g} s; run it in a terminal"
+            raise ConfigError(f"{' '.join(command)}: {problem}") from None
+        except OSError as error:
+            raise ConfigError(f"{' '.join(command)}: can't be run ({error.strerror}); run it by hand") from None
+        return done.returncode, done.stdout.decode(errors="replace")
 
 
 def power_mode_from_query(text: str) -> Tuple[str, int | None] | None:
@@ -58,55 +110,6 @@ def power_mode_from_query(text: str) -> Tuple[str, int | None] | None:
     return None if match is None else (match.group(1), None if match.group(2) is None else int(match.group(2)))
 
 
-def _lines_by_id(text: str) -> Dict[int, List[Tuple[str, str, str]]]:
-    """Name, parameter and value of every line of each mode's block; of two blocks with one id, the last."""
-    found: Dict[int, List[Tuple[str, str, str]]] = {}
-    block: List[Tuple[str, str, str]] | None = None
-    for line in text.splitlines():
-        stripped = line.partition("#")[0].strip()
-        head = _HEAD.match(stripped)
-        if head is not None:
-            number = _ID.search(head.group(2)) if head.group(1) == "POWER_MODEL" else None
-            block = None if number is None else found.setdefault(int(number.group(1)), [])
-            if block is not None:
-                block.clear()
-            continue
-        words = stripped.split()
-        if block is not None and len(words) == 3:
-            block.append((words[0], words[1], words[2]))
-    return found
-
-
-def _settings(mode: PowerMode, lines: List[Tuple[str, str, str]]) -> PowerModeSettings:
-    cores: Dict[int, bool] = {}
-    clocks: Dict[str, Limits] = {}
-    others: Dict[str, str] = {}
-    for name, parameter, value in lines:
-        core = _CORE.fullmatch(parameter)
-        if name == "CPU_ONLINE" and core is not None and value in ("0", "1"):
-            cores[int(core.group(1))] = value == "1"
-        elif _is_clock(name) and parameter in ("MIN_FREQ", "MAX_FREQ") and _NUMBER.fullmatch(value):
-            side = "min_mhz" if parameter == "MIN_FREQ" else "max_mhz"
-            clocks[name] = replace(clocks.get(name, Limits(None, None)), **{side: _mhz(int(value))})
-        else:
-            others[f"{name} {parameter}"] = value
-    return PowerModeSettings(
-        mode=mode,
-        cores_online=tuple(sorted(core for core, is_on in cores.items() if is_on)) if cores else None,
-        cpu={name: limits for name, limits in clocks.items() if name not in (_GPU, _EMC)},
-        gpu=clocks.get(_GPU),
-        emc=clocks.get(_EMC),
-        others=others,
-    )
-
-
-def _is_clock(name: str) -> bool:
-    return name.startswith("CPU") or name in (_GPU, _EMC)
-
-
-def _mhz(value: int) -> Number | None:
-    """The clock that a mode asks for; 0, -1 and the largest numbers stand for none."""
-    if value <= 0 or value >= _UNLIMITED_HZ:
-        return None
-    mhz = value / (1_000_000 if value >= _LEAST_HZ else 1000)
-    return int(mhz) if mhz.is_integer() else mhz
+def command_text(mode: PowerMode) -> str:
+    """The command for a person."""
+    return f"sudo nvpmodel -m {mode.id}"

@@ -44,6 +44,11 @@ def readings(session: SessionRecord) -> List[Array]:
     return [row[row > 0] for row in rows]
 
 
+def interrupted_share(session: SessionRecord) -> float:
+    """The share of calls during which the kernel took the core away."""
+    return float(np.mean(np.concatenate([np.array(one.yardstick_ns) == 0 for one in session.repeats])))
+
+
 def best_pace_ns(sessions: Sequence[SessionRecord]) -> float:
     """The yardstick's best time in any of the sessions; infinite where no call was left in peace."""
     rows = [np.concatenate(readings(session)) for session in sessions]

@@ -13,7 +13,7 @@ from edge_runtime.evaluation.latency import min_samples
 from edge_runtime.evaluation.session_ratio import Change, Estimate, Statistic, change, estimate
 from edge_runtime.profiler.baseline import Baseline, SessionRecord
 from edge_runtime.profiler.conditions import Difference, check_conditions, differences
-from edge_runtime.profiler.pace import best_pace_ns, paced_change, quiet_calls, readings
+from edge_runtime.profiler.pace import best_pace_ns, interrupted_share, paced_change, quiet_calls, readings
 from edge_runtime.profiler.quality import quality_drop
 from edge_runtime.profiler.settings import RegressionSettings
 
@@ -21,6 +21,7 @@ Array = npt.NDArray[Any]
 Rows = Callable[[SessionRecord], List[Array]]
 
 PASSED, REGRESSED, INCONCLUSIVE, NOT_COMPARED = "passed", "regressed", "inconclusive", "not compared"
+_MOST_INTERRUPTED = 0.05  # of the calls, from where on tail and throughput are those of the neighbours
 _TAIL_SPREAD = 3.0  # sessions differ that many times as much in p99 as in p50
 
 
@@ -212,13 +213,18 @@ class _Sessions:
     def _judged_raw(
         self, metric: str, statistic: Statistic, limit: float, spread_pct: float, rows: Rows | None = None
     ) -> Verdict:
-        """Of all calls. The machine's own change is in them, so a verdict must hold with it and without."""
+        """Of all calls, left in peace. A verdict must hold with the machine's own change and without."""
         rows = rows or _durations
         then, now = [rows(one) for one in self._then], rows(self._now)
         found = self._changed(then, now, statistic, spread_pct / 100)
         alone = None if found is None or self._machine is None else found.minus(self._machine)
         before = float(np.mean([statistic(np.concatenate(one)) for one in then]))
-        return self._judged(metric, found, alone, limit, (before / 1e6, float(statistic(np.concatenate(now))) / 1e6))
+        values = (before / 1e6, float(statistic(np.concatenate(now))) / 1e6)
+        taken = max(map(interrupted_share, (*self._then, self._now))) if self._is_paired else 0.0
+        if taken > _MOST_INTERRUPTED:
+            why = f"other processes took the core away during {taken:.0%} of the calls of a session"
+            return Verdict(metric, INCONCLUSIVE, *values, None, None, None, limit, why)
+        return self._judged(metric, found, alone, limit, values)
 
     def _judged(
         self, metric: str, found: Change | None, alone: Change | None, limit: float, values: Tuple[float, float]

@@ -8,8 +8,8 @@ from typing import Any, Dict, List, Tuple
 
 from edge_runtime.device.capabilities import Capabilities, capabilities
 from edge_runtime.device.identity import DeviceInfo, identify
-from edge_runtime.device.nvpmodel import PowerModeSettings, power_mode_settings
 from edge_runtime.device.power_mode import PowerMode, current_power_mode, has_pinned_clocks
+from edge_runtime.device.power_mode_settings import PowerModeSettings, power_mode_settings
 from edge_runtime.device.telemetry.choice import open_source
 from edge_runtime.device.telemetry.sample import TelemetrySample
 from edge_runtime.device.telemetry.sysfs import SysfsSource
