@@ -109,7 +109,8 @@ def test_the_python_of_the_readme_runs(folder: Path, environ: dict[str, str], se
 
 
 def test_the_commands_of_the_documentation_run(folder: Path, environ: dict[str, str], server: str) -> None:
-    for name in ("docs/recipes.md", "docs/serving.md", "docs/profiling.md", "docs/telemetry.md", "docs/triton.md"):
+    documents = "recipes serving profiling regression sweep telemetry telemetry-sources triton".split()
+    for name in (f"docs/{document}.md" for document in documents):
         for block in re.findall(r"```sh\n(.*?)```", (ROOT / name).read_text(), re.DOTALL):
             shim = f'edge-runtime() {{ {" ".join(map(shlex.quote, COMMAND))} "$@"; }}\n'
             done = subprocess.run(

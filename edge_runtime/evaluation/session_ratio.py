@@ -20,7 +20,7 @@ Array = npt.NDArray[Any]
 Statistic = Callable[[Array], float]
 
 FEWEST_REPEATS = 3
-_DRAWS = 400
+_DRAWS = 200
 _SPREAD_DEGREES = 8  # how many sessions' worth of evidence the assumed spread counts for
 
 
@@ -48,11 +48,12 @@ class Change:
         half = student_quantile(confidence, self.degrees) * math.sqrt(self.within + self.between)
         return math.exp(self.log_ratio), math.exp(self.log_ratio - half), math.exp(self.log_ratio + half)
 
-    def minus(self, other: Change) -> Change:
-        """This ratio over another one, such as the machine's own; the spread between sessions is this one's."""
-        within = self.within + other.within
-        degrees = _satterthwaite([(self.within + self.between, self.degrees), (other.within, other.degrees)])
-        return Change(self.log_ratio - other.log_ratio, within, self.between, degrees, self.between_degrees)
+    def over(self, other: Change, power: float) -> Change:
+        """This ratio over a power of another one, such as the machine's own; the spread of sessions is this one's."""
+        theirs = power**2 * other.within
+        degrees = _satterthwaite([(self.within + self.between, self.degrees), (theirs, other.degrees)])
+        log_ratio = self.log_ratio - power * other.log_ratio
+        return Change(log_ratio, self.within + theirs, self.between, degrees, self.between_degrees)
 
     def longer(self, limit: float, confidence: float) -> float | None:
         """How many times as long a session must be for the interval to leave out `limit`; None if none would do."""

@@ -22,6 +22,7 @@ Rows = Callable[[SessionRecord], List[Array]]
 
 PASSED, REGRESSED, INCONCLUSIVE, NOT_COMPARED = "passed", "regressed", "inconclusive", "not compared"
 _MOST_INTERRUPTED = 0.05  # of the calls, from where on tail and throughput are those of the neighbours
+_HARDEST = 2.0  # the power of the yardstick's ratio by which a neighbour may slow a call
 _TAIL_SPREAD = 3.0  # sessions differ that many times as much in p99 as in p50
 
 
@@ -213,11 +214,11 @@ class _Sessions:
     def _judged_raw(
         self, metric: str, statistic: Statistic, limit: float, spread_pct: float, rows: Rows | None = None
     ) -> Verdict:
-        """Of all calls, left in peace. A verdict must hold with the machine's own change and without."""
+        """Of calls left in peace. A verdict must hold without the machine's own change too."""
         rows = rows or _durations
         then, now = [rows(one) for one in self._then], rows(self._now)
         found = self._changed(then, now, statistic, spread_pct / 100)
-        alone = None if found is None or self._machine is None else found.minus(self._machine)
+        alone = None if found is None or self._machine is None else found.over(self._machine, _HARDEST)
         before = float(np.mean([statistic(np.concatenate(one)) for one in then]))
         values = (before / 1e6, float(statistic(np.concatenate(now))) / 1e6)
         taken = max(map(interrupted_share, (*self._then, self._now))) if self._is_paired else 0.0
@@ -271,7 +272,8 @@ def _inverse(value: float | None, scale: float = 1.0) -> float | None:
 
 
 def _p99(values: Array) -> float:
-    return float(np.percentile(values, 99))
+    rank = math.ceil(0.99 * values.size) - 1
+    return float(np.partition(values, rank)[rank])
 
 
 def _verdict(low: float, high: float, limit: float) -> str:

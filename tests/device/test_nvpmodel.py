@@ -1,87 +1,116 @@
+"""Against a fake nvpmodel: a made-up script that behaves as the real one was seen, or is known, to behave."""
+
 from __future__ import annotations
 
+import stat
 from pathlib import Path
+from typing import Callable
 
 import pytest
-from fakes.boards import tree
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from fakes.boards import power, tree
 
-from edge_runtime.device.nvpmodel import power_mode_from_query, power_mode_settings
+from edge_runtime.device.nvpmodel import NvpModel, power_mode_from_query
 from edge_runtime.device.power_mode import PowerMode
-from edge_runtime.device.telemetry.sample import Limits
+from edge_runtime.errors import ConfigError
 
-# Made up, in the form of nvpmodel.conf: no board's file is shipped with this project.
-CONF = """# made-up configuration
-# < POWER_MODEL ID=id_num NAME=mode_name >
-< PARAM TYPE=FILE NAME=CPU_ONLINE >
-CORE_0 /sys/devices/system/cpu/cpu0/online
-CORE_1 /sys/devices/system/cpu/cpu1/online
-
-< PARAM TYPE=CLOCK NAME=CPU_A78_0 >
-FREQ_TABLE /sys/devices/system/cpu/cpu0/cpufreq/scaling_available_frequencies
-MAX_FREQ /sys/devices/system/cpu/cpu0/cpufreq/scaling_max_freq
-MAX_FREQ_KNEXT /sys/kernel/nvpmodel 1
-
-< POWER_MODEL ID=2 NAME=MAXN_SUPER >
-CPU_ONLINE CORE_0 1
-CPU_ONLINE CORE_1 1
-CPU_A78_0 MIN_FREQ 0
-CPU_A78_0 MAX_FREQ -1
-GPU MIN_FREQ 0
-GPU MAX_FREQ -1
-EMC MAX_FREQ 0
-
-< POWER_MODEL ID=0 NAME=15W >
-FBP_POWER_GATING FBP_PG_MASK 2
-TPC_POWER_GATING TPC_PG_MASK 252
-CPU_ONLINE CORE_0 1   # the boot core
-CPU_ONLINE CORE_1 0
-CPU_A78_0 MIN_FREQ 729600
-CPU_A78_0 MAX_FREQ 1510400
-CPU_A78_1 MAX_FREQ 1510400
-GPU MIN_FREQ 306000000
-GPU MAX_FREQ 624750000
-EMC MAX_FREQ 2133000000
-DLA0_CORE MAX_FREQ 614400000
-
-< PM_CONFIG DEFAULT=0 >
-< FAN_CONFIG DEFAULT=quiet >
-GPU MAX_FREQ 1
+MODES = {0: "15W", 1: "7W", 2: "MAXN"}
+SCRIPT = """#!/bin/bash
+# Made up. Answers as nvpmodel does; what -m does is the test's.
+root={root}
+names=([0]=15W [1]=7W [2]=MAXN)
+now=$(sed 's/pmode:000//' $root/var/lib/nvpmodel/status)
+if [ "$1" = -q ]; then
+    echo "NVPM WARN: fan mode is not set!" >&2
+    {query}
+    exit
+fi
+echo "$2" >> $root/asked
+{set}
 """
+WORKS = "echo pmode:000$2 > $root/var/lib/nvpmodel/status"
+ANSWERS = 'echo "NV Power Mode: ${names[$now]}"; echo $now'
 
 
-def test_each_mode_says_what_it_sets(tmp_path: Path) -> None:
-    limited, unlimited = power_mode_settings(tree(tmp_path, {"etc/nvpmodel.conf": CONF}))
-    assert limited.mode == PowerMode(0, "15W")
-    assert limited.cores_online == (0,)
-    assert limited.cpu == {"CPU_A78_0": Limits(729.6, 1510.4), "CPU_A78_1": Limits(None, 1510.4)}
-    assert (limited.gpu, limited.emc) == (Limits(306, 624.75), Limits(None, 2133))
-    assert limited.others == {
-        "FBP_POWER_GATING FBP_PG_MASK": "2",
-        "TPC_POWER_GATING TPC_PG_MASK": "252",
-        "DLA0_CORE MAX_FREQ": "614400000",
-    }
-    assert (unlimited.mode, unlimited.cores_online) == (PowerMode(2, "MAXN_SUPER"), (0, 1))
-    assert (unlimited.cpu, unlimited.gpu) == ({"CPU_A78_0": Limits(None, None)}, Limits(None, None))
+@pytest.fixture
+def board(tmp_path: Path) -> Callable[..., NvpModel]:
+    def make(does: str = WORKS, query: str = ANSWERS, timeout_s: float = 20.0) -> NvpModel:
+        tree(tmp_path, power("pmode:0000", MODES, 0))
+        program = tmp_path / "nvpmodel"
+        program.write_text(SCRIPT.format(root=tmp_path, set=does, query=query))
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        return NvpModel([str(program)], tmp_path, timeout_s)
+
+    return make
 
 
-def test_a_mode_that_sets_nothing_says_nothing(tmp_path: Path) -> None:
-    (mode,) = power_mode_settings(tree(tmp_path, {"etc/nvpmodel.conf": "< POWER_MODEL ID=7 NAME=X >\n"}))
-    assert (mode.cores_online, mode.cpu, mode.gpu, mode.emc, mode.others) == (None, {}, None, None, {})
-    assert mode.record() == {
-        "id": 7, "name": "X", "cores_online": None, "cpu": {}, "gpu": None, "emc": None, "others": {}
-    }  # fmt: skip
+def test_a_mode_is_set_and_read_back(board: Callable[..., NvpModel], tmp_path: Path) -> None:
+    nvpmodel = board()
+    assert nvpmodel.current() == "15W"
+    nvpmodel.set(PowerMode(1, "7W"))
+    assert nvpmodel.current() == "7W"
+    assert (tmp_path / "asked").read_text() == "1\n"
 
 
-def test_of_two_blocks_with_one_id_the_last_counts(tmp_path: Path) -> None:
-    text = "< POWER_MODEL ID=0 NAME=A >\nGPU MAX_FREQ 10000000\n< POWER_MODEL ID=0 NAME=B >\nEMC MAX_FREQ 20000000\n"
-    (mode,) = power_mode_settings(tree(tmp_path, {"etc/nvpmodel.conf": text}))
-    assert (mode.mode.name, mode.gpu, mode.emc) == ("B", None, Limits(None, 20))
+def test_the_state_is_read_where_the_program_does_not_say(board: Callable[..., NvpModel]) -> None:
+    assert board(query="echo NVPM ERROR: failed to read").current() == "15W"
+    assert NvpModel(["/nowhere/nvpmodel"], Path("/nowhere")).current() is None
 
 
-def test_a_board_without_a_configuration_has_no_modes(tmp_path: Path) -> None:
-    assert power_mode_settings(tmp_path) == []
+def test_a_mode_that_wants_a_reboot_and_does_nothing_is_an_error_though_its_status_is_0(
+    board: Callable[..., NvpModel],
+) -> None:
+    nvpmodel = board('read -p "REBOOT required for changing to this power mode, yes/no: " answer; exit 0')
+    with pytest.raises(ConfigError, match=r"expected 'MAXN' \(id 2\), got '15W' \(exit status 0.*sudo nvpmodel -m 2"):
+        nvpmodel.set(PowerMode(2, "MAXN"))
+
+
+def test_what_it_prints_on_stderr_is_in_the_message(board: Callable[..., NvpModel]) -> None:
+    with pytest.raises(ConfigError, match=r"exit status 3.*said: NVPM ERROR: optMask is 1, no request"):
+        board("echo 'NVPM ERROR: optMask is 1, no request' >&2; exit 3").set(PowerMode(1, "7W"))
+
+
+def test_a_question_finds_no_terminal_and_a_program_that_hangs_is_ended(board: Callable[..., NvpModel]) -> None:
+    with pytest.raises(ConfigError, match="said: no terminal"):
+        board("[ -t 0 ] || { echo no terminal; exit 1; }").set(PowerMode(1, "7W"))
+    with pytest.raises(ConfigError, match=r"no end after 0\.2 s"):
+        board("exec tail -f /dev/null", timeout_s=0.2).set(PowerMode(1, "7W"))
+
+
+def test_the_mode_is_restored_however_the_block_ends(board: Callable[..., NvpModel], tmp_path: Path) -> None:
+    def interrupted() -> None:
+        nvpmodel.set(PowerMode(1, "7W"))
+        raise KeyboardInterrupt
+
+    nvpmodel = board()
+    with pytest.raises(KeyboardInterrupt), nvpmodel.restored(PowerMode(0, "15W")):
+        interrupted()
+    assert nvpmodel.current() == "15W"
+    assert (tmp_path / "asked").read_text() == "1\n0\n"
+
+
+def test_a_mode_that_holds_is_not_set_again(board: Callable[..., NvpModel], tmp_path: Path) -> None:
+    with board().restored(PowerMode(0, "15W")):
+        pass
+    assert not (tmp_path / "asked").exists()
+
+
+def test_a_signal_while_it_is_restored_does_not_keep_it_from_that(
+    board: Callable[..., NvpModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvpmodel = board()
+    real = nvpmodel.set
+    answers = iter([KeyboardInterrupt()])
+
+    def interrupted(mode: PowerMode) -> None:
+        for error in answers:
+            raise error
+        real(mode)
+
+    real(PowerMode(1, "7W"))
+    monkeypatch.setattr(nvpmodel, "set", interrupted)
+    with pytest.raises(KeyboardInterrupt), nvpmodel.restored(PowerMode(0, "15W")):
+        pass
+    assert nvpmodel.current() == "15W"
 
 
 @pytest.mark.parametrize(
@@ -98,10 +127,3 @@ def test_a_board_without_a_configuration_has_no_modes(tmp_path: Path) -> None:
 )
 def test_the_mode_is_found_in_what_nvpmodel_prints(text: str, expected: tuple | None) -> None:
     assert power_mode_from_query(text) == expected
-
-
-@settings(deadline=None, max_examples=150)
-@given(st.lists(st.sampled_from([*CONF.splitlines(keepends=True), "<", " >", "\0", "GPU MAX_FREQ 9" * 9]), max_size=12))
-def test_no_configuration_makes_the_reader_raise(tmp_path_factory: pytest.TempPathFactory, pieces: list) -> None:
-    root = tree(tmp_path_factory.getbasetemp() / "any", {"etc/nvpmodel.conf": "".join(pieces)})
-    assert all(mode.record()["id"] >= 0 for mode in power_mode_settings(root))
