@@ -109,14 +109,17 @@ def _serve(
 
 def _settings(flags: Layer) -> ServerSettings:
     """What the environment and the flags ask for, if it can be had."""
-    from edge_runtime.device.telemetry.board import check_board
+    from edge_runtime.device.telemetry.board_choice import board_choice
     from edge_runtime.server.addresses import check_access, check_free
 
     layers = merged(environment_layer(os.environ, ("server",)).get("server", {}), flags)
     settings = validated(ServerSettings, layers, "[server]")
     check_access(settings)
     check_free(settings)
-    check_board(settings.board)
+    if board_choice(settings.board).path is not None:
+        from edge_runtime.device.telemetry.board import check_board
+
+        check_board(settings.board)
     return settings
 
 

@@ -7,10 +7,9 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Deque, Tuple
+from typing import TYPE_CHECKING, Callable, Deque, Tuple
 
 from edge_runtime.device.power_mode import current_power_mode
-from edge_runtime.device.telemetry.board import OpenBoard, open_board
 from edge_runtime.device.telemetry.sample import Stamped
 from edge_runtime.device.telemetry.sampler import Sampler
 from edge_runtime.device.telemetry.sampling import SamplerStatus
@@ -19,6 +18,9 @@ from edge_runtime.errors import EdgeRuntimeError
 from edge_runtime.server.board_log import BoardLog
 from edge_runtime.server.conditions import Conditions
 from edge_runtime.server.joules import EnergyCounter
+
+if TYPE_CHECKING:
+    from edge_runtime.device.telemetry.board import OpenBoard
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +124,8 @@ class Board:
 
     def open(self, text: str, interval_s: float) -> None:
         """Opens what `--board` asks for, which may take seconds; where that fails, this is what the board tells."""
+        from edge_runtime.device.telemetry.board import open_board  # noqa: PLC0415  (not while a server starts)
+
         try:
             self.begin(open_board(text, interval_s))
         except EdgeRuntimeError as error:

@@ -105,7 +105,7 @@ def test_what_can_not_be_opened_is_said_and_raises_nothing(tmp_path: Path) -> No
 
 
 def test_a_fault_of_ours_in_opening_is_said_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_runtime.server.board.open_board", {}.__getitem__)
+    monkeypatch.setattr("edge_runtime.device.telemetry.board.open_board", {}.__getitem__)
     board = Board()
     board.open("auto", 1.0)
     assert str(board.read().alarm).startswith("TypeError")
