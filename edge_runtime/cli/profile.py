@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional, get_args
+from typing import TYPE_CHECKING, Optional
 
 import typer
 
 from edge_runtime.cli.feeds import feeds_from_npz
-from edge_runtime.cli.flags import engines_option, flag, given, json_option, one_of
+from edge_runtime.cli.flags import engines_option, flag, given, json_option
 from edge_runtime.cli.output import Output, configure_logging
 from edge_runtime.cli.output_file import check_output_file, write_output_file
 from edge_runtime.config import environment_layer, merged, validated
@@ -19,8 +19,6 @@ from edge_runtime.profiler.settings import ProfileSettings
 if TYPE_CHECKING:
     from edge_runtime.profiler.profile_report import ProfileReport
     from edge_runtime.tensors import Feeds
-
-_SOURCES = get_args(ProfileSettings.model_fields["source"].annotation)
 
 
 def command(
@@ -35,7 +33,7 @@ def command(
     threads: Optional[int] = flag(ProfileSettings, "threads", "--threads", minimum=1),
     layers: Optional[bool] = flag(ProfileSettings, "layers", "--layers/--no-layers"),
     layer_runs: Optional[int] = flag(ProfileSettings, "layer_runs", "--layer-runs", minimum=1),
-    source: Optional[str] = flag(ProfileSettings, "source", "--source", callback=one_of(_SOURCES)),
+    board: Optional[str] = flag(ProfileSettings, "board", "--board", metavar="SOURCE"),
     interval_s: Optional[float] = flag(ProfileSettings, "interval_s", "--interval-s"),
     baseline_s: Optional[float] = flag(ProfileSettings, "baseline_s", "--baseline-s"),
     inputs: Optional[Path] = typer.Option(
@@ -54,6 +52,8 @@ def command(
 
     Power and heat need a board and are reported as not measured without one.
     """
+    from edge_runtime.device.telemetry.board import check_board
+
     configure_logging()
     flags = given(
         n=n,
@@ -66,12 +66,13 @@ def command(
         threads=threads,
         layers=layers,
         layer_runs=layer_runs,
-        source=source,
+        board=board,
         interval_s=interval_s,
         baseline_s=baseline_s,
     )
     given_settings = merged(environment_layer(os.environ, ("profile",)).get("profile", {}), flags)
     settings = validated(ProfileSettings, given_settings, "[profile]")
+    check_board(settings.board)
     _check_files(html, trace)
     feeds = None if inputs is None else feeds_from_npz(inputs)
     output = Output(is_json)
@@ -83,14 +84,14 @@ def command(
 def _profiled(
     engines: Path, model: str, settings: ProfileSettings, feeds: Optional[Feeds], output: Output
 ) -> ProfileReport:
-    from edge_runtime.device.telemetry.choice import open_source
+    from edge_runtime.device.telemetry.board import open_board
     from edge_runtime.plan.store import PlanStore
     from edge_runtime.profiler.board import watched_board
     from edge_runtime.profiler.profile import profile
 
     plan = PlanStore(engines).open(model)
-    chosen = open_source(settings.source, Path("/"), settings.interval_s)
-    with output.progress() as progress, watched_board(chosen, settings.interval_s, settings.expected_s) as board:
+    opened = open_board(settings.board, settings.interval_s)
+    with output.progress() as progress, watched_board(opened, settings.expected_s) as board:
         return profile(plan, settings, feeds, board, progress=progress)
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 
-from edge_runtime.device.identity import DeviceInfo
-from edge_runtime.device.telemetry.choice import Chosen
+from edge_runtime.device.capabilities import capabilities
+from edge_runtime.device.identity import identify
+from edge_runtime.device.power_mode import current_power_mode
+from edge_runtime.device.telemetry.board import OpenBoard
 from edge_runtime.device.telemetry.sample import Stamped
 from edge_runtime.device.telemetry.sampler import Sampler
 from edge_runtime.device.telemetry.sampling import SamplerStatus
@@ -23,11 +26,15 @@ _HISTORY = 36_000
 
 @dataclass(frozen=True)
 class BoardFacts:
-    """How the board was watched: the sampler's state (None without one), the choice of it, and what it missed."""
+    """How the board was watched: the sampler's state (None without one), the choice of it, and what it missed.
+
+    `root` is where the board's own files lie; None where it has none here, as of a recorded log.
+    """
 
     status: SamplerStatus | None
     verdicts: Verdicts
     alarms: Tuple[str, ...]
+    root: Path | None = None
 
     @property
     def label(self) -> str:
@@ -39,13 +46,13 @@ class BoardFacts:
         """What was said of each source."""
         return "; ".join(f"{name}: {why}" for name, why in self.verdicts) or "no source was asked for"
 
-    def record(self, device: DeviceInfo, power_mode: str | None) -> Dict[str, Any]:
+    def record(self) -> Dict[str, Any]:
         """As a report holds it; null is unknown."""
         status = self.status
-        origin = {"source": "none", "replay_of": None, "made_up": None, "module": device.module, "label": "none"}
+        origin = {"source": "none", "replay_of": None, "made_up": None, "module": "", "label": "none"}
         if status is not None:
             origin = {key: getattr(status.origin, key) for key in origin}
-        capabilities = ("has_int8", "dla_cores", "compute_capability") if device.kind == "jetson" else ()
+        mode = None if self.root is None else current_power_mode(self.root)
         cost_ratio = None if status is None else status.cost_ratio
         return {
             "origin": origin,
@@ -60,8 +67,8 @@ class BoardFacts:
             "cost_pct_of_a_core": None if cost_ratio is None else 100 * cost_ratio,
             "restarts": 0 if status is None else status.restarts,
             "alarms": list(self.alarms),
-            "power_mode": power_mode,
-            "capabilities": {key: getattr(device, key) for key in capabilities},
+            "power_mode": None if mode is None else mode.name,
+            "capabilities": {} if self.root is None else capabilities(identify(self.root)).record(),
         }
 
 
@@ -71,7 +78,13 @@ class Board:
 
     sampler: Sampler | None = None
     verdicts: Verdicts = ()
+    root: Path | None = None
     alarms: List[Tuple[int, str]] = field(default_factory=list)
+
+    @property
+    def interval_s(self) -> float:
+        """From one sample to the next; 0 without a sampler."""
+        return 0.0 if self.sampler is None else self.sampler.status().interval_s
 
     @property
     def has_power(self) -> bool:
@@ -86,16 +99,18 @@ class Board:
     def facts(self, since_ns: int) -> BoardFacts:
         """How it is watched now, and the alarms since a moment; before it, loading a plan may have held samples up."""
         status = None if self.sampler is None else self.sampler.status()
-        return BoardFacts(status, self.verdicts, tuple(text for at_ns, text in self.alarms if at_ns >= since_ns))
+        alarms = tuple(text for at_ns, text in self.alarms if at_ns >= since_ns)
+        return BoardFacts(status, self.verdicts, alarms, self.root)
 
 
 @contextlib.contextmanager
 def watched_board(
-    chosen: Chosen, interval_s: float, expected_s: float | None = None, clock: Clock = time.perf_counter_ns
+    opened: OpenBoard, expected_s: float | None = None, clock: Clock = time.perf_counter_ns
 ) -> Iterator[Board]:
     """A board that is sampled for the length of the block; all samples of `expected_s` are kept."""
-    board = Board(verdicts=chosen.verdicts)
-    if chosen.source is None:
+    interval_s = opened.interval_s
+    board = Board(verdicts=opened.verdicts, root=opened.root)
+    if opened.source is None:
         yield board
         return
 
@@ -104,5 +119,5 @@ def watched_board(
             board.alarms.append((clock(), alarm))
 
     kept = _HISTORY if expected_s is None else min(max(round(expected_s / interval_s), _HISTORY), _MOST_SAMPLES)
-    with Sampler(chosen.source, interval_s, kept, clock, on_alarm=note) as board.sampler:
+    with Sampler(opened.source, interval_s, kept, clock, on_alarm=note) as board.sampler:
         yield board

@@ -69,7 +69,7 @@ class Phases:
     def idle(self) -> List[Stamped]:
         """The samples of an idle time, the plan loaded; none where the board's power isn't known anyway."""
         if self._board.sampler is not None and self._board.sampler.latest is None:
-            self._wait(2 * self._settings.interval_s)
+            self._wait(2 * self._board.interval_s)
         if not self._board.has_power or not self._settings.baseline_s:
             return []
         self._stage("idle baseline", round(self._settings.baseline_s))
@@ -100,7 +100,7 @@ class Phases:
         self._stage("timing", None if settings.duration_s is not None else settings.n)
         with _frozen(), GcWatch(self._clock) as collections, CpuWatch(self._clock) as cpu:
             times = self._run(load)
-        margin_s = 2 * settings.interval_s
+        margin_s = 2 * self._board.interval_s
         if self._board.sampler is not None:
             self._wait(margin_s)  # for the sample that tells of the last calls
         margin_ns = round(margin_s * 1e9)

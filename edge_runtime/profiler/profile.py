@@ -86,7 +86,7 @@ def profile(
         environment=environment,
         throttled=spans,
         throttle_state=_last_state(timed),
-        energy=_energy(timed, idle, settings.interval_s),
+        energy=_energy(timed, idle, watched.interval_s),
         layers=layers,
     )
 

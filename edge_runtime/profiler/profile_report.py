@@ -128,7 +128,7 @@ class ProfileReport:
             "settings": self.settings.model_dump(mode="json"),
             "input": {"source": self.input_source, "tensors": {name: dict(row) for name, row in self.inputs.items()}},
             "environment": self.environment.record(),
-            "board": self.board.record(self.environment.device, self.environment.power_mode),
+            "board": self.board.record(),
             "cold_start": {**asdict(self.cold_start), "settling": asdict(self.settling)},
             "load": self._load_record(),
             **self._latency_record(),

@@ -7,6 +7,7 @@ from typing import Literal, Optional, Tuple
 from pydantic import Field, model_validator
 
 from edge_runtime.config import Settings
+from edge_runtime.device.telemetry.board_choice import DESCRIPTION
 
 MOST_CALLS = 2_000_000
 
@@ -60,10 +61,10 @@ class ProfileSettings(RunSettings):
     )
     seed: int = Field(0, ge=0, description="Seed of the random inputs and of the arrivals.")
     layers: bool = Field(True, description="Time each layer of the plan too, in runs of their own.")
-    source: Literal["auto", "sysfs", "tegrastats", "jtop", "nvml", "rapl", "none"] = Field(
-        "auto", description="Where power, heat and clocks come from: auto, sysfs, tegrastats, jtop, nvml, rapl or none."
+    board: str = Field("auto", description=DESCRIPTION)
+    interval_s: float = Field(
+        0.1, ge=0.005, le=10, description="Seconds from one telemetry sample to the next; a recording has its own."
     )
-    interval_s: float = Field(0.1, ge=0.005, le=10, description="Seconds from one telemetry sample to the next.")
     baseline_s: float = Field(
         30.0, ge=0, le=600, description="Seconds of idling, the plan loaded, that net energy is counted from; 0: none."
     )

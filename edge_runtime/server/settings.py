@@ -7,7 +7,7 @@ from typing import Literal, Optional, Tuple
 from pydantic import Field
 
 from edge_runtime.config import Settings
-from edge_runtime.device.telemetry.board_choice import KINDS
+from edge_runtime.device.telemetry.board_choice import DESCRIPTION
 
 
 class ServerSettings(Settings):
@@ -48,11 +48,7 @@ class ServerSettings(Settings):
     idle_timeout_s: float = Field(
         30.0, gt=0, description="Longest time for an idle connection or half a head, seconds."
     )
-    board: str = Field(
-        "auto",
-        description=f"Where power, heat and clocks come from: {', '.join(KINDS)}, "
-        "or a recording by replay:FILE (replay@10:FILE: ten times as fast).",
-    )
+    board: str = Field("auto", description=DESCRIPTION)
     board_interval_s: float = Field(1.0, ge=0.02, le=60, description="Time between two samples of the board, seconds.")
     drain_s: float = Field(20.0, ge=0, description="Longest time to answer what was taken in, after SIGTERM, seconds.")
 

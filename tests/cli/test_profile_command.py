@@ -8,7 +8,7 @@ import pytest
 
 from edge_runtime.cli.main import main
 
-QUICK = ("-n", "80", "--warm-up", "12", "--source", "none")
+QUICK = ("-n", "80", "--warm-up", "12", "--board", "none")
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_json_is_one_document_and_the_trace_has_its_calls(profile: Any) -> None:
         (("-n", "5", "--duration-s", "1"), 78, "both n (5) and duration_s (1)"),
         (("--rate", "0"), 78, "rate_per_s"),
         (("--rate", "nan"), 78, "rate_per_s"),
-        (("--source", "guess"), 2, "expected one of auto"),
+        (("--board", "guess"), 78, "expected one of auto"),
         (("--trace", "no/such/t.json"), 2, "isn't a folder that exists"),
         (("--html", "no/such/r.html"), 2, "isn't a folder that exists"),
         (("--input", "missing.npz"), 1, "expected an .npz file"),

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from edge_runtime.device.telemetry.choice import Chosen
+from edge_runtime.device.telemetry.board import OpenBoard
 from edge_runtime.device.telemetry.sample import Cpu, Gpu, Rail, Stamped, TelemetrySample, TotalPower
 from edge_runtime.device.telemetry.sampling import SamplerStatus
 from edge_runtime.device.telemetry.source import Origin
@@ -220,7 +220,7 @@ def test_a_watched_board_owns_the_sampler_and_keeps_its_alarms():
             self.is_closed = True
 
     source, asked = Dead(), threading.Event()
-    with watched_board(Chosen(source, (("tegrastats", "in use"),)), 0.01, clock=lambda: 7) as board:
+    with watched_board(OpenBoard(source, (("tegrastats", "in use"),), 0.01), clock=lambda: 7) as board:
         assert asked.wait(10)
         assert not board.has_power
     assert source.is_closed
@@ -229,6 +229,6 @@ def test_a_watched_board_owns_the_sampler_and_keeps_its_alarms():
 
 
 def test_a_board_without_a_source_has_no_sampler():
-    with watched_board(Chosen(None, (("none", "asked for"),)), 0.1) as board:
+    with watched_board(OpenBoard(None, (("none", "asked for"),), 0.1)) as board:
         facts = board.facts(0)
     assert (facts.status, facts.label, facts.choice) == (None, "none", "none: asked for")

@@ -17,7 +17,6 @@ from edge_runtime.profiler.settings import ProfileSettings
         ({"rate_per_s": float("inf")}, "1000000"),
         ({"rate_per_s": float("nan")}, "rate_per_s"),
         ({"warm_up": 0}, "greater than or equal to 1"),
-        ({"source": "guess"}, "source"),
         ({"interval_s": 0.001}, "interval_s"),
         ({"protocol": "grpc"}, "unknown key 'protocol'"),
     ],

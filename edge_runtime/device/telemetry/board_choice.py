@@ -9,6 +9,10 @@ from pathlib import Path
 from edge_runtime.errors import ConfigError
 
 KINDS = ("auto", "sysfs", "tegrastats", "jtop", "nvml", "rapl", "none")
+DESCRIPTION = (
+    f"Where power, heat and clocks come from: {', '.join(KINDS)}, or a recording by replay:FILE (replay@10:FILE: ten "
+    "times as fast)."
+)
 _REPLAY = re.compile(r"replay(?:@([0-9]{1,4}(?:\.[0-9]{1,3})?))?:(.+)", re.DOTALL)
 _MOST_SPEED = 1000.0
 
