@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, List, Optional
 
 import typer
 
-from edge_runtime.cli.flags import json_option, one_of
+from edge_runtime.cli.flags import json_option
 from edge_runtime.cli.output import Output, configure_logging
 from edge_runtime.cli.printable import printable
+from edge_runtime.device.telemetry.board_choice import DESCRIPTION
 from edge_runtime.errors import TelemetryError, UsageError
 
 if TYPE_CHECKING:
-    from edge_runtime.device.telemetry.choice import Chosen
+    from edge_runtime.device.telemetry.board import OpenBoard
     from edge_runtime.device.telemetry.sample import Stamped, TelemetrySample
     from edge_runtime.device.telemetry.sampler import Sampler
+    from edge_runtime.device.telemetry.source import Origin
 
-SOURCES = ("auto", "sysfs", "tegrastats", "jtop", "nvml", "rapl")
 _POLL_S = 0.2
 _LEAST_PATIENCE_S = 10.0
 _INTERVALS_OF_PATIENCE = 20
@@ -27,7 +28,7 @@ _SHOWN_SIGNALS = 4
 
 
 def command(
-    source: str = typer.Option("auto", "--source", metavar="|".join(SOURCES), callback=one_of(SOURCES)),
+    board: str = typer.Option("auto", "--board", metavar="SOURCE", help=DESCRIPTION),
     interval_s: float = typer.Option(1.0, "--interval-s", help="Seconds from one sample to the next."),
     count: Optional[int] = typer.Option(None, "--count", min=1, help="End after so many samples."),
     duration_s: Optional[float] = typer.Option(None, "--duration-s", help="End after so many seconds."),
@@ -37,7 +38,7 @@ def command(
 
     With --json each line is an object, `at_s` counted from the first; such lines are a recording, to be replayed.
     """
-    from edge_runtime.device.telemetry.choice import open_source
+    from edge_runtime.device.telemetry.board import open_board
     from edge_runtime.device.telemetry.sampler import Sampler
 
     if duration_s is not None and not (math.isfinite(duration_s) and duration_s > 0):
@@ -46,12 +47,12 @@ def command(
         raise UsageError(f"--interval-s {interval_s}: expected 0.001 to 3600")
     configure_logging("ERROR")  # alarms are said here
     output = Output(is_json)
-    chosen = open_source(source, interval_s=interval_s)
-    if chosen.source is None:
-        raise TelemetryError("nothing tells of this machine: " + _verdicts(chosen))
-    _say(f"{chosen.source.origin.label}; {_verdicts(chosen)}")
+    opened = open_board(board, interval_s)
+    if opened.source is None:
+        raise TelemetryError("nothing tells of this machine: " + _verdicts(opened))
+    _say(f"{opened.source.origin.label}; {_verdicts(opened)}")
     arrived: queue.Queue[Stamped] = queue.Queue()
-    with Sampler(chosen.source, interval_s, _HISTORY, on_alarm=_say, on_sample=arrived.put) as sampler:
+    with Sampler(opened.source, opened.interval_s, _HISTORY, on_alarm=_say, on_sample=arrived.put) as sampler:
         _print_all(sampler, arrived, output, (count, duration_s))
 
 
@@ -78,14 +79,18 @@ def _print_all(
             continue
         first_ns = stamped.at_ns if first_ns is None else first_ns
         heard, printed = time.monotonic(), printed + 1
-        _print(stamped.sample, (stamped.at_ns - first_ns) / 1e9, sampler.status().origin.source, output)
+        _print(stamped.sample, (stamped.at_ns - first_ns) / 1e9, sampler.status().origin, output)
 
 
-def _print(sample: TelemetrySample, at_s: float, source: str, output: Output) -> None:
+def _print(sample: TelemetrySample, at_s: float, origin: Origin, output: Output) -> None:
     from edge_runtime.device.telemetry.sample_json import record_from_sample
 
     if output.is_json:
-        output.document({"at_s": round(at_s, 6), "source": source, "sample": record_from_sample(sample)})
+        marks = {"replay_of": origin.replay_of, "made_up": origin.made_up}
+        known = {name: mark for name, mark in marks.items() if mark is not None}
+        output.document(
+            {"at_s": round(at_s, 6), "source": origin.source, **known, "sample": record_from_sample(sample)}
+        )
     else:
         output.say(f"{at_s:9.2f} s  {line_from_sample(sample)}")
 
@@ -116,8 +121,8 @@ def line_from_sample(sample: TelemetrySample) -> str:
     return ", ".join(parts) or "nothing is known"
 
 
-def _verdicts(chosen: Chosen) -> str:
-    return "; ".join(f"{name}: {why}" for name, why in chosen.verdicts)
+def _verdicts(opened: OpenBoard) -> str:
+    return "; ".join(f"{name}: {why}" for name, why in opened.verdicts)
 
 
 def _say(text: str) -> None:

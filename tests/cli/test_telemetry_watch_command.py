@@ -11,7 +11,7 @@ from fakes.boards import tree
 from edge_runtime.cli import telemetry_watch
 from edge_runtime.cli.main import main
 from edge_runtime.cli.telemetry_watch import line_from_sample
-from edge_runtime.device.telemetry import choice
+from edge_runtime.device.telemetry import board, choice
 from edge_runtime.device.telemetry.sample import TelemetrySample
 from edge_runtime.device.telemetry.sample_json import sample_from_record
 from edge_runtime.device.telemetry.source import Origin
@@ -37,7 +37,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
     def call(source: object, *flags: str) -> tuple[int, str, str]:
         verdicts = (("sysfs", "in use" if source else "made-up reason"),)
-        monkeypatch.setattr(choice, "open_source", lambda kind, interval_s: choice.Chosen(source, verdicts))
+        monkeypatch.setattr(board, "open_source", lambda kind, root, interval_s: choice.Chosen(source, verdicts))
         with pytest.raises(SystemExit) as ending:
             main(["telemetry", "watch", *flags])
         return int(ending.value.code or 0), *capsys.readouterr()
@@ -85,10 +85,28 @@ def test_without_a_source_the_reasons_are_said(run: Callable[..., tuple]) -> Non
 
 @pytest.mark.parametrize(
     "flags",
-    [["--interval-s", "0"], ["--interval-s", "nan"], ["--duration-s", "-1"], ["--count", "0"], ["--source", "none"]],
+    [["--interval-s", "0"], ["--interval-s", "nan"], ["--duration-s", "-1"], ["--count", "0"]],
 )
 def test_flags_out_of_reason_are_usage_errors(run: Callable[..., tuple], flags: list) -> None:
     assert run(None, *flags)[0] == 2
+
+
+def test_a_board_that_there_is_not_is_a_configuration_error(run: Callable[..., tuple]) -> None:
+    code, _, err = run(None, "--board", "guess")
+    assert code == 78
+    assert "expected one of auto" in err
+
+
+def test_a_recording_that_is_recorded_again_keeps_its_marks(
+    run: Callable[..., tuple], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "b.jsonl").write_text(
+        json.dumps({"at_s": 0, "made_up": "all of it", "sample": {"ram": {"used_mb": 1, "total_mb": 2}}}) + "\n"
+    )
+    code, out, err = run(None, "--board", f"replay@100:{tmp_path / 'b.jsonl'}", "--count", "1", "--json")
+    record = json.loads(out)
+    assert (code, record["replay_of"], record["made_up"]) == (0, "b.jsonl", "all of it")
+    assert "not measured on this machine" in err
 
 
 def test_signals_of_throttling_are_shown_and_fans_are_not(tmp_path: Path) -> None:
