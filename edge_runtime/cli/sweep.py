@@ -20,6 +20,7 @@ from edge_runtime.provisioning.sweep_settings import SweepSettings
 
 if TYPE_CHECKING:
     from edge_runtime.cli.output import StageProgress
+    from edge_runtime.profiler.board import Board
     from edge_runtime.provisioning.sweep import SweepTools
     from edge_runtime.provisioning.sweep_plans import SweptPlan
 
@@ -42,6 +43,8 @@ def command(
     n: Optional[int] = flag(SweepSettings, "n", "-n", minimum=10),
     budget_s: Optional[float] = flag(SweepSettings, "budget_s", "--budget-s"),
     threads: Optional[int] = flag(SweepSettings, "threads", "--threads", minimum=1),
+    board: Optional[str] = flag(SweepSettings, "board", "--board", metavar="SOURCE"),
+    energy: Optional[bool] = flag(SweepSettings, "energy", "--energy/--no-energy"),
     objective: Optional[str] = flag(SweepSettings, "objective", "--objective", metavar="latency|energy|throughput"),
     max_latency_ms: Optional[float] = flag(SweepSettings, "max_latency_ms", "--max-latency-ms"),
     max_energy_mj: Optional[float] = flag(SweepSettings, "max_energy_mj", "--max-energy-mj"),
@@ -55,6 +58,8 @@ def command(
 
     Exit status 1 if no point keeps the limits.
     """
+    from edge_runtime.device.telemetry.board import check_board
+
     configure_logging()
     flags = given(
         precisions=_words(precisions),
@@ -63,6 +68,8 @@ def command(
         n=n,
         budget_s=budget_s,
         threads=threads,
+        board=board,
+        energy=energy,
         objective=objective,
         max_latency_ms=max_latency_ms,
         max_energy_mj=max_energy_mj,
@@ -71,6 +78,7 @@ def command(
     )
     layer = merged(environment_layer(os.environ, ("sweep",)).get("sweep", {}), flags)
     settings = validated(SweepSettings, layer, "[sweep]")
+    check_board(settings.board)
     is_recipe = source.lower().endswith((".toml", ".onnx"))
     if build and not is_recipe:
         raise UsageError(f"--build: {source!r} is a model; give the recipe that it is built from")
@@ -90,7 +98,9 @@ def command(
 def _swept(
     source: str, settings: SweepSettings, modes: Sequence[bool], folders: Sequence[Path], output: Output
 ) -> Dict[str, Any]:
+    from edge_runtime.device.telemetry.board import open_board
     from edge_runtime.plan.store import PlanStore
+    from edge_runtime.profiler.board import watched_board
     from edge_runtime.provisioning.sweep import sweep
     from edge_runtime.provisioning.sweep_modes import modes_of
     from edge_runtime.provisioning.sweep_plans import stored_plans
@@ -104,7 +114,8 @@ def _swept(
             plans = _built(Path(source), settings, (engines, sweep_engines, calib_cache), progress)
         else:
             plans = stored_plans(PlanStore(engines), model, settings.precisions)
-        return sweep(model, plans, visited, settings, _tools(progress))
+        with watched_board(open_board(settings.board, settings.interval_s)) as board:
+            return sweep(model, plans, visited, settings, _tools(progress, board, settings))
 
 
 def _built(source: Path, settings: SweepSettings, folders: Sequence[Path], progress: StageProgress) -> List[SweptPlan]:
@@ -121,11 +132,16 @@ def _built(source: Path, settings: SweepSettings, folders: Sequence[Path], progr
     return built_plans(recipes, own, calib_cache, progress)
 
 
-def _tools(progress: StageProgress) -> SweepTools:
+def _tools(progress: StageProgress, board: Board, settings: SweepSettings) -> SweepTools:
     from edge_runtime.device.nvpmodel import NvpModel
+    from edge_runtime.profiler.energy_probe import EnergyProbe
     from edge_runtime.provisioning.sweep import SweepTools
 
-    return SweepTools(progress, NvpModel(), None, "no source of power here")
+    facts = board.facts(0)
+    why = "not asked for"
+    if settings.energy:
+        why = "" if board.tells_power() else facts.choice
+    return SweepTools(progress, NvpModel(), None if why else EnergyProbe(board), why, facts.record()["origin"])
 
 
 def _page_maker() -> Any:

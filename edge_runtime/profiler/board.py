@@ -86,9 +86,10 @@ class Board:
         """From one sample to the next; 0 without a sampler."""
         return 0.0 if self.sampler is None else self.sampler.status().interval_s
 
-    @property
-    def has_power(self) -> bool:
-        """Whether the last sample has the board's power."""
+    def tells_power(self, wait: Callable[[float], object] = time.sleep) -> bool:
+        """Whether the last sample has the board's power; where there is none yet, it is waited for by `wait`."""
+        if self.sampler is not None and self.sampler.latest is None:
+            wait(2 * self.interval_s)
         latest = None if self.sampler is None else self.sampler.latest
         return latest is not None and latest.sample.total_power is not None
 

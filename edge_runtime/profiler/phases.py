@@ -68,9 +68,7 @@ class Phases:
 
     def idle(self) -> List[Stamped]:
         """The samples of an idle time, the plan loaded; none where the board's power isn't known anyway."""
-        if self._board.sampler is not None and self._board.sampler.latest is None:
-            self._wait(2 * self._board.interval_s)
-        if not self._board.has_power or not self._settings.baseline_s:
+        if not self._board.tells_power(self._wait) or not self._settings.baseline_s:
             return []
         self._stage("idle baseline", round(self._settings.baseline_s))
         start_ns, left_s = self._clock(), self._settings.baseline_s

@@ -7,6 +7,7 @@ from typing import List, Literal, Optional, Tuple
 from pydantic import Field, field_validator
 
 from edge_runtime.config import Settings
+from edge_runtime.device.telemetry.board_choice import DESCRIPTION
 from edge_runtime.provisioning.pareto import Bound, Column
 
 _PRECISIONS = ("fp32", "fp16", "int8")
@@ -24,6 +25,11 @@ class SweepSettings(Settings):
     warm_up: int = Field(10, ge=0, description="Calls of each point before the timed ones.")
     threads: Optional[int] = Field(None, ge=1, description="Threads inside a run; without it all cores.")
     seed: int = Field(0, ge=0, description="Seed of the random inputs.")
+    board: str = Field("auto", description=DESCRIPTION)
+    interval_s: float = Field(
+        0.1, ge=0.005, le=10, description="Seconds from one sample of the board to the next; a recording has its own."
+    )
+    energy: bool = Field(True, description="Measure energy too where power is known: half a minute or more a point.")
     objective: Literal["latency", "energy", "throughput"] = Field(
         "latency", description="What is best of the points that keep the limits: latency, energy or throughput."
     )

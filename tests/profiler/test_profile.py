@@ -222,7 +222,7 @@ def test_a_watched_board_owns_the_sampler_and_keeps_its_alarms():
     source, asked = Dead(), threading.Event()
     with watched_board(OpenBoard(source, (("tegrastats", "in use"),), 0.01), clock=lambda: 7) as board:
         assert asked.wait(10)
-        assert not board.has_power
+        assert not board.tells_power()
     assert source.is_closed
     assert board.facts(7).alarms
     assert not board.facts(8).alarms
