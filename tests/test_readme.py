@@ -68,8 +68,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, real_path: Callable[[str], 
 
 @pytest.fixture(scope="module")
 def environ() -> dict[str, str]:
-    quick = {"EDGE_RUNTIME_GATE__LATENCY_BUDGET_S": "0.2", "EDGE_RUNTIME_BENCH__N": "70", "PYTHONWARNINGS": "error"}
-    return {**os.environ, **quick, "PYTHONPATH": str(ROOT)}
+    quick = {"GATE__LATENCY_BUDGET_S": "0.2", "BENCH__N": "70", "PROFILE__N": "70", "PROFILE__BASELINE_S": "0"}
+    settings = {f"EDGE_RUNTIME_{key}": value for key, value in {**quick, "SWEEP__ENERGY": "false"}.items()}
+    return {**os.environ, **settings, "PYTHONWARNINGS": "error", "PYTHONPATH": str(ROOT)}
 
 
 @pytest.fixture(scope="module")
