@@ -45,7 +45,7 @@ def readings(session: SessionRecord) -> List[Array]:
 
 
 def interrupted_share(session: SessionRecord) -> float:
-    """The share of calls during which the kernel took the core away."""
+    """The share of calls that had to wait for a core, for others had it."""
     return float(np.mean(np.concatenate([np.array(one.yardstick_ns) == 0 for one in session.repeats])))
 
 

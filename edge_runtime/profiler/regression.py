@@ -223,7 +223,7 @@ class _Sessions:
         values = (before / 1e6, float(statistic(np.concatenate(now))) / 1e6)
         taken = max(map(interrupted_share, (*self._then, self._now))) if self._is_paired else 0.0
         if taken > _MOST_INTERRUPTED:
-            why = f"other processes took the core away during {taken:.0%} of the calls of a session"
+            why = f"{taken:.0%} of the calls of a session had to wait for a core that others had"
             return Verdict(metric, INCONCLUSIVE, *values, None, None, None, limit, why)
         return self._judged(metric, found, alone, limit, values)
 

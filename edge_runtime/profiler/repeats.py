@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import resource
 from dataclasses import dataclass
 from typing import Callable, List, Tuple
 
+from edge_runtime.device.run_delay import run_delay
 from edge_runtime.evaluation.latency import Clock
 from edge_runtime.profiler.closed_loop import LoopLimits, Progress, closed_loop
 from edge_runtime.profiler.yardstick import Yardstick
 
 _READ_EVERY_NS = 2_000_000  # of a call that is shorter, several are between two readings
 _READINGS_AT_AN_END = 20
+_MOST_IN_A_BLOCK = 10_000
+_MOST_WAITED = 0.05  # of a block's time for a core, up to which its calls count as left in peace
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,8 @@ class Repeat:
     """The timed calls after one loading, in nanoseconds.
 
     `elapsed_ns` is the whole of them without the yardstick's readings. `yardstick_ns` has for each call the slower of
-    the readings before and after it, in their order, and 0 where the kernel took the core away in between; of several
-    callers at once, the readings at either end instead.
+    the readings before and after it, in their order, and 0 where the caller had to wait for a core in between; of
+    several callers at once, the readings at either end instead.
     """
 
     durations_ns: Tuple[int, ...]
@@ -53,19 +55,16 @@ def _alternating(
     durations: List[int] = []
     near: List[int] = []
     elapsed_ns, left, reading = 0, limits.n, yardstick.read(clock)
-    while left and (not durations or end_ns is None or clock() < end_ns):
-        taken = _preemptions()
-        block = closed_loop(call, LoopLimits(min(left, 10_000), 1, _READ_EVERY_NS / 1e9), None, clock)
-        following = yardstick.read(clock)
-        count = len(block.durations_ns)
-        durations += block.durations_ns
-        near += [max(reading, following) if _preemptions() == taken else 0] * count
-        elapsed_ns, left, reading = elapsed_ns + sum(block.durations_ns), left - count, following
-        if progress is not None:
-            progress.advance(count)
+    with run_delay() as delay:
+        while left and (not durations or end_ns is None or clock() < end_ns):
+            waited_ns = delay.total_ns()
+            block = closed_loop(call, LoopLimits(min(left, _MOST_IN_A_BLOCK), 1, _READ_EVERY_NS / 1e9), None, clock)
+            took_ns, count = sum(block.durations_ns), len(block.durations_ns)
+            is_interrupted = delay.total_ns() - waited_ns > _MOST_WAITED * took_ns
+            following = yardstick.read(clock)
+            durations += block.durations_ns
+            near += [0 if is_interrupted else max(reading, following)] * count
+            elapsed_ns, left, reading = elapsed_ns + took_ns, left - count, following
+            if progress is not None:
+                progress.advance(count)
     return Repeat(tuple(durations), elapsed_ns, tuple(near))
-
-
-def _preemptions() -> int:
-    """How often another process was given a core that this one was using."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw

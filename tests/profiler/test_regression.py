@@ -97,7 +97,7 @@ def test_where_the_machine_was_never_as_fast_nothing_is_said() -> None:
 def test_tail_and_throughput_of_calls_that_were_interrupted_are_the_neighbours() -> None:
     found = judged(session(0), session(1, taken=0.2))
     assert verdicts(found)[1:3] == ["inconclusive", "inconclusive"]
-    assert "during 20% of the calls" in found.verdicts[2].why
+    assert "20% of the calls" in found.verdicts[2].why
 
 
 def test_a_narrow_miss_is_inconclusive_and_says_what_it_would_take() -> None:
