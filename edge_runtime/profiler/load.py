@@ -14,9 +14,9 @@ from typing import Any, Callable, Deque, List, MutableSequence, Protocol, Sequen
 import numpy as np
 import numpy.typing as npt
 
+from edge_runtime.device.run_delay import UNKNOWN, RunDelay
 from edge_runtime.profiler.calls import CallTable
 from edge_runtime.profiler.closed_loop import Progress
-from edge_runtime.profiler.run_delay import UNKNOWN, RunDelay
 from edge_runtime.profiler.settings import MOST_CALLS
 from edge_runtime.profiler.stages import ARRIVAL, END, READY, START, WAITED, WIDTH
 

@@ -9,13 +9,13 @@ from array import array
 from dataclasses import dataclass
 from typing import Callable, Iterator, List, Sequence
 
+from edge_runtime.device.run_delay import RunDelay
 from edge_runtime.device.telemetry.sample import Stamped
 from edge_runtime.profiler.board import Board, BoardFacts
 from edge_runtime.profiler.closed_loop import Progress
 from edge_runtime.profiler.cpu_watch import CpuUse, CpuWatch
 from edge_runtime.profiler.gc_watch import GcPause, GcWatch
 from edge_runtime.profiler.load import Load, LoadTimes, run_load
-from edge_runtime.profiler.run_delay import RunDelay
 from edge_runtime.profiler.settings import ProfileSettings
 from edge_runtime.profiler.settling import Settling, settling
 from edge_runtime.profiler.staged_call import StagedCall

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Callable, List, Tuple
 
-from edge_runtime.device.run_delay import run_delay
+from edge_runtime.device.run_delay import RunDelay
 from edge_runtime.evaluation.latency import Clock
 from edge_runtime.profiler.closed_loop import LoopLimits, Progress, closed_loop
 from edge_runtime.profiler.yardstick import Yardstick
@@ -55,12 +55,12 @@ def _alternating(
     durations: List[int] = []
     near: List[int] = []
     elapsed_ns, left, reading = 0, limits.n, yardstick.read(clock)
-    with run_delay() as delay:
+    with RunDelay() as delay:
         while left and (not durations or end_ns is None or clock() < end_ns):
-            waited_ns = delay.total_ns()
+            waited_ns = delay.read_ns()
             block = closed_loop(call, LoopLimits(min(left, _MOST_IN_A_BLOCK), 1, _READ_EVERY_NS / 1e9), None, clock)
             took_ns, count = sum(block.durations_ns), len(block.durations_ns)
-            is_interrupted = delay.total_ns() - waited_ns > _MOST_WAITED * took_ns
+            is_interrupted = delay.read_ns() - waited_ns > _MOST_WAITED * took_ns
             following = yardstick.read(clock)
             durations += block.durations_ns
             near += [0 if is_interrupted else max(reading, following)] * count

@@ -1,29 +1,22 @@
 from __future__ import annotations
 
-import threading
-from pathlib import Path
-
 import pytest
-from fakes.boards import tree
 
-from edge_runtime.device.run_delay import run_delay
+from edge_runtime.device.run_delay import UNKNOWN, RunDelay
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("161567 6212 2\n", 6212), ("161567", 0), ("", 0), ("a b c", 0), ("1 -2 3", 0)]
+    ("text", "delay_ns"),
+    [("130724348 218728207 101\n", 218728207), ("0 0 0\n", UNKNOWN), ("", UNKNOWN), ("what\n", UNKNOWN)],
 )
-def test_the_wait_is_the_second_field(tmp_path: Path, text: str, expected: int) -> None:
-    tree(tmp_path, {f"proc/self/task/{threading.get_native_id()}/schedstat": text})
-    with run_delay(tmp_path) as delay:
-        assert delay.total_ns() == expected
+def test_the_wait_for_a_core_is_the_second_number(tmp_path, text, delay_ns):
+    (tmp_path / "proc/thread-self").mkdir(parents=True)
+    (tmp_path / "proc/thread-self/schedstat").write_text(text)
+    with RunDelay(tmp_path) as delay:
+        assert delay.read_ns() == delay_ns
+    assert delay.read_ns() == UNKNOWN
 
 
-def test_a_kernel_that_does_not_count_has_no_wait(tmp_path: Path) -> None:
-    with run_delay(tmp_path) as delay:
-        assert delay.total_ns() == 0
-
-
-def test_the_counter_here_never_goes_back() -> None:
-    with run_delay() as delay:
-        first = delay.total_ns()
-        assert 0 <= first <= delay.total_ns()
+def test_a_kernel_without_the_file_leaves_it_unknown(tmp_path):
+    with RunDelay(tmp_path) as delay:
+        assert delay.read_ns() == UNKNOWN

@@ -30,7 +30,7 @@ class Machine:
         self.readings += 1
         return 80_000 if self.readings == 3 else 50_000
 
-    def total_ns(self) -> int:
+    def read_ns(self) -> int:
         return self.delay
 
 
@@ -38,7 +38,7 @@ class Machine:
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     machine = Machine()
     monkeypatch.setattr(repeats.Yardstick, "read", lambda _, clock: machine.read(clock))
-    monkeypatch.setattr(RunDelay, "total_ns", lambda _: machine.total_ns())
+    monkeypatch.setattr(RunDelay, "read_ns", lambda _: machine.read_ns())
     return machine
 
 

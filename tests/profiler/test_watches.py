@@ -7,7 +7,6 @@ import pytest
 
 from edge_runtime.profiler.cpu_watch import CpuReading, CpuUse, CpuWatch, busy_from_stat
 from edge_runtime.profiler.gc_watch import GcPause, GcWatch
-from edge_runtime.profiler.run_delay import UNKNOWN, RunDelay
 
 S = 1_000_000_000
 STAT = b"cpu  1283218 45 180720 1132424 6013 7 14873 59385 11 12\ncpu0 1 2 3 4\n"
@@ -61,20 +60,3 @@ def test_without_proc_the_load_of_others_is_unknown(tmp_path):
     with CpuWatch(root=tmp_path) as watch:
         pass
     assert watch.use() is None
-
-
-@pytest.mark.parametrize(
-    ("text", "delay_ns"),
-    [("130724348 218728207 101\n", 218728207), ("0 0 0\n", UNKNOWN), ("", UNKNOWN), ("what\n", UNKNOWN)],
-)
-def test_the_wait_for_a_core_is_the_second_number(tmp_path, text, delay_ns):
-    (tmp_path / "proc/thread-self").mkdir(parents=True)
-    (tmp_path / "proc/thread-self/schedstat").write_text(text)
-    with RunDelay(tmp_path) as delay:
-        assert delay.read_ns() == delay_ns
-    assert delay.read_ns() == UNKNOWN
-
-
-def test_a_kernel_without_the_file_leaves_it_unknown(tmp_path):
-    with RunDelay(tmp_path) as delay:
-        assert delay.read_ns() == UNKNOWN
