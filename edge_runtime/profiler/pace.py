@@ -26,7 +26,7 @@ _STEP = 0.1  # of the logarithm of the pace, within which calls are matched
 _FEWEST_IN_STEP = 20
 _FEWEST_MATCHED = 100
 _SLOWEST = 7  # steps: half as fast as at best, from where on too much else is going on
-_MATCHED_SPREAD = 2.5  # sessions differ that many times as much at any equal pace as when it is quiet
+_MATCHED_SPREAD = 3.0  # sessions differ that many times as much at any equal pace as when it is quiet
 
 
 @dataclass(frozen=True)

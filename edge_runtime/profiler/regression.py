@@ -21,7 +21,8 @@ Array = npt.NDArray[Any]
 Rows = Callable[[SessionRecord], List[Array]]
 
 PASSED, REGRESSED, INCONCLUSIVE, NOT_COMPARED = "passed", "regressed", "inconclusive", "not compared"
-_MOST_INTERRUPTED = 0.05  # of the calls, from where on tail and throughput are those of the neighbours
+_MOST_INTERRUPTED = 0.05  # of the calls, from where on throughput is that of the neighbours
+_MOST_IN_TAIL = 0.005  # from where on p99 is
 _HARDEST = 2.0  # the power of the yardstick's ratio by which a neighbour may slow a call
 _TAIL_SPREAD = 3.0  # sessions differ that many times as much in p99 as in p50
 
@@ -222,8 +223,8 @@ class _Sessions:
         before = float(np.mean([statistic(np.concatenate(one)) for one in then]))
         values = (before / 1e6, float(statistic(np.concatenate(now))) / 1e6)
         taken = max(map(interrupted_share, (*self._then, self._now))) if self._is_paired else 0.0
-        if taken > _MOST_INTERRUPTED:
-            why = f"{taken:.0%} of the calls of a session had to wait for a core that others had"
+        if taken > (_MOST_IN_TAIL if statistic is _p99 else _MOST_INTERRUPTED):
+            why = f"{taken:.1%} of the calls of a session had to wait for a core that others had"
             return Verdict(metric, INCONCLUSIVE, *values, None, None, None, limit, why)
         return self._judged(metric, found, alone, limit, values)
 

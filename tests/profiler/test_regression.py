@@ -97,7 +97,12 @@ def test_where_the_machine_was_never_as_fast_nothing_is_said() -> None:
 def test_tail_and_throughput_of_calls_that_were_interrupted_are_the_neighbours() -> None:
     found = judged(session(0), session(1, taken=0.2))
     assert verdicts(found)[1:3] == ["inconclusive", "inconclusive"]
-    assert "20% of the calls" in found.verdicts[2].why
+    assert "20.0% of the calls" in found.verdicts[2].why
+
+
+def test_a_tail_of_a_hundredth_is_judged_only_where_almost_no_call_had_to_wait() -> None:
+    found = judged(session(0), session(1, taken=0.01, slower=2.0))
+    assert verdicts(found)[:3] == ["regressed", "inconclusive", "regressed"]
 
 
 def test_a_narrow_miss_is_inconclusive_and_says_what_it_would_take() -> None:
