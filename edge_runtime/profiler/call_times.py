@@ -11,6 +11,7 @@ from edge_runtime.errors import DataError
 
 Floats = npt.NDArray[np.float64]
 
+_SHORTEST_S = 1e-6  # a call's least share of time: of less, differences of seconds are known too roughly
 _HARMONICS = 4  # up to so many readings a call; with more the shape of a call is seen
 _LOCKED = 0.6  # by chance under one in 1,000 with 20 readings: exp(-n R^2), J. W. S. Rayleigh's test
 
@@ -35,7 +36,7 @@ class CallTimes:
         if np.any(ends < starts):
             raise DataError(f"call {int(np.argmax(ends < starts))} ends before it starts; expected times of one clock")
         self._starts_s: Floats = np.sort(starts)
-        self._pace(starts, np.maximum(ends, starts + 1e-9))
+        self._pace(starts, np.maximum(ends, starts + _SHORTEST_S))
 
     def __len__(self) -> int:
         return len(self._starts_s)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edge_runtime.errors import DataError
@@ -19,6 +19,7 @@ def test_a_call_under_way_counts_by_its_time():
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**12), st.integers(0, 10**10)), min_size=1, max_size=30))
+@example([(16_777_215_997, 0)] * 4)
 def test_all_are_done_at_the_end_and_never_fewer_than_before(rows):
     calls = CallTimes([(start, start + took) for start, took in rows], 0)
     done = calls.done_by(np.linspace(-1, 1020, 50))

@@ -187,9 +187,13 @@ def test_an_interval_out_of_reason_is_refused(interval_s: float) -> None:
         Sampler(ScriptedSource(None), interval_s)
 
 
-@pytest.mark.parametrize(("end", "alarm"), [("exit 3", "exit status 3"), ("exec sleep 600", "no sample for")])
-def test_a_tegrastats_that_ends_or_falls_silent_rings(tmp_path: Path, heard: Heard, end: str, alarm: str) -> None:
+@pytest.mark.parametrize(
+    ("end", "interval_s", "alarm"), [("exit 3", 10, "exit status 3"), ("exec sleep 600", 0.05, "no sample for")]
+)
+def test_a_tegrastats_that_ends_or_falls_silent_rings(
+    tmp_path: Path, heard: Heard, end: str, interval_s: float, alarm: str
+) -> None:
     path = fake_tegrastats(tmp_path, f"echo '{LINE}'", end)
-    with sampler(TegrastatsSource(path, parsed, 0.05), heard, 0.05):
+    with sampler(TegrastatsSource(path, parsed, interval_s), heard, interval_s):
         heard.wait(samples=1, alarms=1)
     assert alarm in heard.alarms[0]
