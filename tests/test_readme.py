@@ -109,15 +109,18 @@ def test_the_python_of_the_readme_runs(folder: Path, environ: dict[str, str], se
     subprocess.run([sys.executable, "-c", code], cwd=folder, env=environ, check=True)
 
 
-def test_the_commands_of_the_documentation_run(folder: Path, environ: dict[str, str], server: str) -> None:
-    documents = "recipes serving profiling regression sweep telemetry telemetry-sources triton".split()
-    for name in (f"docs/{document}.md" for document in documents):
-        for block in re.findall(r"```sh\n(.*?)```", (ROOT / name).read_text(), re.DOTALL):
-            shim = f'edge-runtime() {{ {" ".join(map(shlex.quote, COMMAND))} "$@"; }}\n'
-            done = subprocess.run(
-                ["bash", "-ec", shim + block], cwd=folder, env=environ, capture_output=True, check=False
-            )
-            assert done.returncode == 0, done.stderr
+def documents() -> Iterator[Any]:
+    """Those with commands; the marked ones measure for half a minute."""
+    for name in "recipes serving profiling regression sweep telemetry telemetry-sources triton".split():
+        yield pytest.param(name, marks=[pytest.mark.slow] * (name in ("profiling", "regression", "sweep")))
+
+
+@pytest.mark.parametrize("name", list(documents()))
+def test_the_commands_of_the_documentation_run(name: str, folder: Path, environ: dict[str, str], server: str) -> None:
+    for block in re.findall(r"```sh\n(.*?)```", (ROOT / f"docs/{name}.md").read_text(), re.DOTALL):
+        shim = f'edge-runtime() {{ {" ".join(map(shlex.quote, COMMAND))} "$@"; }}\n'
+        done = subprocess.run(["bash", "-ec", shim + block], cwd=folder, env=environ, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
 
 
 def test_every_verb_make_target_and_link_of_the_readme_exists() -> None:
