@@ -24,11 +24,14 @@ from edge_runtime.device.telemetry.tegrastats_grammar import (
 )
 
 LONGEST_LINE = 8192  # characters; the longest that was seen has about 700
+_COLOUR = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # and whatever else a program tells a terminal
 _CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), " ")
 _MEMORY = r"RAM [0-9]{1,9}/[0-9]{1,9}MB(?![A-Za-z0-9])"
 _FIRST_MEMORY = re.compile(r"(?<![A-Za-z0-9_])" + _MEMORY)
 _NEXT_MEMORY = re.compile(r"(?<!I)" + _MEMORY)
 _STAMP_BEFORE = re.compile(r"(?<![0-9-])[0-9]{2}-[0-9]{2}-[0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} ?$")
+
+_QUOTE = re.compile(r"""["']""")
 
 _Word = Tuple[str, str, "Match[str] | None"]
 
@@ -41,7 +44,7 @@ def sample_from_line(line: str) -> TelemetrySample | None:
     """
     if len(line) > LONGEST_LINE:
         return None
-    text = " ".join(line.translate(_CONTROLS).split())
+    text = " ".join(_COLOUR.sub("", line).translate(_CONTROLS).split())
     memory = _FIRST_MEMORY.search(text)
     if memory is None:
         return None
@@ -64,8 +67,8 @@ def _parted(text: str, memory: Match[str]) -> Tuple[str, str, str]:
         stamp = _STAMP_BEFORE.search(text, memory.end(), second.start())
         at = second.start() if stamp is None else stamp.start()
         return head, text[memory.start() : at].rstrip(), text[at:]
-    if '"' in head:  # a logger's quotes, as in `{"log": "RAM ..\n", "time": ..}`
-        return head, re.split(r'["\\]', text[memory.start() :], maxsplit=1)[0].rstrip(), ""
+    if _QUOTE.search(head):  # a logger's, as in `{"log": "RAM ..\n", "time": ..}` and `b'RAM ..\n'`
+        return head, re.split(r"""["'\\]""", text[memory.start() :], maxsplit=1)[0].rstrip(), ""
     return head, text[memory.start() :], ""
 
 

@@ -48,10 +48,10 @@ def may_be_cut(word: LastWord, draft: Draft) -> bool:
 
 
 def _is_closed(word: LastWord) -> bool:
-    """Whether it ends with a sign of its own; the clock behind a TX1's processors has none."""
+    """Whether it ends with a sign of its own; the clock behind a TX1's processors or a PVA's loads has none."""
     if word.kind in ("zone", "stamp", "mts_pct", "edp_limit_mhz"):
         return True
-    return word.text.endswith(("off", "]")) and not word.text.startswith("cpu ")
+    return word.text.endswith("off") or (word.text.endswith("]") and not word.text.startswith(("cpu ", "PVA")))
 
 
 def _is_rail_open(word: LastWord, draft: Draft) -> bool:

@@ -143,9 +143,11 @@ def _take_mts(draft: Draft, match: Match[str]) -> bool:
 
 
 def _take_engine(draft: Draft, match: Match[str]) -> bool:
-    name, off, load, clock, bare = match.groups()
+    name, off, load, clock, bare, loads, *clocks = match.groups()
     if name in draft.engines:
         return False
+    if loads is not None:  # of several units: the busiest
+        load, clock = str(max(int(each) for each in loads.replace("%", "").split(","))), clocks[0] or clocks[1]
     draft.engines[name] = HardwareEngine(off is None, _whole(load), _whole(clock or bare))
     return True
 

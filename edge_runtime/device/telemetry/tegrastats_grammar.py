@@ -33,10 +33,12 @@ RAIL = _word(
 )
 ENGINE = _word(
     r"((?:NV(?:ENC|DEC|JPG|DLA|CSI)|MSENC|VDE|VIC|OFA|PVA|SE|TSEC|ISP)[0-9]{0,2})(?:_FREQ)? "
-    r"(?:(off)|([0-9]{1,3})%(?:@([0-9]{1,9}))?|@?([0-9]{1,9}))"
+    r"(?:(off)|([0-9]{1,3})%(?:@([0-9]{1,9}))?|@?([0-9]{1,9})"
+    r"|\[([0-9]{1,3}%(?:,[0-9]{1,3}%){0,7})(?:@([0-9]{1,9})\]|\](?:@([0-9]{1,9}))?))"  # a PVA's vector units
 )
-CPU_ITEM = re.compile(r"([0-9]{1,3})%(?:@([0-9]{1,9}))?")
-_CPUS = ("cpus", _word(r"(?:CPU|cpu) \[([^\] ]*)\](?:@([0-9]{1,9}))?"))
+_CPU_CLOCK = r"(?:@(?:-1|([0-9]{1,9})))?"  # -1: a TK1 that can't read it
+CPU_ITEM = re.compile(rf"([0-9]{{1,3}})%{_CPU_CLOCK}")
+_CPUS = ("cpus", _word(rf"(?:CPU|cpu) \[([^\] ]*)\]{_CPU_CLOCK}"))
 
 # By the first word; what isn't here is an engine, a zone or a rail.
 BY_NAME: Dict[str, Tuple[str, Pattern[str]]] = {
@@ -65,6 +67,7 @@ UNITLESS_RAILS: Tuple[Tuple[str, ...], ...] = (
     ("VDD_IN", "VDD_CPU", "VDD_GPU", "VDD_SOC", "VDD_WIFI", "VDD_DDR"),
     ("VDD_SYS_GPU", "VDD_SYS_SOC", "VDD_4V0_WIFI", "VDD_IN", "VDD_SYS_CPU", "VDD_SYS_DDR"),
     ("VDD_IN", "VDD_CPU_GPU_CV", "VDD_SOC"),
+    ("VDD_IN", "VDD_CPU_GPU", "VDD_SOC"),
     ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"),
 )
 KNOWN_RAILS = frozenset(name for rails in UNITLESS_RAILS for name in rails) | frozenset(

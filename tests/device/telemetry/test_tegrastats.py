@@ -100,6 +100,34 @@ def test_a_line_in_the_quotes_of_a_json_log_is_read():
     assert record(f'{{"log":"{line}\\n","stream":"stdout","time":"2026-01-01T00:00:00Z"}}') == record(line)
 
 
+def test_a_line_that_python_printed_as_bytes_is_read():
+    line = own_lines()[7]
+    assert record(f"got b'{line}\\n'") == record(line)
+
+
+@pytest.mark.parametrize(
+    "coloured", ["\x1b[32m{}\x1b[0m", "\x1b[2K\x1b[1G{}", "\x1b[01;31m\x1b[K{}\x1b[m\x1b[K", "\x1b[38;5;196m{}\x1b[m\r"]
+)
+def test_colours_are_left_out(coloured):
+    line = own_lines()[7]
+    assert record(coloured.format(line)) == record(line)
+    assert record(line.replace("GR3D_FREQ", coloured.format("GR3D_FREQ"))) == record(line)
+
+
+def test_a_tk1_that_cant_read_its_clock_says_so():
+    sample = sample_from_line(f"{RAM} cpu [7%,off]@-1 VDE 0 EDP limit 0")
+    assert (sample.cpus, sample.edp_limit_mhz, sample.unknown) == ((Cpu(7, None), None), 0, ())
+
+
+@pytest.mark.parametrize(
+    ("word", "load_pct", "freq_mhz"),
+    [("[2%,30%]@1215", 30, 1215), ("[2%,30%@1215]", 30, 1215), ("[0%,0%]", 0, None), ("@1215", None, 1215)],
+)
+def test_a_pva_has_the_load_of_its_busiest_unit(word, load_pct, freq_mhz):
+    sample = sample_from_line(f"{RAM} PVA0_FREQ {word} tj@5C")
+    assert (sample.engines, sample.unknown) == ({"PVA0": HardwareEngine(True, load_pct, freq_mhz)}, ())
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -58,6 +58,8 @@ def test_a_line_cut_or_shortened_by_its_source_gives_its_whole_fields(item):
         "VDD_IN 1776/1805 VDD_CPU 231/2",
         "VDD_IN 1776/1805 VDD_CPU 231/231 VDD_GPU 154/1",
         "CPU@41C VDD_IN 1/1 VDD_CPU_GPU_CV 3/3",
+        "CPU@41C VDD_IN 1/1 VDD_CPU_GPU 3/3",
+        "GR3D_FREQ 2%@[76] PVA0_FREQ [0%,0%]",
         "EMC_FREQ 16%",
         "EMC_FREQ 16%@10",
         "GR3D_FREQ 36%",
