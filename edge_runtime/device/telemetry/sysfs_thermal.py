@@ -15,6 +15,7 @@ _HWMON = "sys/class/hwmon"
 _COLDEST_MC = -100_000  # a sensor whose domain is off reads -256000
 _HOTTEST_MC = 300_000
 _NAMED = {"thermal-fan-est": "thermal", "PMIC-Die": "PMIC"}
+_PLACE = re.compile(r"(?<=[A-Za-z])\.[0-9]{1,4}$")  # L4T 28 has `thermal-fan-est.46`
 _ENDINGS = ("-thermal", "-therm", "_tegra")
 _CONSTANT = "PMIC"  # its zone holds a number that is no reading: 100 or 50 degrees
 _THROTTLING = ("passive", "hot")
@@ -79,6 +80,7 @@ def find_heat(root: Path) -> Heat:
 
 def zone_name(kind: str) -> str:
     """A zone's type as tegrastats prints it: `cpu-thermal` is cpu, `CPU-therm` is CPU, `Tboard_tegra` is Tboard."""
+    kind = _PLACE.sub("", kind)
     if kind in _NAMED:
         return _NAMED[kind]
     if kind.startswith("iwlwifi"):

@@ -10,8 +10,10 @@ from edge_runtime.device.telemetry.sample import Limits, Number, TelemetrySample
 
 THERMAL, OVER_CURRENT, UNDER_VOLTAGE, CLOCK = "thermal", "over-current", "under-voltage", "clock"
 
-# Kernel cooling devices that lower a clock (`-balanced`: JetPack 4); a fan is one that doesn't.
-_COOLING = re.compile(r".*-throttle-alert|hot-surface-alert|(thermal-)?(devfreq|cpufreq)-.*|(cpu|gpu)-balanced")
+# Kernel cooling devices that lower a clock (`-balanced`: JetPack 4 and before); a fan is one that doesn't.
+_COOLING = re.compile(
+    r".*-throttle-alert|hot-surface-alert|(thermal-)?(devfreq|cpufreq)-.*|(cpu|gpu|skin|emergency)-balanced"
+)
 _CURRENT_ALARM = re.compile(r".*-(max|crit)-alarm")  # a rail's, over its mean or its highest current
 # NVML's reasons (nvml-<name>); idle, set clocks and boost groups are no throttling.
 _NVML_CAUSES = (

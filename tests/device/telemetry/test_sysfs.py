@@ -124,6 +124,8 @@ def test_a_sum_with_a_rail_missing_is_no_total(opened: Callable[..., SysfsSource
         ("Tboard_tegra", "Tboard"),
         ("PMIC-Die", "PMIC"),
         ("thermal-fan-est", "thermal"),
+        ("thermal-fan-est.46", "thermal"),
+        (".46", ".46"),
         ("iwlwifi_1", "iwlwifi"),
         ("x86_pkg_temp", "x86_pkg_temp"),
         ("-thermal", "-thermal"),

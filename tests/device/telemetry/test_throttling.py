@@ -39,6 +39,8 @@ def counted(**counters):
     [
         ("gpu-throttle-alert", "thermal"),
         ("soc012-throttle-alert", "thermal"),
+        ("emergency-balanced", "thermal"),
+        ("skin-balanced", "thermal"),
         ("hot-surface-alert", "thermal"),
         ("devfreq-17000000.gpu", "thermal"),
         ("devfreq-gpu-gpc-0", "thermal"),
