@@ -63,7 +63,7 @@ class SysfsSource:
         """
         self._look_again()
         fields = self._fields()
-        if not any(fields.values()):
+        if not _is_any_read(fields):
             raise TelemetryError(f"nothing of {self._root / 'sys'} and {self._root / 'proc'} can be read; mount them")
         for name in _SHARED:
             if name in self._last and fields[name] == self._last[name]:
@@ -130,3 +130,10 @@ class SysfsSource:
         yield from self._gpu.attributes()
         yield from self._cpus.attributes()
         yield from self._memory.attributes()
+
+
+def _is_any_read(fields: Dict[str, Any]) -> bool:
+    """Whether a reading gave anything; names, trip points and constants are known from before it."""
+    known = ("temps_c", "trips_c", "constants")
+    is_warm = any(value is not None for value in fields["temps_c"].values())
+    return is_warm or any(value for name, value in fields.items() if name not in known)

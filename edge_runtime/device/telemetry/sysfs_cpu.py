@@ -69,13 +69,15 @@ class CpuSensor:
     clocks_of: Dict[int, int]
 
     def read(self, loads: CoreLoads) -> Tuple[Tuple[Cpu | None, ...] | None, Tuple[Limits | None, ...]]:
-        """Every core in order, None for one that is off, and what each core's clock is held to."""
+        """Every core in order, None for one that is off, and what each clock is held to; None if none can be read."""
         busy = loads.update(self.stat.content() or b"")
         count = max(self.cores, max(busy, default=-1) + 1)
         if not count:
             return None, ()
         clocks = [_mhz(policy.current.number()) for policy in self.policies]
         limits = [_limits(policy) for policy in self.policies]
+        if not busy and not any(clocks) and all(file.number() is None for file in self.online.values()):
+            return None, ()
         cpus: List[Cpu | None] = []
         allowed: List[Limits | None] = []
         for core in range(count):

@@ -142,7 +142,8 @@ def _free(name: str, taken: List[str]) -> str:
 def _celsius(millidegrees: int | None) -> float | None:
     if millidegrees is None or not _COLDEST_MC < millidegrees < _HOTTEST_MC:
         return None
-    return millidegrees / 1000
+    value = millidegrees / 1000
+    return int(value) if value.is_integer() else value
 
 
 def _word(path: Path) -> str:

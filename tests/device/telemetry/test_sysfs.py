@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Callable, Iterator
 
@@ -289,6 +290,20 @@ def test_parts_that_did_not_change_are_shared_by_samples(opened: Callable[..., S
     assert one.cpu_limits is other.cpu_limits
 
 
+@pytest.mark.parametrize("make", [nano_jp4, orin_nano_jp6, thor_jp7])
+def test_a_tree_that_is_gone_is_said(
+    opened: Callable[..., SysfsSource], tmp_path: Path, make: Callable[[Path], Path]
+) -> None:
+    clock = Clock()
+    source = opened(make, clock)
+    source.read()
+    shutil.rmtree(tmp_path / "sys")
+    shutil.rmtree(tmp_path / "proc")
+    for clock.now_ns in (0, 5_000_000_000):
+        with pytest.raises(TelemetryError, match="can be read; mount them"):
+            source.read()
+
+
 def test_nothing_to_read_is_said(tmp_path: Path) -> None:
     with pytest.raises(TelemetryError, match=r"nothing of .* can be read; mount them"):
         SysfsSource(tmp_path).read()
@@ -362,8 +377,12 @@ def test_a_zone_that_asks_to_try_again_keeps_its_descriptor(
     source.read()
     before = descriptors()
 
-    def busy(*_: int) -> bytes:
-        raise BlockingIOError(11, "Resource temporarily unavailable")
+    read = os.pread
+
+    def busy(descriptor: int, *more: int) -> bytes:
+        if "thermal" in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return read(descriptor, *more)
 
     monkeypatch.setattr("edge_runtime.device.telemetry.attribute.os.pread", busy)
     assert source.read().temps_c["gpu"] is None
