@@ -16,12 +16,12 @@ STANDARD_INPUT = Path("-")
 _LIMIT = 4 * LONGEST_LINE  # bytes; a character has at most four
 _BOM = b"\xef\xbb\xbf"
 _OTHER_FORMS = (
-    (b"\x1f\x8b", "compressed with gzip; give it as `zcat {0} | edge-runtime telemetry parse -`"),
-    (b"\xfd7zXZ", "compressed with xz; give it as `xzcat {0} | edge-runtime telemetry parse -`"),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd; give it as `zstdcat {0} | edge-runtime telemetry parse -`"),
-    (b"BZh", "compressed with bzip2; give it as `bzcat {0} | edge-runtime telemetry parse -`"),
-    (b"\xff\xfe", "UTF-16 text; give it as `iconv -f UTF-16 -t UTF-8 {0} | edge-runtime telemetry parse -`"),
-    (b"\xfe\xff", "UTF-16 text; give it as `iconv -f UTF-16 -t UTF-8 {0} | edge-runtime telemetry parse -`"),
+    (b"\x1f\x8b", "compressed with gzip", "zcat"),
+    (b"\xfd7zXZ", "compressed with xz", "xzcat"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "zstdcat"),
+    (b"BZh", "compressed with bzip2", "bzcat"),
+    (b"\xff\xfe", "UTF-16 text", "iconv -f UTF-16 -t UTF-8"),
+    (b"\xfe\xff", "UTF-16 text", "iconv -f UTF-16 -t UTF-8"),
 )
 
 
@@ -64,13 +64,18 @@ def lines_from_stream(stream: BinaryIO, name: str = "log") -> Iterator[str]:
         if not line:
             return
         if is_first:
-            _check_form(line, name)
-            line = line[len(_BOM) :] if line.startswith(_BOM) else line
+            check_form(line, name, "| edge-runtime telemetry parse -")
+            line = without_mark(line)
             is_first = False
         is_whole = len(line) < _LIMIT or line.endswith(b"\n")
         if not is_whole and _skip_line(stream):
             line = b""
         yield line.rstrip(b"\r\n").decode("utf-8", "replace")
+
+
+def without_mark(start: bytes) -> bytes:
+    """The start of a text without the byte order mark that Windows puts before it."""
+    return start[len(_BOM) :] if start.startswith(_BOM) else start
 
 
 def _skip_line(stream: BinaryIO) -> bool:
@@ -82,10 +87,15 @@ def _skip_line(stream: BinaryIO) -> bool:
     return is_some
 
 
-def _check_form(start: bytes, name: str) -> None:
-    for magic, text in _OTHER_FORMS:
+def check_form(start: bytes, name: str, use: str) -> None:
+    """Refuses what begins like a file that isn't plain UTF-8 text; `use` is what to do with the text of it.
+
+    Raises:
+        TelemetryError: it is compressed or of another encoding; the message has the command that makes it plain.
+    """
+    for magic, kind, tool in _OTHER_FORMS:
         if start.startswith(magic):
-            raise TelemetryError(f"{name}: {text.format(name)}")
+            raise TelemetryError(f"{name}: {kind}; give it as `{tool} {name} {use}`")
 
 
 @contextlib.contextmanager

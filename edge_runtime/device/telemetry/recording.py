@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
 from edge_runtime.device.files import printable
+from edge_runtime.device.telemetry.log_lines import check_form, without_mark
 from edge_runtime.device.telemetry.sample import TelemetrySample
 from edge_runtime.device.telemetry.sample_json import sample_from_record
 from edge_runtime.device.telemetry.tegrastats_log import read_log
@@ -19,6 +20,7 @@ from edge_runtime.errors import DataError, TelemetryError
 _MAX_NBYTES = 16 << 20
 _ASSUMED_S = 1.0
 _SHORTEST_S = 0.001
+_LONGEST_S = 86_400.0  # a step beyond that is a clock that was set: a board without a battery begins in 1970
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,13 @@ def read_recording(path: Path) -> Recording:
     Raises:
         TelemetryError: it can't be read, is too large, or has no sample.
     """
-    data = _content(path)
+    data = without_mark(_content(path))
+    check_form(data, str(path), "> FILE")
     name = printable(path.name)
     lines = data.decode(errors="replace").splitlines()
-    first = next((line for line in lines if line.strip()), "")
-    recording = _from_json_lines(name, lines) if first.lstrip().startswith("{") else _from_log(name, lines)
+    recording = _from_json_lines(name, [line for line in lines if line.lstrip().startswith("{")])
+    if not recording.samples:
+        recording = _from_log(name, lines)
     if not recording.samples:
         raise TelemetryError(
             f"{path}: no sample in {len(lines)} lines; expected a log of tegrastats, "
@@ -121,12 +125,12 @@ def _entry(line: str) -> Tuple[float, TelemetrySample, str] | None:
 
 
 def _forward(times_s: Sequence[float]) -> Tuple[float, ...]:
-    """Seconds since the first; where a clock was set back, the recording goes on after its usual interval."""
+    """Seconds since the first; where a clock was set, back or by days, it goes on after the usual interval."""
     steps = [later - earlier for earlier, later in zip(times_s, times_s[1:])]
-    onward = [step for step in steps if step > 0]
+    onward = [step for step in steps if 0 < step <= _LONGEST_S]
     usual_s = statistics.median(onward) if onward else _ASSUMED_S
     at_s, found = 0.0, [0.0] if times_s else []
     for step in steps:
-        at_s += max(_SHORTEST_S, step if step > 0 else usual_s)
+        at_s += max(_SHORTEST_S, step if 0 < step <= _LONGEST_S else usual_s)
         found.append(at_s)
     return tuple(found)

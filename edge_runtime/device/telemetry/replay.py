@@ -12,6 +12,7 @@ from edge_runtime.device.identity import identify
 from edge_runtime.device.telemetry.module_hint import module_hint
 from edge_runtime.device.telemetry.recording import Recording, read_recording
 from edge_runtime.device.telemetry.sample import TelemetrySample
+from edge_runtime.device.telemetry.sampling import LONGEST_S, SHORTEST_S
 from edge_runtime.device.telemetry.source import Origin, Source
 from edge_runtime.device.telemetry.sysfs import SysfsSource
 from edge_runtime.errors import TelemetryError
@@ -108,10 +109,16 @@ def replay_source(path: Path, speed: float = 1.0) -> Source:
     """What plays `path`: a log of tegrastats, JSON lines, or a folder that is a tree like a board's /.
 
     Raises:
-        TelemetryError: there is no recording there, or no sample in it.
+        TelemetryError: there is no recording there, no sample in it, or they would come too fast or too slowly.
     """
     if not path.is_dir():
-        return ReplaySource(read_recording(path), speed)
+        played = ReplaySource(read_recording(path), speed)
+        if not SHORTEST_S <= played.interval_s <= LONGEST_S:
+            raise TelemetryError(
+                f"{path}: a sample every {played.interval_s:g} s at {speed:g} times its speed; "
+                f"expected {SHORTEST_S:g} to {LONGEST_S:g}: take another speed, as in replay@10:FILE"
+            )
+        return played
     source = TreeSource(path)
     try:
         source.read(0.0)

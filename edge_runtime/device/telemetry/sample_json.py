@@ -28,6 +28,7 @@ from edge_runtime.device.telemetry.sample import (
 from edge_runtime.errors import DataError
 
 T = TypeVar("T")
+_BEYOND = 1 << 63  # no number of a board is that large, and a float can't hold any
 _KEYS = frozenset(TelemetrySample.__dataclass_fields__) - {"mts_pct"} | {"mts"}
 
 
@@ -167,7 +168,7 @@ def _nullable(read: Callable[[Any, str], T]) -> Callable[[Any, str], T | None]:
 
 
 def _number(value: Any, where: str) -> Number:
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _BEYOND:
         return value
     if isinstance(value, float) and math.isfinite(value):
         return value
@@ -175,7 +176,7 @@ def _number(value: Any, where: str) -> Number:
 
 
 def _count(value: Any, where: str) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _BEYOND:
         return value
     raise _wrong(where, "a whole number, 0 or more", value)
 

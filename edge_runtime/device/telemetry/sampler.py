@@ -9,14 +9,12 @@ from types import TracebackType
 from typing import Callable, List, Type
 
 from edge_runtime.device.telemetry.sample import Stamped, TelemetrySample
-from edge_runtime.device.telemetry.sampling import SampleBook, SamplerStatus
+from edge_runtime.device.telemetry.sampling import LONGEST_S, SHORTEST_S, SampleBook, SamplerStatus
 from edge_runtime.device.telemetry.source import Source
 from edge_runtime.errors import ConfigError, TelemetryError
 
 logger = logging.getLogger(__name__)
 
-_LEAST_INTERVAL_S = 0.001
-_MOST_INTERVAL_S = 3600.0
 _LONGEST_WAIT_NS = 250_000_000
 _JOIN_S = 5.0
 
@@ -39,8 +37,8 @@ class Sampler:
         on_alarm: Callable[[str], None] | None = None,
         on_sample: Callable[[Stamped], None] | None = None,
     ) -> None:
-        if not _LEAST_INTERVAL_S <= interval_s <= _MOST_INTERVAL_S:
-            raise ConfigError(f"an interval of {interval_s!r} s: expected 0.001 to 3600")
+        if not SHORTEST_S <= interval_s <= LONGEST_S:
+            raise ConfigError(f"an interval of {interval_s!r} s: expected {SHORTEST_S:g} to {LONGEST_S:g}")
         self._source = source
         self._interval_ns = round(interval_s * 1e9)
         self._clock = clock

@@ -10,6 +10,7 @@ from typing import Callable, Deque, List, Sequence
 from edge_runtime.device.telemetry.sample import Stamped
 from edge_runtime.device.telemetry.source import Origin
 
+SHORTEST_S, LONGEST_S = 0.001, 3600.0  # the interval that samples may have
 _JITTERS = 1024  # enough for a p99, and sorted in a tenth of a millisecond whenever a status is asked for
 _INTERVALS_TO_ALARM = 2
 # A program has to start before it can print.

@@ -44,7 +44,10 @@ def sample_from_line(line: str) -> TelemetrySample | None:
     """
     if len(line) > LONGEST_LINE:
         return None
-    text = " ".join(_COLOUR.sub("", line).translate(_CONTROLS).split())
+    plain = _COLOUR.sub("", line) if "\x1b" in line else line
+    if "RAM" not in plain:
+        return None
+    text = " ".join(plain.translate(_CONTROLS).split())
     memory = _FIRST_MEMORY.search(text)
     if memory is None:
         return None

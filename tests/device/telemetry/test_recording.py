@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import runpy
@@ -61,8 +62,11 @@ def test_json_lines_keep_their_times_and_what_is_made_up(recording: Any) -> None
         ((0, 2, 1, 3), (0, 2, 4, 6)),
         ((1, 1, 1), (0, 1, 2)),
         ((0, 1e-9), (0, 0.001)),
+        ((0, 2, 1.7e9, 1.7e9 + 2), (0, 2, 4, 6)),
+        ((0, 1e308, -1e308), (0, 1, 2)),
+        ((0, 1, 80_000, 80_001), (0, 1, 80_000, 80_001)),
     ],
-    ids=["one", "a clock set back", "no time passes", "hardly any"],
+    ids=["one", "a clock set back", "no time passes", "hardly any", "a clock set forward", "absurd", "a long gap"],
 )
 def test_times_never_go_back_and_always_pass(recording: Any, times_s: Any, expected: Any) -> None:
     assert recording(*map(entry, times_s)).times_s == pytest.approx(expected)
@@ -91,6 +95,25 @@ def test_the_heat_ramp_is_what_its_script_makes_and_says_so_in_every_object() ->
     entries = [json.loads(line) for line in (BOARDS / "orin-nano-heat-ramp.jsonl").read_text().splitlines()]
     assert entries == list(tool["ramp"](LINE))
     assert {entry["made_up"] for entry in entries} == {tool["MADE_UP"]}
+
+
+def test_words_of_a_terminal_before_json_lines_are_left_out(recording: Any) -> None:
+    assert recording("edge-runtime: sysfs; sysfs: in use", entry(0), entry(1)).times_s == (0, 1)
+
+
+def test_a_log_in_the_quotes_of_json_lines_is_a_log(recording: Any) -> None:
+    assert len(recording(*[json.dumps({"log": f"{LINE}\n", "stream": "stdout"})] * 3).samples) == 3
+
+
+def test_the_mark_that_windows_puts_first_hides_nothing(recording: Any) -> None:
+    assert len(recording("\ufeff" + entry(0), entry(1)).samples) == 2
+
+
+def test_what_is_compressed_or_of_another_encoding_is_named(tmp_path: Path) -> None:
+    for name, content in {"gzip": gzip.compress(LINE.encode()), "UTF-16": LINE.encode("utf-16")}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(TelemetryError, match=f"{name}.*; give it as `.* > FILE`"):
+            read_recording(tmp_path / name)
 
 
 def test_what_is_said_to_be_made_up_stays_on_one_line(recording: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,24 @@ def test_a_folder_is_read_as_the_board_that_it_looks_like(tree: Path) -> None:
     (tree / "sys/class/thermal/thermal_zone0/temp").write_text("97000\n")
     assert source.read(0).temps_c == {"tj": 97.0}
     source.close()
+
+
+def test_a_folder_that_is_gone_is_an_error(tree: Path) -> None:
+    source = replay_source(tree)
+    shutil.rmtree(tree)
+    with pytest.raises(TelemetryError, match=r"nothing of .* can be read"):
+        source.read(0)
+    source.close()
+
+
+@pytest.mark.parametrize(("step_s", "speed"), [(0.1, 1000), (7200, 1), (7200, 0.5)])
+def test_a_speed_that_makes_samples_too_fast_or_too_slow_is_refused(
+    tmp_path: Path, step_s: float, speed: float
+) -> None:
+    path = tmp_path / "board.jsonl"
+    path.write_text("".join(f'{{"at_s": {index * step_s}, "sample": {{}}}}\n' for index in range(3)))
+    with pytest.raises(TelemetryError, match="take another speed, as in replay@10:FILE"):
+        replay_source(path, speed)
 
 
 def test_a_folder_with_nothing_of_a_board_is_refused(tmp_path: Path) -> None:
