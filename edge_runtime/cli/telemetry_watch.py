@@ -12,6 +12,7 @@ from edge_runtime.cli.flags import json_option
 from edge_runtime.cli.output import Output, configure_logging
 from edge_runtime.cli.printable import printable
 from edge_runtime.device.telemetry.board_choice import DESCRIPTION
+from edge_runtime.device.telemetry.throttle_signals import acting
 from edge_runtime.errors import TelemetryError, UsageError
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def line_from_sample(sample: TelemetrySample) -> str:
         parts.append(f"{zone} {hottest_c:.1f} °C")
     if sample.ram is not None:
         parts.append(f"RAM {sample.ram.used_mb}/{sample.ram.total_mb} MB")
-    raised = [name for name, state in sample.cooling.items() if state and "fan" not in name]
+    raised = [throttle.where for throttle in acting(sample)]
     if raised:
         more = f" and {len(raised) - _SHOWN_SIGNALS} more" if len(raised) > _SHOWN_SIGNALS else ""
         parts.append(f"raised: {', '.join(raised[:_SHOWN_SIGNALS])}{more}")

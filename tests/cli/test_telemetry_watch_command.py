@@ -117,5 +117,10 @@ def test_signals_of_throttling_are_shown_and_fans_are_not(tmp_path: Path) -> Non
     source.close()
 
 
+def test_states_of_a_pc_that_slow_nothing_are_not_shown() -> None:
+    sample = TelemetrySample(cooling={"Fan": 1, "TCC Offset": 3, "Processor": 2, "hot-surface-alert": 1})
+    assert line_from_sample(sample) == "raised: hot-surface-alert"
+
+
 def test_a_sample_of_nothing_is_said_to_be_one() -> None:
     assert line_from_sample(TelemetrySample()) == "nothing is known"

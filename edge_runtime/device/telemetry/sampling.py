@@ -13,6 +13,7 @@ from edge_runtime.device.telemetry.source import Origin
 SHORTEST_S, LONGEST_S = 0.001, 3600.0  # the interval that samples may have
 _JITTERS = 1024  # enough for a p99, and sorted in a tenth of a millisecond whenever a status is asked for
 _INTERVALS_TO_ALARM = 2
+_SHORT_NS = 10_000_000  # intervals below are told in tenths of a millisecond
 # A program has to start before it can print.
 _LEAST_START_NS = 500_000_000
 
@@ -152,8 +153,9 @@ class SampleBook:
         if now_ns <= self._quiet_at_ns():
             return None
         since_ns = self._history[-1].at_ns if self._history else self._start_ns
-        every = f"one is due every {self._interval_ns / 1e9:g} s"
-        return f"{self._origin.source}: no sample for {(now_ns - since_ns) / 1e9:.2f} s; {every}"
+        every = f"one is due every {self._interval_ns / 1e9:.4g} s"
+        digits = 2 if self._interval_ns >= _SHORT_NS else 4
+        return f"{self._origin.source}: no sample for {(now_ns - since_ns) / 1e9:.{digits}f} s; {every}"
 
 
 def _quantile_ms(values_ns: Sequence[int], share: float) -> float | None:

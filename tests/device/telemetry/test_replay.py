@@ -126,13 +126,15 @@ def test_a_folder_that_is_gone_is_an_error(tree: Path) -> None:
     source.close()
 
 
-@pytest.mark.parametrize(("step_s", "speed"), [(0.1, 1000), (7200, 1), (7200, 0.5)])
-def test_a_speed_that_makes_samples_too_fast_or_too_slow_is_refused(
-    tmp_path: Path, step_s: float, speed: float
-) -> None:
+def test_the_interval_is_never_shorter_than_a_samplers() -> None:
+    assert ReplaySource(numbered(0, 0.1), 1000).interval_s == 0.001
+
+
+@pytest.mark.parametrize(("step_s", "speed"), [(7200, 1), (3600, 0.5)])
+def test_a_speed_that_makes_samples_too_slow_is_refused(tmp_path: Path, step_s: float, speed: float) -> None:
     path = tmp_path / "board.jsonl"
     path.write_text("".join(f'{{"at_s": {index * step_s}, "sample": {{}}}}\n' for index in range(3)))
-    with pytest.raises(TelemetryError, match="take another speed, as in replay@10:FILE"):
+    with pytest.raises(TelemetryError, match="take a higher speed, as in replay@10:FILE"):
         replay_source(path, speed)
 
 
