@@ -29,6 +29,7 @@ _BY_MEMORY: dict[str, Tuple[Tuple[int, int, int, str], ...]] = {
         (7_500, 8_200, 6, "TX2 8GB"),
     ),
     "tx1": ((3_700, 4_100, 4, "TX1"),),
+    "tk1": ((1_700, 2_100, 4, "TK1"),),
     "nano": (
         (1_800, 2_100, 4, "Nano 2GB"),
         (3_700, 4_100, 4, "Nano 4GB"),
@@ -44,6 +45,7 @@ _FAMILIES: Tuple[Tuple[str, FrozenSet[str], FrozenSet[str]], ...] = (
     ("tx1", frozenset(), frozenset(("VDD_IN",))),
 )
 _LEAST_OF_A_TX1_MB = 3_975
+_MOST_OF_A_TK1_MB = 2_100  # a Nano has as much, but never printed an EDP limit
 
 
 def module_hint(sample: TelemetrySample) -> str | None:
@@ -61,4 +63,6 @@ def module_hint(sample: TelemetrySample) -> str | None:
 def _family(sample: TelemetrySample, total_mb: int) -> str:
     zones, rails = frozenset(name.lower() for name in sample.temps_c), frozenset(sample.power_mw)
     found = next((name for name, own_zones, own_rails in _FAMILIES if zones & own_zones or rails & own_rails), None)
+    if found is None and sample.edp_limit_mhz is not None and total_mb <= _MOST_OF_A_TK1_MB:
+        return "tk1"
     return found or ("tx1" if total_mb >= _LEAST_OF_A_TX1_MB else "nano")

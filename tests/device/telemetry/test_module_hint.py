@@ -29,6 +29,11 @@ def test_a_module_is_guessed(line, module):
     assert module_hint(sample_from_line(line)) == module
 
 
+@pytest.mark.parametrize(("tail", "module"), [("EDP limit 0", "TK1"), ("GPU@23C", "Nano 2GB")])
+def test_a_tk1_has_a_limit_that_a_nano_of_its_memory_never_had(tail, module):
+    assert module_hint(sample_from_line(f"RAM 598/1892MB (lfb 2x4MB) cpu [0%,off,off,off]@696 {tail}")) == module
+
+
 def test_no_guess_without_a_fit():
     assert module_hint(TelemetrySample()) is None
     assert module_hint(sample_from_line("RAM 5/9MB (lfb 1x4MB) tj@5C")) is None
