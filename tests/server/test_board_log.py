@@ -62,18 +62,41 @@ def test_each_cause_and_place_is_said_by_itself(log: Any) -> None:
     ]
 
 
+def test_a_throttle_that_comes_back_to_stay_is_said_after_a_minute(log: Any) -> None:
+    for log.now_s, active in ((0, (HOT,)), (1, ()), (2, (HOT,)), (59, (HOT,))):
+        log.throttled(active)
+    assert log.lines()[-1][1] == "the board is no longer throttled: thermal (gpu)"
+    log.now_s = 60
+    log.throttled((HOT,))
+    log.throttled((HOT,))
+    assert log.lines() == [("WARNING", "the board is throttled: thermal (gpu): gpu-throttle-alert is 1")]
+
+
 def test_silence_is_a_warning_and_its_end_is_news(log: Any) -> None:
     for _ in range(3):
         log.silent("nothing for 2 s")
     log.heard()
     log.heard()
-    log.now_s = 1
-    log.silent("nothing for 2 s")
-    log.heard()
     assert log.lines() == [
         ("WARNING", "the board: no fresh sample: nothing for 2 s"),
         ("INFO", "the board: samples come again"),
     ]
+
+
+def test_a_second_silence_in_a_minute_is_said_and_those_behind_it_only_end_once_samples_are_steady(log: Any) -> None:
+    for second in range(0, 20, 2):
+        log.now_s = second
+        log.silent(f"at {second} s")
+        log.now_s += 1
+        log.heard()
+    assert [text for _, text in log.lines()] == [
+        "the board: no fresh sample: at 0 s",
+        "the board: samples come again",
+        "the board: no fresh sample: at 2 s",
+    ]
+    for log.now_s in (77, 78, 79):
+        log.heard()
+    assert log.lines() == [("INFO", "the board: samples come again")]
 
 
 def test_what_is_replayed_is_said_to_be_so(log: Any, caplog: pytest.LogCaptureFixture) -> None:
