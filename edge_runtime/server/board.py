@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from edge_runtime.server.joules import EnergyCounter
 
 if TYPE_CHECKING:
     from edge_runtime.device.telemetry.board import OpenBoard
+    from edge_runtime.device.telemetry.source import Source
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +30,8 @@ _POINTS = 120
 _POINT_NS = 900_000_000
 _KEPT_SAMPLES = 600
 _MODE_NS = 1_000_000_000
+_OPENING_NS = 10_000_000_000  # a trial of tegrastats takes 3 s
+_JOIN_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,9 @@ class Watcher:
 
 
 class Board:
-    """Samples from `open` until `close`; what it tells is read without waiting, on any thread.
+    """Samples from `start` until `close`; what it tells is read without waiting, on any thread.
+
+    Nothing waits for a source that hangs: it is opened and closed on threads that are left behind where they don't end.
 
     Args:
         clock: ns, monotonic.
@@ -121,6 +127,15 @@ class Board:
         self._verdicts: Tuple[Tuple[str, str], ...] = ()
         self._failure: str | None = None
         self._running: Tuple[Sampler, Watcher] | None = None
+        self._opening: Tuple[threading.Thread, int] | None = None
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def start(self, text: str, interval_s: float) -> None:
+        """Begins to open what `--board` asks for, on a thread of its own."""
+        thread = threading.Thread(target=self.open, args=(text, interval_s), name="telemetry opening", daemon=True)
+        self._opening = thread, self._clock()
+        thread.start()
 
     def open(self, text: str, interval_s: float) -> None:
         """Opens what `--board` asks for, which may take seconds; where that fails, this is what the board tells."""
@@ -135,29 +150,31 @@ class Board:
             self._fail(f"{type(error).__name__}: {error}")
 
     def begin(self, opened: OpenBoard) -> None:
-        """Samples a source from now on, which it closes at the end."""
+        """Samples a source from now on, which it closes at the end; at once if that has come already."""
         self._verdicts = opened.verdicts
         logger.info("telemetry of the board: %s", "; ".join(f"{name}: {why}" for name, why in opened.verdicts))
         if opened.failure is not None:
             self._fail(opened.failure)
         if opened.source is None:
             return
-        log = BoardLog(opened.source.origin, self._clock)
+        with self._lock:
+            if not self._is_closed:
+                self._running = self._sampled(opened.source, opened)
+                return
+        opened.source.close()
+
+    def _sampled(self, source: Source, opened: OpenBoard) -> Tuple[Sampler, Watcher]:
+        log = BoardLog(source.origin, self._clock)
         watcher = Watcher(opened.interval_s, opened.root, log)
         sampler = Sampler(
-            opened.source,
-            opened.interval_s,
-            _KEPT_SAMPLES,
-            self._clock,
-            on_alarm=log.silent,
-            on_sample=watcher.add,
+            source, opened.interval_s, _KEPT_SAMPLES, self._clock, on_alarm=log.silent, on_sample=watcher.add
         )
-        self._running = sampler, watcher
+        return sampler, watcher
 
     def read(self) -> BoardReading:
         """What is known now."""
         if self._running is None:
-            return BoardReading(self._clock(), self._verdicts, self._failure)
+            return BoardReading(self._clock(), self._verdicts, self._failure or self._slow_opening())
         sampler, watcher = self._running
         status, seen = sampler.status(), watcher.seen
         return BoardReading(self._clock(), self._verdicts, status.alarm, status, seen)
@@ -168,9 +185,23 @@ class Board:
         return Conditions(None, None) if fresh is None else Conditions(fresh.power_mode, fresh.stamped.sample.hottest_c)
 
     def close(self) -> None:
-        """Ends sampling; idempotent. It waits for a sample that is being read, for some seconds at most."""
+        """Ends sampling; idempotent. It waits for a source that is being opened or read, for some seconds at most."""
+        with self._lock:
+            self._is_closed = True
+        threads = [] if self._opening is None else [self._opening[0]]
         if self._running is not None:
-            self._running[0].close()
+            threads.append(threading.Thread(target=self._running[0].close, name="telemetry closing", daemon=True))
+            threads[-1].start()
+        for thread in threads:
+            thread.join(_JOIN_S)
+            if thread.is_alive():
+                logger.warning("the board's source hangs and is left behind")
+
+    def _slow_opening(self) -> str | None:
+        if self._opening is None or not self._opening[0].is_alive():
+            return None
+        since_ns = self._clock() - self._opening[1]
+        return f"the source isn't open after {since_ns / 1e9:.0f} s" if since_ns > _OPENING_NS else None
 
     def _fail(self, why: str) -> None:
         self._failure = why

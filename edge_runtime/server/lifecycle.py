@@ -101,7 +101,7 @@ async def serve(
     repository: ModelRepository | None = None
     listeners: Listeners | None = None
     board = Board()
-    opening = asyncio.get_running_loop().run_in_executor(None, board.open, settings.board, settings.board_interval_s)
+    board.start(settings.board, settings.board_interval_s)
     watches: List[asyncio.Future[None]] = []
     models = ModelTable([])
     try:
@@ -131,7 +131,6 @@ async def serve(
             await repository.close(_CLOSE_S)
         if listeners is not None:
             await listeners.close(_CLOSE_S)
-        await opening
         await asyncio.get_running_loop().run_in_executor(None, board.close)
     return is_closed and not failures
 

@@ -111,6 +111,49 @@ def test_a_fault_of_ours_in_opening_is_said_too(monkeypatch: pytest.MonkeyPatch)
     assert str(board.read().alarm).startswith("TypeError")
 
 
+def test_a_source_that_hangs_while_it_is_opened_is_an_alarm_and_holds_nothing_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    is_there, now_ns, source = threading.Event(), [0], FakeSource(WARM)
+
+    def hang(*_: object) -> OpenBoard:
+        assert is_there.wait(30)
+        return OpenBoard(source, (), 1.0)
+
+    monkeypatch.setattr("edge_runtime.device.telemetry.board.open_board", hang)
+    monkeypatch.setattr("edge_runtime.server.board._JOIN_S", 0.0)
+    board = Board(lambda: now_ns[0])
+    board.start("nvml", 1.0)
+    assert board.read().alarm is None
+    now_ns[0] = 11_000_000_000
+    assert board.read().alarm == "the source isn't open after 11 s"
+    board.close()
+    assert caplog.messages == ["the board's source hangs and is left behind"]
+    is_there.set()
+    assert source.closed.wait(10)
+    assert source.left == [WARM]
+
+
+def test_a_source_that_hangs_in_a_reading_is_left_behind(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    is_read, may_go_on = threading.Event(), threading.Event()
+
+    class Hanging(FakeSource):
+        def read(self, timeout_s: float) -> TelemetrySample | None:
+            is_read.set()
+            assert may_go_on.wait(30)
+            return None
+
+    monkeypatch.setattr("edge_runtime.server.board._JOIN_S", 0.0)
+    board = Board()
+    board.begin(OpenBoard(Hanging(), (), 1.0))
+    assert is_read.wait(10)
+    board.close()
+    assert caplog.messages == ["the board's source hangs and is left behind"]
+    may_go_on.set()
+
+
 def test_the_power_mode_is_that_of_the_tree(tmp_path: Path) -> None:
     for path, text in {
         "etc/nvpmodel.conf": "< POWER_MODEL ID=2 NAME=15W >\n",
