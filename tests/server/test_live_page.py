@@ -379,6 +379,37 @@ def test_a_browser_shows_that_a_board_fell_silent(serving: Any, tmp_path: Path) 
 
 @pytest.mark.slow
 @in_a_browser
+def test_names_of_a_board_are_only_ever_text_and_fit_a_phone(serving: Any, tmp_path: Path) -> None:
+    long = "soc" * 3000
+    sample = {
+        "temps_c": {HOSTILE: 40, long: 50.5},
+        "power_mw": {HOSTILE: {"cur": 5}, long: {"cur": 7000}},
+        "total_power": None,
+        "trips_c": {long: 99},
+        "cooling": {f"{HOSTILE}-throttle-alert": 1, f"{long}-throttle-alert": 1},
+    }
+    recording = tmp_path / "names.jsonl"
+    recording.write_text(json.dumps({"at_s": 0, "sample": sample, "made_up": HOSTILE + long}))
+
+    async def browse(url: str) -> None:
+        async with page_in(str(BROWSER), tmp_path / "profile") as page:
+            await page.open(url)
+            await page.until("document.querySelectorAll('#zones th').length === 2")
+            assert await page.texts("#zones th, #rails th") == [HOSTILE, long] * 2
+            for width in (1100, 320):
+                metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+                await page.call("Emulation.setDeviceMetricsOverride", **metrics)
+                assert await page.value("document.documentElement.scrollWidth") <= width
+                assert await page.value("document.getElementById('board').scrollWidth") <= width
+            assert await page.value("document.querySelectorAll('img').length") == 0
+            assert page.of("Log.entryAdded", "Runtime.exceptionThrown", "Page.javascriptDialogOpening") == []
+
+    with serving("identity", board=f"replay:{recording}") as server:
+        asyncio.run(browse(f"http://{server.bound.http}/"))
+
+
+@pytest.mark.slow
+@in_a_browser
 def test_the_name_of_a_model_is_only_ever_text(serving: Any, tiny_engine: Any, tmp_path: Path) -> None:
     engine = tiny_engine("identity")
     engine.info = replace(engine.info, name=HOSTILE)
