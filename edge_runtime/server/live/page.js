@@ -8,8 +8,10 @@ const REASONS = { REJECTED: "rejected", CANCELED: "canceled", BACKEND: "failed: 
 const UNKNOWN = "–";
 const cards = new Map();
 const find = (id) => document.getElementById(id);
-const number = (value, digits = 0) =>
-  value.toLocaleString(undefined, { minimumFractionDigits: digits, maximumFractionDigits: digits });
+// Made once for each number of digits: making one takes far longer than its use.
+const formats = [0, 1, 2, 3].map((digits) =>
+  new Intl.NumberFormat(undefined, { minimumFractionDigits: digits, maximumFractionDigits: digits }));
+const number = (value, digits = 0) => formats[digits].format(value);
 const rate = (value) => (value === null ? UNKNOWN : number(value, value < 100 ? 1 : 0));
 const milliseconds = (value) => number(value, value < 1 ? 3 : value < 10 ? 2 : value < 100 ? 1 : 0);
 const measured = (value, text) => (value === null ? "not measured" : text(value));
@@ -33,8 +35,9 @@ class Rows {
   }
 
   keep(titles) {
+    const kept = new Set(titles);
     for (const [title, cells] of this.rows) {
-      if (titles.includes(title)) continue;
+      if (kept.has(title)) continue;
       cells[0].parentNode.remove();
       this.rows.delete(title);
     }
