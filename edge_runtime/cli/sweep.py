@@ -58,8 +58,6 @@ def command(
 
     Exit status 1 if no point keeps the limits.
     """
-    from edge_runtime.device.telemetry.board import check_board
-
     configure_logging()
     flags = given(
         precisions=_words(precisions),
@@ -76,9 +74,7 @@ def command(
         min_quality=min_quality,
         min_throughput=min_throughput,
     )
-    layer = merged(environment_layer(os.environ, ("sweep",)).get("sweep", {}), flags)
-    settings = validated(SweepSettings, layer, "[sweep]")
-    check_board(settings.board)
+    settings = _settings(flags)
     is_recipe = source.lower().endswith((".toml", ".onnx"))
     if build and not is_recipe:
         raise UsageError(f"--build: {source!r} is a model; give the recipe that it is built from")
@@ -93,6 +89,16 @@ def command(
     _print(record, output)
     if record["recommended"] is None:
         raise EdgeRuntimeError(f"no point keeps the limits: {_reasons(record)}; loosen one, or try other points")
+
+
+def _settings(flags: Mapping[str, Any]) -> SweepSettings:
+    """What the environment and the flags ask for, if there is such a board."""
+    from edge_runtime.device.telemetry.board import check_board
+
+    layer = merged(environment_layer(os.environ, ("sweep",)).get("sweep", {}), flags)
+    settings = validated(SweepSettings, layer, "[sweep]")
+    check_board(settings.board)
+    return settings
 
 
 def _swept(
