@@ -87,8 +87,7 @@ def command(
     if html is not None:
         write_output_file(html, _page_maker()(record), "--html")
     _print(record, output)
-    if record["recommended"] is None:
-        raise EdgeRuntimeError(f"no point keeps the limits: {_reasons(record)}; loosen one, or try other points")
+    _check_choice(record)
 
 
 def _settings(flags: Mapping[str, Any]) -> SweepSettings:
@@ -193,6 +192,12 @@ def _row(point: Mapping[str, Any]) -> List[str]:
 
 def _number(value: Optional[float]) -> str:
     return "" if value is None else f"{value:.4g}"
+
+
+def _check_choice(record: Mapping[str, Any]) -> None:
+    """Raises EdgeRuntimeError if no point was recommended."""
+    if record["recommended"] is None:
+        raise EdgeRuntimeError(f"no point keeps the limits: {_reasons(record)}; loosen one, or try other points")
 
 
 def _reasons(record: Mapping[str, Any]) -> str:
