@@ -54,10 +54,7 @@ def command(
     engines: Path = engines_option(),
     is_json: bool = json_option(),
 ) -> None:
-    """Measure a model in every precision, batch size and power mode, and say which one to take.
-
-    Exit status 1 if no point keeps the limits.
-    """
+    """Measure a model in every precision, batch size and power mode; say which to take, or exit with 1 if none fits."""
     configure_logging()
     flags = given(
         precisions=_words(precisions),
@@ -82,8 +79,8 @@ def command(
         check_output_file(html, "--html")
         _page_maker()
     output = Output(is_json)
-    folders = (engines, sweep_engines, calib_cache)
-    record = _swept(source, settings, (build, is_recipe, apply_power_modes), folders, output)
+    folders, modes = (engines, sweep_engines, calib_cache), (build, is_recipe, apply_power_modes)
+    record = _swept(source, settings, modes, folders, output)
     if html is not None:
         write_output_file(html, _page_maker()(record), "--html")
     _print(record, output)
