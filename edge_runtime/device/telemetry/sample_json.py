@@ -7,7 +7,6 @@ that its source doesn't tell. `constants` is only written where the usual rule (
 from __future__ import annotations
 
 import datetime
-import math
 from typing import Any, Callable, Dict, Mapping, Tuple, TypeVar
 
 from edge_runtime.device.telemetry.constants import constants_in
@@ -168,9 +167,7 @@ def _nullable(read: Callable[[Any, str], T]) -> Callable[[Any, str], T | None]:
 
 
 def _number(value: Any, where: str) -> Number:
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _BEYOND:
-        return value
-    if isinstance(value, float) and math.isfinite(value):
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _BEYOND:  # false of NaN
         return value
     raise _wrong(where, "a number", value)
 

@@ -55,6 +55,7 @@ def test_constants_are_written_only_where_the_rule_does_not_give_them():
         ({"cpus": [{"load_pct": "5"}]}, "cpus[0].load_pct"),
         ({"temps_c": {"tj": float("nan")}}, "temps_c.tj"),
         ({"power_mw": {"VDD_IN": {"cur": 10**400}}}, "power_mw.VDD_IN.cur"),
+        ({"power_mw": {"VDD_IN": {"cur": 1e308}}}, "power_mw.VDD_IN.cur"),
         ({"ram": {"used_mb": 10**400, "total_mb": 1}}, "ram.used_mb"),
         ({"power_mw": {"VDD_IN": {"cur": None}}}, "power_mw.VDD_IN.cur"),
         ({"power_mw": {"VDD_IN": {"cur": 1, "x": 2}}}, "power_mw.VDD_IN"),
