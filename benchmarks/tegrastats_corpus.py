@@ -20,10 +20,10 @@ from typing import Any, Dict, Iterator, List, Mapping, Tuple
 from rich.console import Console
 from rich.table import Table
 
-from edge_runtime.device.telemetry.log_summary import LogSummary, Range
 from edge_runtime.device.telemetry.sample_json import record_from_sample
-from edge_runtime.device.telemetry.tegrastats import sample_from_line
-from edge_runtime.device.telemetry.tegrastats_log import LogReading, read_log
+from edge_runtime.device.telemetry.tegrastats.line import sample_from_line
+from edge_runtime.device.telemetry.tegrastats.log import LogReading, read_log
+from edge_runtime.device.telemetry.tegrastats.log_summary import LogSummary, Range
 from edge_runtime.profiler.environment import read_environment
 
 OWN = Path(__file__).resolve().parents[1] / "tests/data/tegrastats"

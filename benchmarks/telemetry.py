@@ -28,9 +28,9 @@ from rich.table import Table
 from edge_runtime.device.telemetry.sample import Stamped
 from edge_runtime.device.telemetry.sampler import Sampler
 from edge_runtime.device.telemetry.sampling import SamplerStatus
-from edge_runtime.device.telemetry.sysfs import SysfsSource
-from edge_runtime.device.telemetry.tegrastats import sample_from_line
-from edge_runtime.device.telemetry.tegrastats_child import TegrastatsSource
+from edge_runtime.device.telemetry.sources.sysfs import SysfsSource
+from edge_runtime.device.telemetry.sources.tegrastats import TegrastatsSource
+from edge_runtime.device.telemetry.tegrastats.line import sample_from_line
 from edge_runtime.profiler.environment import read_environment
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))

@@ -14,7 +14,7 @@ from typing import Any, Iterator
 
 from edge_runtime.device.telemetry.sample import Gpu, Limits, Rail, TelemetrySample
 from edge_runtime.device.telemetry.sample_json import record_from_sample
-from edge_runtime.device.telemetry.tegrastats import sample_from_line
+from edge_runtime.device.telemetry.tegrastats.line import sample_from_line
 from edge_runtime.device.telemetry.totals import total_power
 
 _FOLDER = Path(__file__).resolve().parents[1] / "tests/data/boards"

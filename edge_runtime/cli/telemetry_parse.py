@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Dict, Iterator, List, Optional, Sequence, Tupl
 import typer
 
 from edge_runtime.cli.output import Output, configure_logging
-from edge_runtime.device.telemetry.log_lines import STANDARD_INPUT, check_log, lines_of
-from edge_runtime.device.telemetry.tegrastats import sample_from_line
+from edge_runtime.device.telemetry.tegrastats.line import sample_from_line
+from edge_runtime.device.telemetry.tegrastats.log_lines import STANDARD_INPUT, check_log, lines_of
 from edge_runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from edge_runtime.device.telemetry.log_summary import LogSummary, Range
-    from edge_runtime.device.telemetry.log_times import Timeline
-    from edge_runtime.device.telemetry.tegrastats_log import LogNotes
+    from edge_runtime.device.telemetry.tegrastats.log import LogNotes
+    from edge_runtime.device.telemetry.tegrastats.log_summary import LogSummary, Range
+    from edge_runtime.device.telemetry.tegrastats.log_times import Timeline
 
 _MOST_LISTED = 12
 
@@ -54,9 +54,9 @@ def _print_records(path: Path, output: Output) -> bool:
 
 
 def _print_summary(path: Path, output: Output) -> bool:
-    from edge_runtime.device.telemetry.log_summary import LogSummary
     from edge_runtime.device.telemetry.module_hint import module_hint
-    from edge_runtime.device.telemetry.tegrastats_log import LogNotes
+    from edge_runtime.device.telemetry.tegrastats.log import LogNotes
+    from edge_runtime.device.telemetry.tegrastats.log_summary import LogSummary
 
     notes, summary = LogNotes(), LogSummary()
     hints: Dict[str, None] = {}

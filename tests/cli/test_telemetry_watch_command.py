@@ -15,7 +15,7 @@ from edge_runtime.device.telemetry import board, choice
 from edge_runtime.device.telemetry.sample import TelemetrySample
 from edge_runtime.device.telemetry.sample_json import sample_from_record
 from edge_runtime.device.telemetry.source import Origin
-from edge_runtime.device.telemetry.sysfs import SysfsSource
+from edge_runtime.device.telemetry.sources.sysfs import SysfsSource
 from edge_runtime.errors import TelemetryError
 
 

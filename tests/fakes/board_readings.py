@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Sequence
 
-from edge_runtime.device.telemetry.recording import Recording, read_recording
 from edge_runtime.device.telemetry.sample import Stamped, TelemetrySample
 from edge_runtime.device.telemetry.sampling import SamplerStatus
 from edge_runtime.device.telemetry.source import Origin
+from edge_runtime.device.telemetry.sources.recording import Recording, read_recording
 from edge_runtime.server.board import BoardReading, Watcher
 from edge_runtime.server.board_log import BoardLog
 

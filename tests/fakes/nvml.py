@@ -1,6 +1,6 @@
 """NVML without a GPU: the functions of `pynvml` that a source of telemetry calls, with errors of the same shape.
 
-Names and constants are held against the real nvidia-ml-py by `test_nvml_source.py`. The GPU and all values are made up.
+Names and constants are held against the real nvidia-ml-py by `test_nvml.py`. The GPU and all values are made up.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from edge_runtime.device.telemetry.sample import Stamped
-from edge_runtime.device.telemetry.tegrastats_log import read_log
+from edge_runtime.device.telemetry.tegrastats.log import read_log
 
 _PLACE = "shared/data/tegrastats"
 _NOT_ONE_WHOLE_RUN = ("-tail", "-restarts", "-two-formats")

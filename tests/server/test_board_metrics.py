@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from fakes.board_readings import HERE, LINE, ramp, reading_of
 
-from edge_runtime.device.telemetry.recording import read_recording
 from edge_runtime.device.telemetry.sample import Gpu, Rail, TelemetrySample, TotalPower
 from edge_runtime.device.telemetry.source import Origin
+from edge_runtime.device.telemetry.sources.recording import read_recording
 from edge_runtime.server.board import BoardReading
 from edge_runtime.server.metrics import metrics_page
 

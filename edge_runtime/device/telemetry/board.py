@@ -8,8 +8,8 @@ from typing import Tuple
 
 from edge_runtime.device.telemetry.board_choice import BoardChoice, board_choice
 from edge_runtime.device.telemetry.choice import open_source
-from edge_runtime.device.telemetry.replay import ReplaySource, replay_source
 from edge_runtime.device.telemetry.source import Source
+from edge_runtime.device.telemetry.sources.replay import ReplaySource, replay_source
 from edge_runtime.errors import ConfigError, TelemetryError
 
 

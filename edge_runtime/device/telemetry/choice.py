@@ -8,13 +8,13 @@ from typing import Callable, Dict, List, Tuple
 
 from edge_runtime.device.identity import DeviceInfo, identify
 from edge_runtime.device.telemetry.board_choice import KINDS
-from edge_runtime.device.telemetry.jtop_source import JtopSource
-from edge_runtime.device.telemetry.nvml_source import NvmlSource
-from edge_runtime.device.telemetry.rapl_source import RaplSource
 from edge_runtime.device.telemetry.source import Source
-from edge_runtime.device.telemetry.sysfs import SysfsSource
-from edge_runtime.device.telemetry.tegrastats import sample_from_line
-from edge_runtime.device.telemetry.tegrastats_child import TegrastatsSource, find_tegrastats
+from edge_runtime.device.telemetry.sources.jtop import JtopSource
+from edge_runtime.device.telemetry.sources.nvml import NvmlSource
+from edge_runtime.device.telemetry.sources.rapl import RaplSource
+from edge_runtime.device.telemetry.sources.sysfs import SysfsSource
+from edge_runtime.device.telemetry.sources.tegrastats import TegrastatsSource, find_tegrastats
+from edge_runtime.device.telemetry.tegrastats.line import sample_from_line
 from edge_runtime.errors import ConfigError, TelemetryError, nearest
 
 _IN_USE = "in use"

@@ -12,7 +12,7 @@ from edge_runtime.device.power_mode import PowerMode, current_power_mode, has_pi
 from edge_runtime.device.power_mode_settings import PowerModeSettings, power_mode_settings
 from edge_runtime.device.telemetry.choice import open_source
 from edge_runtime.device.telemetry.sample import TelemetrySample
-from edge_runtime.device.telemetry.sysfs import SysfsSource
+from edge_runtime.device.telemetry.sources.sysfs import SysfsSource
 from edge_runtime.errors import TelemetryError
 
 _LOOKED_AT = ("sysfs", "tegrastats", "nvml", "rapl")

@@ -5,7 +5,7 @@ from fakes.tegrastats_data import own_lines
 
 from edge_runtime.device.telemetry.module_hint import module_hint
 from edge_runtime.device.telemetry.sample import TelemetrySample
-from edge_runtime.device.telemetry.tegrastats import sample_from_line
+from edge_runtime.device.telemetry.tegrastats.line import sample_from_line
 
 MODULES = (
     "AGX Orin 64GB",

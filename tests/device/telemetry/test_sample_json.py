@@ -8,7 +8,7 @@ from fakes.tegrastats_data import own_lines
 
 from edge_runtime.device.telemetry.sample import Gpu, Limits, Rail, Swap, TelemetrySample
 from edge_runtime.device.telemetry.sample_json import record_from_sample, sample_from_record
-from edge_runtime.device.telemetry.tegrastats import sample_from_line
+from edge_runtime.device.telemetry.tegrastats.line import sample_from_line
 from edge_runtime.errors import DataError
 
 FULL = TelemetrySample(

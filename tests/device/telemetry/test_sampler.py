@@ -10,7 +10,7 @@ from fakes.tegrastats import LINE, fake_tegrastats, parsed
 from edge_runtime.device.telemetry.sample import Stamped, TelemetrySample
 from edge_runtime.device.telemetry.sampler import Sampler
 from edge_runtime.device.telemetry.source import Origin
-from edge_runtime.device.telemetry.tegrastats_child import TegrastatsSource
+from edge_runtime.device.telemetry.sources.tegrastats import TegrastatsSource
 from edge_runtime.errors import ConfigError, TelemetryError
 
 PATIENT_S = 30.0

@@ -6,9 +6,9 @@ import json
 
 from fakes.board_readings import HERE, LINE, ramp, reading_of
 
-from edge_runtime.device.telemetry.recording import read_recording
 from edge_runtime.device.telemetry.sample import TelemetrySample
 from edge_runtime.device.telemetry.source import Origin
+from edge_runtime.device.telemetry.sources.recording import read_recording
 from edge_runtime.server.board import BoardReading
 from edge_runtime.server.live.board_record import board_record
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
 from edge_runtime.device.files import printable
-from edge_runtime.device.telemetry.log_lines import check_form, without_mark
 from edge_runtime.device.telemetry.sample import TelemetrySample
 from edge_runtime.device.telemetry.sample_json import sample_from_record
-from edge_runtime.device.telemetry.tegrastats_log import read_log
+from edge_runtime.device.telemetry.tegrastats.log import read_log
+from edge_runtime.device.telemetry.tegrastats.log_lines import check_form, without_mark
 from edge_runtime.errors import DataError, TelemetryError
 
 _MAX_NBYTES = 16 << 20

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Dict, Iterator, List, Tuple
 
 from edge_runtime.device.files import names_in
-from edge_runtime.device.telemetry.attribute import Attribute
 from edge_runtime.device.telemetry.sample import Cpu, Limits, Number
+from edge_runtime.device.telemetry.sources.attribute import Attribute
 
 _CORES = "sys/devices/system/cpu"
 _STAT_LIMIT = 4 << 10

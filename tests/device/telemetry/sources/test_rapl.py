@@ -7,9 +7,9 @@ import pytest
 from fakes.board_trees import files, pc_with_rapl, rapl
 from fakes.boards import tree
 
-from edge_runtime.device.telemetry.rapl_source import RaplSource
 from edge_runtime.device.telemetry.sample import TotalPower
-from edge_runtime.device.telemetry.sysfs import SysfsSource
+from edge_runtime.device.telemetry.sources.rapl import RaplSource
+from edge_runtime.device.telemetry.sources.sysfs import SysfsSource
 from edge_runtime.errors import TelemetryError
 
 PACKAGE = "sys/class/powercap/intel-rapl:0"

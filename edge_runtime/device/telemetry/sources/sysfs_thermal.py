@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Dict, Iterator, List, Tuple
 
 from edge_runtime.device.files import names_in, printable, text_of, whole_number
-from edge_runtime.device.telemetry.attribute import Attribute
+from edge_runtime.device.telemetry.sources.attribute import Attribute
 
 _CLASS = "sys/class/thermal"
 _HWMON = "sys/class/hwmon"

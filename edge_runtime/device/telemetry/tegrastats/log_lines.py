@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import BinaryIO, Iterator
 
-from edge_runtime.device.telemetry.tegrastats import LONGEST_LINE
+from edge_runtime.device.telemetry.tegrastats.line import LONGEST_LINE
 from edge_runtime.errors import TelemetryError
 
 STANDARD_INPUT = Path("-")

@@ -8,14 +8,14 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 from edge_runtime.device.files import names_in
 from edge_runtime.device.identity import identify
-from edge_runtime.device.telemetry.attribute import Attribute
 from edge_runtime.device.telemetry.sample import Rail, TelemetrySample
 from edge_runtime.device.telemetry.source import Origin
-from edge_runtime.device.telemetry.sysfs_cpu import CoreLoads, find_cpus
-from edge_runtime.device.telemetry.sysfs_gpu import find_gpu
-from edge_runtime.device.telemetry.sysfs_memory import find_memory
-from edge_runtime.device.telemetry.sysfs_power import RailSensor, find_rails
-from edge_runtime.device.telemetry.sysfs_thermal import find_heat
+from edge_runtime.device.telemetry.sources.attribute import Attribute
+from edge_runtime.device.telemetry.sources.sysfs_cpu import CoreLoads, find_cpus
+from edge_runtime.device.telemetry.sources.sysfs_gpu import find_gpu
+from edge_runtime.device.telemetry.sources.sysfs_memory import find_memory
+from edge_runtime.device.telemetry.sources.sysfs_power import RailSensor, find_rails
+from edge_runtime.device.telemetry.sources.sysfs_thermal import find_heat
 from edge_runtime.device.telemetry.totals import total_power
 from edge_runtime.errors import TelemetryError
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from edge_runtime.device.telemetry.recording import Recording
-from edge_runtime.device.telemetry.replay import ReplaySource, replay_source
 from edge_runtime.device.telemetry.sample import Ram, TelemetrySample
+from edge_runtime.device.telemetry.sources.recording import Recording
+from edge_runtime.device.telemetry.sources.replay import ReplaySource, replay_source
 from edge_runtime.errors import TelemetryError
 
 
@@ -79,7 +79,7 @@ def test_the_origin_says_what_is_replayed_and_how() -> None:
 
 
 def test_the_module_is_a_guess_from_the_first_sample() -> None:
-    assert replay_source(Path(__file__).parents[2] / "data/boards/orin-nano-jp6.log").origin.module == "Orin Nano 8GB"
+    assert replay_source(Path(__file__).parents[3] / "data/boards/orin-nano-jp6.log").origin.module == "Orin Nano 8GB"
 
 
 def test_closing_ends_a_wait_and_nothing_comes_after_it() -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Callable, Dict, List
 
 from edge_runtime.device.files import names_in, printable, text_of, whole_number
-from edge_runtime.device.telemetry.attribute import Attribute
 from edge_runtime.device.telemetry.sample import Rail, TelemetrySample, TotalPower
 from edge_runtime.device.telemetry.source import Origin, Source
+from edge_runtime.device.telemetry.sources.attribute import Attribute
 from edge_runtime.errors import TelemetryError
 
 _POWERCAP = "sys/class/powercap"

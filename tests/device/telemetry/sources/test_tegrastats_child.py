@@ -11,7 +11,7 @@ from typing import Callable, Iterator
 import pytest
 from fakes.tegrastats import ALWAYS, LINE, fake_tegrastats, parsed
 
-from edge_runtime.device.telemetry.tegrastats_child import TegrastatsSource, find_tegrastats
+from edge_runtime.device.telemetry.sources.tegrastats import TegrastatsSource, find_tegrastats
 from edge_runtime.errors import TelemetryError
 
 PATIENT_S = 20.0
@@ -191,11 +191,11 @@ def test_it_dies_with_a_process_that_is_killed(tmp_path: Path) -> None:
     fake_tegrastats(tmp_path, f"exec 3>'{fifo}'", f"echo '{LINE}'", HANGING)
     code = (
         "from pathlib import Path; from fakes.tegrastats import parsed; "
-        "from edge_runtime.device.telemetry.tegrastats_child import TegrastatsSource; "
+        "from edge_runtime.device.telemetry.sources.tegrastats import TegrastatsSource; "
         f"s = TegrastatsSource(Path({str(tmp_path / 'tegrastats')!r}), parsed, 0.02); print(s.read(20.0), flush=True); "
         "input()"
     )
-    paths = os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parents[3])])
+    paths = os.pathsep.join([str(Path(__file__).parents[3]), str(Path(__file__).parents[4])])
     owner = subprocess.Popen(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": paths},

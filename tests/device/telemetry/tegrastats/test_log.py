@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from edge_runtime.device.telemetry.log_summary import LogSummary
-from edge_runtime.device.telemetry.log_times import timeline_from_stamps
-from edge_runtime.device.telemetry.tegrastats_log import OTHER_NAMES, LogNotes, read_log
+from edge_runtime.device.telemetry.tegrastats.log import OTHER_NAMES, LogNotes, read_log
+from edge_runtime.device.telemetry.tegrastats.log_summary import LogSummary
+from edge_runtime.device.telemetry.tegrastats.log_times import timeline_from_stamps
 
 RAM = "RAM 613/3964MB (lfb 634x4MB)"
 VALUES = (5000, 7000, 4000, 9000, 6001, 6002)

@@ -10,9 +10,9 @@ import time
 from importlib import import_module
 from typing import Any, Callable
 
-from edge_runtime.device.telemetry.jtop_record import sample_from_jtop
 from edge_runtime.device.telemetry.sample import TelemetrySample
 from edge_runtime.device.telemetry.source import Origin
+from edge_runtime.device.telemetry.sources.jtop_record import sample_from_jtop
 from edge_runtime.errors import TelemetryError
 
 _PAUSE_NS = 2_000_000_000

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Callable, List
 
 from edge_runtime.device.files import printable
-from edge_runtime.device.telemetry.child_process import LineChild
 from edge_runtime.device.telemetry.sample import TelemetrySample
 from edge_runtime.device.telemetry.source import Origin
+from edge_runtime.device.telemetry.sources.child_process import LineChild
 from edge_runtime.errors import TelemetryError
 
 _NAME = "tegrastats"

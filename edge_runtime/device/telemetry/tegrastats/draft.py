@@ -19,7 +19,7 @@ from edge_runtime.device.telemetry.sample import (
     Swap,
     TelemetrySample,
 )
-from edge_runtime.device.telemetry.tegrastats_grammar import CPU_ITEM
+from edge_runtime.device.telemetry.tegrastats.grammar import CPU_ITEM
 from edge_runtime.device.telemetry.totals import total_power
 
 _VALUE = re.compile(r"[-@\[(0-9]|off$")

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Iterator, List
 
 from edge_runtime.device.files import names_in
-from edge_runtime.device.telemetry.attribute import Attribute
 from edge_runtime.device.telemetry.sample import Gpu, Limits, Number
+from edge_runtime.device.telemetry.sources.attribute import Attribute
 
 _DEVFREQ = "sys/class/devfreq"
 # 57000000.gpu (TX1, Nano), 17000000.gp10b (TX2), .gv11b (Xavier), .ga10b or .gpu (Orin), gpu-gpc-N (Thor).

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, Iterator, List, Tuple
 
-from edge_runtime.device.telemetry.attribute import Attribute
 from edge_runtime.device.telemetry.sample import Bus, Ram, Swap
+from edge_runtime.device.telemetry.sources.attribute import Attribute
 
 _MEMINFO_LIMIT = 16 << 10
 _KB_PER_MB = 1024

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from edge_runtime.device.telemetry.recording import read_recording
+from edge_runtime.device.telemetry.sources.recording import read_recording
 from edge_runtime.errors import TelemetryError
 
-BOARDS = Path(__file__).parents[2] / "data/boards"
+BOARDS = Path(__file__).parents[3] / "data/boards"
 LINE = (BOARDS / "orin-nano-jp6.log").read_text()
 SAMPLE = json.loads((BOARDS / "orin-nano-heat-ramp.jsonl").read_text().splitlines()[0])["sample"]
 

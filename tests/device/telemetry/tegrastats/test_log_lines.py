@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.device.telemetry.log_lines import check_log, lines_from_stream, lines_of
-from edge_runtime.device.telemetry.tegrastats import LONGEST_LINE
+from edge_runtime.device.telemetry.tegrastats.line import LONGEST_LINE
+from edge_runtime.device.telemetry.tegrastats.log_lines import check_log, lines_from_stream, lines_of
 from edge_runtime.errors import TelemetryError
 
 

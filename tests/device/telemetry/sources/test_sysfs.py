@@ -19,8 +19,8 @@ from fakes.board_trees import (
 from fakes.boards import tree
 
 from edge_runtime.device.telemetry.sample import Bus, Gpu, Limits
-from edge_runtime.device.telemetry.sysfs import SysfsSource
-from edge_runtime.device.telemetry.sysfs_thermal import zone_name
+from edge_runtime.device.telemetry.sources.sysfs import SysfsSource
+from edge_runtime.device.telemetry.sources.sysfs_thermal import zone_name
 from edge_runtime.errors import TelemetryError
 
 
@@ -366,7 +366,7 @@ def test_a_sensor_whose_file_may_not_be_read_is_unknown(
             raise PermissionError(13, "Permission denied", str(path))
         return real_open(path, *rest)
 
-    monkeypatch.setattr("edge_runtime.device.telemetry.attribute.os.open", refuse)
+    monkeypatch.setattr("edge_runtime.device.telemetry.sources.attribute.os.open", refuse)
     assert "VDD_IN" not in source.read().power_mw
 
 
@@ -384,7 +384,7 @@ def test_a_zone_that_asks_to_try_again_keeps_its_descriptor(
             raise BlockingIOError(11, "Resource temporarily unavailable")
         return read(descriptor, *more)
 
-    monkeypatch.setattr("edge_runtime.device.telemetry.attribute.os.pread", busy)
+    monkeypatch.setattr("edge_runtime.device.telemetry.sources.attribute.os.pread", busy)
     assert source.read().temps_c["gpu"] is None
     assert descriptors() == before
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.device.telemetry.sample_json import record_from_sample
-from edge_runtime.device.telemetry.tegrastats import sample_from_line
+from edge_runtime.device.telemetry.tegrastats.line import sample_from_line
 
 RAM = "RAM 1685/7854MB (lfb 1044x4MB)"
 TX2 = "CPU [5%@345,0%@345,0%@345,7%@345,3%@347,0%@345]"

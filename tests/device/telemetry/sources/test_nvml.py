@@ -6,9 +6,9 @@ import pytest
 from fakes.board_trees import pc_with_rapl
 from fakes.nvml import ANSWERS, CONSTANTS, REASONS, FakeNvml, NVMLError
 
-from edge_runtime.device.telemetry.nvml_source import NvmlSource
 from edge_runtime.device.telemetry.sample import Bus, Gpu, Limits, TotalPower
-from edge_runtime.device.telemetry.sysfs import SysfsSource
+from edge_runtime.device.telemetry.sources.nvml import NvmlSource
+from edge_runtime.device.telemetry.sources.sysfs import SysfsSource
 from edge_runtime.errors import TelemetryError
 
 NOT_SUPPORTED = NVMLError(CONSTANTS["NVML_ERROR_NOT_SUPPORTED"])

@@ -7,8 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import Dict, List, Sequence, Tuple
 
-from edge_runtime.device.telemetry.log_times import Timeline
 from edge_runtime.device.telemetry.sample import Gpu, Number, Ram, TelemetrySample
+from edge_runtime.device.telemetry.tegrastats.log_times import Timeline
 
 
 @dataclass

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Dict, Iterator, List, Mapping
 
 from edge_runtime.device.files import names_in, printable, text_of, whole_number
-from edge_runtime.device.telemetry.attribute import Attribute
 from edge_runtime.device.telemetry.sample import Rail
+from edge_runtime.device.telemetry.sources.attribute import Attribute
 
 _CHANNELS = range(1, 4)  # in4 to in6 are the shunts' own voltages, in7 their sum
 _UNCONNECTED = "NC"

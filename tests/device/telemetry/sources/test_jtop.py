@@ -5,8 +5,8 @@ import sys
 import pytest
 from fakes.jtop import AGX_XAVIER_POWER, ORIN_NANO, THOR_GPU, FakeJtop
 
-from edge_runtime.device.telemetry.jtop_source import JtopSource
 from edge_runtime.device.telemetry.sample import Bus, Cpu, Gpu, HardwareEngine, Limits, Ram, TelemetrySample, TotalPower
+from edge_runtime.device.telemetry.sources.jtop import JtopSource
 from edge_runtime.errors import TelemetryError
 
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import AbstractSet
 
-from edge_runtime.device.telemetry.tegrastats_draft import Draft
-from edge_runtime.device.telemetry.tegrastats_grammar import UNITLESS_RAILS
+from edge_runtime.device.telemetry.tegrastats.draft import Draft
+from edge_runtime.device.telemetry.tegrastats.grammar import UNITLESS_RAILS
 
 _MEMORY = ("ram", "swap", "iram")
 # Rails that end a line and are never idle: their average isn't a fraction of their power now.

@@ -10,11 +10,11 @@ from typing import Callable
 from edge_runtime.device.files import printable, text_of
 from edge_runtime.device.identity import identify
 from edge_runtime.device.telemetry.module_hint import module_hint
-from edge_runtime.device.telemetry.recording import Recording, read_recording
 from edge_runtime.device.telemetry.sample import TelemetrySample
 from edge_runtime.device.telemetry.sampling import LONGEST_S, SHORTEST_S
 from edge_runtime.device.telemetry.source import Origin, Source
-from edge_runtime.device.telemetry.sysfs import SysfsSource
+from edge_runtime.device.telemetry.sources.recording import Recording, read_recording
+from edge_runtime.device.telemetry.sources.sysfs import SysfsSource
 from edge_runtime.errors import TelemetryError
 
 REPLAY = "replay"

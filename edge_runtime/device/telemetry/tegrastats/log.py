@@ -8,10 +8,10 @@ from array import array
 from dataclasses import dataclass
 from typing import Iterable, List, Mapping, Tuple
 
-from edge_runtime.device.telemetry.log_averages import Place, RunWatch
-from edge_runtime.device.telemetry.log_times import Timeline, seconds_of, timeline_from_stamps
 from edge_runtime.device.telemetry.sample import TelemetrySample
-from edge_runtime.device.telemetry.tegrastats import sample_from_line
+from edge_runtime.device.telemetry.tegrastats.line import sample_from_line
+from edge_runtime.device.telemetry.tegrastats.log_averages import Place, RunWatch
+from edge_runtime.device.telemetry.tegrastats.log_times import Timeline, seconds_of, timeline_from_stamps
 
 _NAME = re.compile(r"[^ @]{1,64}")
 _MOST_NAMES = 1000

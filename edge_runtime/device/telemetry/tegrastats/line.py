@@ -10,9 +10,9 @@ import re
 from typing import Iterator, List, Match, Tuple
 
 from edge_runtime.device.telemetry.sample import TelemetrySample
-from edge_runtime.device.telemetry.tegrastats_cuts import LastWord, may_be_cut
-from edge_runtime.device.telemetry.tegrastats_draft import Draft
-from edge_runtime.device.telemetry.tegrastats_grammar import (
+from edge_runtime.device.telemetry.tegrastats.cuts import LastWord, may_be_cut
+from edge_runtime.device.telemetry.tegrastats.draft import Draft
+from edge_runtime.device.telemetry.tegrastats.grammar import (
     BY_NAME,
     ENGINE,
     KNOWN_RAILS,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edge_runtime.device.telemetry.sample import Bus, Cpu, Gpu, HardwareEngine, Rail
 from edge_runtime.device.telemetry.sample_json import record_from_sample
-from edge_runtime.device.telemetry.tegrastats import LONGEST_LINE, sample_from_line
+from edge_runtime.device.telemetry.tegrastats.line import LONGEST_LINE, sample_from_line
 
 RAM = "RAM 613/3964MB (lfb 634x4MB)"
 STAMP = "05-09-2026 18:42:06"

@@ -1,0 +1,1 @@
+"""What gives samples: the kernel's files, programs, libraries, and recordings."""

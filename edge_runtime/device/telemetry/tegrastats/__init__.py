@@ -1,0 +1,1 @@
+"""What NVIDIA's tegrastats prints: one line as a sample, and whole logs."""
