@@ -56,6 +56,7 @@ def _throttling(seen: Seen | None) -> Dict[str, Any]:
         "headroom_c": None if throttle is None else throttle.headroom_c,
         "headroom_zone": None if throttle is None else throttle.headroom_zone,
         "slope_c_per_s": None if throttle is None else throttle.slope_c_per_s,
+        "trip_in_s": None if throttle is None else throttle.forecast_s,
         "throttles": None if throttle is None else _active(throttle),
         "throttle_causes_known": [] if throttle is None else list(throttle.causes),
         "throttle_events": {} if throttle is None else dict(throttle.events),

@@ -246,7 +246,8 @@ function showFigures(board) {
   setText(find("hottest"), board.hottest === null ? "" : `: ${board.hottest}`);
   const slope = board.slope_c_per_s;
   const rising = slope === null ? "" : `, ${slope < 0 ? "−" : "+"}${number(Math.abs(slope), 2)} °C/s`;
-  setText(find("headroom"), board.headroom_c === null ? "not known" : degrees(board.headroom_c) + rising);
+  const soon = board.trip_in_s === null || board.trip_in_s > 600 ? "" : `, reached in ${number(board.trip_in_s, 0)} s if so on`;
+  setText(find("headroom"), board.headroom_c === null ? "not known" : degrees(board.headroom_c) + rising + soon);
   setText(find("headroom_zone"), board.headroom_zone === null ? "" : ` of ${board.headroom_zone}`);
   setText(find("gpu"), load(board.gpu_load_pct, clocksOf(board, "gpu")));
   setText(find("cpu"), load(board.cpu_load_pct, clocksOf(board, "cpu")));

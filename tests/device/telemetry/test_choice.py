@@ -10,8 +10,8 @@ from fakes.boards import tree
 from fakes.nvml import ANSWERS, CONSTANTS, FakeNvml, NVMLError
 from fakes.tegrastats import ALWAYS, fake_tegrastats
 
-from edge_runtime.device.telemetry.sources import nvml as nvml_source
 from edge_runtime.device.telemetry.choice import KINDS, Chosen, open_source
+from edge_runtime.device.telemetry.sources import nvml as nvml_source
 from edge_runtime.errors import ConfigError, TelemetryError
 
 WITHOUT_RAILS = (
