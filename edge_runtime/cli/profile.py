@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Mapping, Optional
 
 import typer
 
@@ -14,6 +14,7 @@ from edge_runtime.cli.flags import engines_option, flag, given, json_option
 from edge_runtime.cli.output import Output, configure_logging
 from edge_runtime.cli.output_file import check_output_file, write_output_file
 from edge_runtime.config import environment_layer, merged, validated
+from edge_runtime.errors import EdgeRuntimeError, UsageError
 from edge_runtime.profiler.settings import ProfileSettings
 
 if TYPE_CHECKING:
@@ -70,15 +71,22 @@ def command(
         interval_s=interval_s,
         baseline_s=baseline_s,
     )
-    given_settings = merged(environment_layer(os.environ, ("profile",)).get("profile", {}), flags)
-    settings = validated(ProfileSettings, given_settings, "[profile]")
+    settings = _settings(flags)
     check_board(settings.board)
     _check_files(html, trace)
     feeds = None if inputs is None else feeds_from_npz(inputs)
     output = Output(is_json)
     report = _profiled(engines, model, settings, feeds, output)
-    _write(report, html, trace)
-    _print(model, report, output)
+    _tell(report, html, trace, output)
+
+
+def _settings(flags: Mapping[str, Any]) -> ProfileSettings:
+    """What the environment and the flags ask for; the end that a flag gives replaces any of the environment's."""
+    ends = ("n", "duration_s")
+    layer = environment_layer(os.environ, ("profile",)).get("profile", {})
+    if any(end in flags for end in ends):
+        layer = {key: value for key, value in layer.items() if key not in ends}
+    return validated(ProfileSettings, merged(layer, flags), "[profile]")
 
 
 def _profiled(
@@ -100,30 +108,43 @@ def _check_files(html: Optional[Path], trace: Optional[Path]) -> None:
     for path, name in ((html, "--html"), (trace, "--trace")):
         if path is not None:
             check_output_file(path, name)
+    if html is not None and trace is not None and html.resolve() == trace.resolve():
+        raise UsageError(f"--html and --trace are both {html}; give each a name of its own")
     if html is not None:
         from edge_runtime.profiler.pages.canvas import require_matplotlib
 
         require_matplotlib()
 
 
+def _tell(report: ProfileReport, html: Optional[Path], trace: Optional[Path], output: Output) -> None:
+    """Writes and prints it all; a file that can't be written at the end costs nobody the report."""
+    try:
+        _write(report, html, trace)
+    except EdgeRuntimeError:
+        _print(report, output)
+        raise
+    _print(report, output)
+
+
 def _write(report: ProfileReport, html: Optional[Path], trace: Optional[Path]) -> None:
     if trace is not None:
         from edge_runtime.profiler.profile_trace import profile_trace
 
-        write_output_file(trace, json.dumps(profile_trace(report), allow_nan=False).encode(), "--trace")
+        text = json.dumps(profile_trace(report), allow_nan=False, separators=(",", ":"))
+        write_output_file(trace, text.encode(), "--trace")
     if html is not None:
         from edge_runtime.profiler.html_report import html_report
 
         write_output_file(html, html_report(report.record()), "--html")
 
 
-def _print(model: str, report: ProfileReport, output: Output) -> None:
+def _print(report: ProfileReport, output: Output) -> None:
     from edge_runtime.profiler import profile_text as text
 
     if output.is_json:
         output.document(report.record())
         return
-    output.table(f"profile {model}", ("", ""), text.figure_rows(report))
+    output.table(f"profile {report.target['model']}", ("", ""), text.figure_rows(report))
     output.table("where the time goes", text.STAGE_HEADER, text.stage_rows(report))
     if report.layers is not None:
         output.table("slowest layers", text.LAYER_HEADER, text.layer_rows(report))

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from edge_runtime.provisioning.sweep import SweepTools
     from edge_runtime.provisioning.sweep_plans import SweptPlan
 
-_HEADER = ("point", "p50 ms", "p99 ms", "samples/s", "energy mJ", "quality", "")
-
 
 def command(
     source: str = typer.Argument(..., metavar="MODEL|RECIPE.toml", help="Name of a model with plans, or a recipe."),
@@ -79,8 +77,12 @@ def command(
         check_output_file(html, "--html")
         _page_maker()
     output = Output(is_json)
-    folders, modes = (engines, sweep_engines, calib_cache), (build, is_recipe, apply_power_modes)
-    record = _swept(source, settings, modes, folders, output)
+    folders = (engines, sweep_engines, calib_cache)
+    _tell(_swept(source, settings, (build, is_recipe, apply_power_modes), folders, output), html, output)
+
+
+def _tell(record: Mapping[str, Any], html: Optional[Path], output: Output) -> None:
+    """Writes and prints it all; raises EdgeRuntimeError then if no point is left to take."""
     if html is not None:
         write_output_file(html, _page_maker()(record), "--html")
     _print(record, output)
@@ -161,7 +163,10 @@ def _print(record: Mapping[str, Any], output: Output) -> None:
     if output.is_json:
         output.document(record)
         return
-    output.table(f"sweep of {record['target']['model']}", _HEADER, [_row(point) for point in record["points"]])
+    from edge_runtime.profiler.replayed import marked
+
+    header = ("point", "p50 ms", "p99 ms", "samples/s", marked("energy mJ", record["origin"]), "quality", "")
+    output.table(f"sweep of {record['target']['model']}", header, [_row(point) for point in record["points"]])
     for line in record["not_measured"]:
         output.say(f"not measured: {line}")
     for line in record["commands"]:

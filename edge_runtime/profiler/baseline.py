@@ -13,7 +13,16 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple, Union
 
-from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr, ValidationInfo, field_validator
+from pydantic import (
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from edge_runtime.config import Settings, validated
 from edge_runtime.errors import ConfigError, InvalidRequestError
@@ -83,6 +92,18 @@ class Baseline(Settings):
     quality: Optional[Quality] = None
     quality_unknown: str = ""
     sessions: Tuple[SessionRecord, ...] = Field(min_length=1, max_length=100)
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether each call of one caller has its own reading of the yardstick."""
+        return self.conditions.get("concurrency") == 1
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> Baseline:
+        repeats = [repeat for session in self.sessions for repeat in session.repeats]
+        if self.is_paired and any(len(one.durations_ns) != len(one.yardstick_ns) for one in repeats):
+            raise ValueError("expected as many yardstick_ns as durations_ns in each repeat of one caller")
+        return self
 
 
 def session_of(repeats: Sequence[Repeat], created: datetime | None = None) -> SessionRecord:

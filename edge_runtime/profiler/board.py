@@ -46,16 +46,19 @@ class BoardFacts:
         """What was said of each source."""
         return "; ".join(f"{name}: {why}" for name, why in self.verdicts) or "no source was asked for"
 
+    @property
+    def origin(self) -> Dict[str, Any]:
+        """Where the numbers come from, as a report holds it."""
+        found = {"source": "none", "replay_of": None, "made_up": None, "module": "", "label": "none"}
+        return found if self.status is None else {key: getattr(self.status.origin, key) for key in found}
+
     def record(self) -> Dict[str, Any]:
         """As a report holds it; null is unknown."""
         status = self.status
-        origin = {"source": "none", "replay_of": None, "made_up": None, "module": "", "label": "none"}
-        if status is not None:
-            origin = {key: getattr(status.origin, key) for key in origin}
         mode = None if self.root is None else current_power_mode(self.root)
         cost_ratio = None if status is None else status.cost_ratio
         return {
-            "origin": origin,
+            "origin": self.origin,
             "verdicts": [list(verdict) for verdict in self.verdicts],
             "interval_s": None if status is None else status.interval_s,
             "samples": 0 if status is None else status.samples,

@@ -13,6 +13,7 @@ Floats = npt.NDArray[np.float64]
 
 _SHORTEST_S = 1e-6  # a call's least share of time: of less, differences of seconds are known too roughly
 _HARMONICS = 4  # up to so many readings a call; with more the shape of a call is seen
+_MANY = 50  # calls between two readings
 _LOCKED = 0.6  # by chance under one in 1,000 with 20 readings: exp(-n R^2), J. W. S. Rayleigh's test
 
 
@@ -57,11 +58,15 @@ class CallTimes:
         return done
 
     def is_in_step(self, at_s: Floats) -> bool:
-        """Whether moments fall at the same one to four points of each call again and again."""
+        """Whether moments fall at the same one to four points of each call again and again.
+
+        Not looked at where over 50 calls go between two moments: a sensor averages over some of them at least. And such
+        calls are made in step by Python itself, whose lock the thread that samples gets at one point of a short call.
+        """
         index = np.searchsorted(self._starts_s, at_s, "right") - 1
         inside = (index >= 0) & (index < len(self._starts_s) - 1)
         start, end = self._starts_s[index[inside]], self._starts_s[index[inside] + 1]
-        if not len(start):
+        if not len(start) or len(at_s) < 2 or np.median(end - start) * _MANY < np.median(np.diff(at_s)):
             return False
         phases = 2j * np.pi * (at_s[inside] - start) / (end - start)
         return any(abs(np.exp(k * phases).mean()) > _LOCKED for k in range(1, _HARMONICS + 1))

@@ -8,6 +8,7 @@ from typing import Any, Dict, List
 import numpy as np
 import numpy.typing as npt
 
+from edge_runtime.evaluation.latency import min_samples
 from edge_runtime.profiler.stages import (
     ARRIVAL,
     COMPUTE,
@@ -78,7 +79,7 @@ class CallTable:
         return found
 
     def stage_records(self) -> List[Dict[str, Any]]:
-        """The stages as a report has them; `share` is of all latency."""
+        """The stages as a report has them; `share` is of all latency, a percentile of too few calls is None."""
         found, whole_ns = self.stage_ns(), max(int(self.latency_ns.sum()), 1)
         return [self._record(name, found.get(name), whole_ns) for name in STAGES]
 
@@ -86,12 +87,14 @@ class CallTable:
         figures = ("mean_ms", "p50_ms", "p90_ms", "p99_ms")
         if taken is None:
             return {"name": name, "n": 0, **dict.fromkeys((*figures, "share")), "why": NO_ENQUEUE}
-        values = (taken.mean(), *np.percentile(taken, (50, 90, 99)))
+        count = len(taken)
+        values = [float(value) / 1e6 for value in (taken.mean(), *np.percentile(taken, (50, 90, 99)))]
+        tails = [value if count >= min_samples(level) else None for value, level in zip(values[2:], (0.9, 0.99))]
         note = {"note": _WITH_COPIES} if self.tells_submission and name in (ENQUEUE, COMPUTE) else {}
         return {
             "name": name,
-            "n": len(taken),
-            **{figure: float(value) / 1e6 for figure, value in zip(figures, values)},
+            "n": count,
+            **dict(zip(figures, [*values[:2], *tails])),
             "share": int(taken.sum()) / whole_ns,
             **note,
         }

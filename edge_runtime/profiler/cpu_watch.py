@@ -12,6 +12,7 @@ from typing import Callable, List, Sequence, Tuple
 
 _NOT_BUSY = (3, 4, 8, 9)  # of /proc/stat: idle, waiting for a disk, and guests, who are in user time already
 _MARGIN_NS = 250_000_000  # /proc/stat counts in ticks of 10 ms
+SHORTEST_S = 0.2  # over less, a tick of each core would be more than a twentieth
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,21 @@ class CpuUse:
         self._at_ns = [reading.at_ns for reading in readings]
         self._cores = cores
 
+    @property
+    def is_too_short(self) -> bool:
+        """Whether too short a time was watched to say anything."""
+        return not self._at_ns or self._at_ns[-1] - self._at_ns[0] < SHORTEST_S * 1e9
+
     def between(self, start_ns: int, end_ns: int) -> CpuShare | None:
-        """The share around that time, wide enough to be exact to a twentieth of a core; None if nobody looked."""
+        """The share around that time, wide enough to be exact to a twentieth of a core; None if that wasn't watched."""
         first = max(bisect.bisect_right(self._at_ns, start_ns - _MARGIN_NS) - 1, 0)
         last = min(bisect.bisect_left(self._at_ns, end_ns + _MARGIN_NS), len(self._at_ns) - 1)
         if last <= first or self._at_ns[first] > end_ns or self._at_ns[last] < start_ns:
             return None
         before, after = self._readings[first], self._readings[last]
         whole_ns = after.at_ns - before.at_ns
+        if whole_ns < SHORTEST_S * 1e9:
+            return None
         own = (after.own_ns - before.own_ns) / whole_ns
         return CpuShare(max((after.busy_ns - before.busy_ns) / whole_ns - own, 0.0), own, self._cores)
 
@@ -78,11 +86,13 @@ class CpuWatch:
         ticks_per_s = os.sysconf("SC_CLK_TCK")
         try:
             with self._path.open("rb", buffering=0) as file:
+                is_last = False
                 while True:
                     busy_ns = busy_from_stat(file.read(1024), ticks_per_s)
                     self._readings.append(CpuReading(self._clock(), busy_ns, time.process_time_ns()))
-                    if self._stop.wait(self._interval_s):
+                    if is_last:
                         return
+                    is_last = self._stop.wait(self._interval_s)
                     file.seek(0)
         except (OSError, ValueError):
             self._readings.clear()

@@ -22,7 +22,8 @@ _RISING = 1.02
 class Evidence:
     """Samples in order, spans in which the board throttled, pauses in order, and the use of the cores.
 
-    `uses_gpu`: the clock of the GPU matters to these calls.
+    `uses_gpu`: the clock of the GPU matters to these calls. `replayed`: what the board says is, where it was not
+    measured here (`replayed_words`).
     """
 
     samples: Sequence[Stamped] = ()
@@ -30,6 +31,7 @@ class Evidence:
     pauses: Sequence[GcPause] = ()
     cpu: CpuUse | None = None
     uses_gpu: bool = True
+    replayed: str = ""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.device.run_delay import UNKNOWN, RunDelay
+from edge_runtime.errors import ConfigError
 from edge_runtime.profiler.calls import CallTable
 from edge_runtime.profiler.closed_loop import Progress
 from edge_runtime.profiler.settings import MOST_CALLS
@@ -65,6 +66,20 @@ class Load:
         if self.duration_s is not None:
             due = due[due < self.duration_s * 1e9]
         return array("q", due.tobytes())
+
+    def checked_arrivals_ns(self) -> array[int] | None:
+        """When each call is due, and that there is one.
+
+        Raises:
+            ConfigError: none is due in that time at this rate.
+        """
+        due = self.arrivals_ns()
+        if due is not None and not due:
+            raise ConfigError(
+                f"rate {self.rate_per_s:g} calls/s for {self.duration_s:g} s: no call is due in that time; "
+                f"measure for {10 / (self.rate_per_s or 1):g} s or longer"
+            )
+        return due
 
 
 @dataclass(frozen=True)
@@ -150,7 +165,7 @@ class _Callers:
         self._stop = threading.Event()
         self._wait = wait or self._stop.wait
         self._tickets = itertools.count()
-        self._arrivals = load.arrivals_ns()
+        self._arrivals = load.checked_arrivals_ns()
         self._n = load.most_calls if self._arrivals is None else len(self._arrivals)
         self.is_overloaded = False
         self.start_ns = clock()

@@ -35,6 +35,8 @@ THROTTLE, OVER_CURRENT, CLOCK_RAMP, GC, QUEUED, OTHER_LOAD, UNKNOWN = CAUSES = (
     "unknown",
 )
 
+OF_THE_BOARD = (THROTTLE, OVER_CURRENT, CLOCK_RAMP)
+
 _FACTOR = 1.5
 _CURRENT = (OVER_CURRENT, UNDER_VOLTAGE)
 _HARDLY_ANY_CORES = 0.05
@@ -118,7 +120,8 @@ def cause_of(call: Call, evidence: EvidenceIndex) -> Tuple[str, str]:
     for cause, shown in _ORDER:
         detail = shown(call, evidence)
         if detail is not None:
-            return cause, detail
+            words = evidence.evidence.replayed if cause in OF_THE_BOARD else ""
+            return cause, f"{detail} ({words}: not this machine's board)" if words else detail
     return UNKNOWN, _unexplained(call, evidence)
 
 

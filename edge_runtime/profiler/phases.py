@@ -48,7 +48,11 @@ class StampingCost:
 
 
 class Phases:
-    """Runs the phases on one call; `clock` counts nanoseconds, `wait` waits seconds while the board idles."""
+    """Runs the phases on one call; `clock` counts nanoseconds, `wait` waits seconds while the board idles.
+
+    Raises:
+        ConfigError: no call is due in the timed phase.
+    """
 
     def __init__(
         self,
@@ -61,6 +65,8 @@ class Phases:
     ) -> None:
         self._call = call
         self._settings = settings
+        self._timed = Load(settings.n, settings.concurrency, settings.duration_s, settings.rate_per_s, settings.seed)
+        self._timed.checked_arrivals_ns()
         self._board = board
         self._progress = progress
         self._clock = clock
@@ -94,10 +100,9 @@ class Phases:
     def timed(self) -> Timed:
         """The timed calls, watched."""
         settings = self._settings
-        load = Load(settings.n, settings.concurrency, settings.duration_s, settings.rate_per_s, settings.seed)
         self._stage("timing", None if settings.duration_s is not None else settings.n)
         with _frozen(), GcWatch(self._clock) as collections, CpuWatch(self._clock) as cpu:
-            times = self._run(load)
+            times = self._run(self._timed)
         margin_s = 2 * self._board.interval_s
         if self._board.sampler is not None:
             self._wait(margin_s)  # for the sample that tells of the last calls

@@ -26,6 +26,7 @@ from edge_runtime.profiler.feeds import profile_shapes, random_feeds
 from edge_runtime.profiler.outliers import Outliers, explained_outliers
 from edge_runtime.profiler.phases import Phases, Timed
 from edge_runtime.profiler.profile_report import ProfileReport
+from edge_runtime.profiler.replayed import replayed_words
 from edge_runtime.profiler.report import ColdStart, tensor_records
 from edge_runtime.profiler.settings import ProfileSettings
 from edge_runtime.profiler.staged_call import StagedCall
@@ -92,8 +93,9 @@ def profile(
 
 
 def _outliers(timed: Timed, spans: Sequence[ThrottleSpan], info: EngineInfo) -> Outliers:
-    uses_gpu = not info.device.startswith("cpu")
-    return explained_outliers(timed.load.calls, Evidence(timed.samples, spans, timed.pauses, timed.cpu, uses_gpu))
+    uses_gpu, words = not info.device.startswith("cpu"), replayed_words(timed.board.origin)
+    evidence = Evidence(timed.samples, spans, timed.pauses, timed.cpu, uses_gpu, words)
+    return explained_outliers(timed.load.calls, evidence)
 
 
 def _last_state(timed: Timed) -> ThrottleState | None:

@@ -12,6 +12,7 @@ from edge_runtime.device.telemetry.throttle_signals import told_causes
 from edge_runtime.device.telemetry.throttling import ThrottleSpan, ThrottleState
 from edge_runtime.evaluation.latency import LatencySummary
 from edge_runtime.profiler.board import BoardFacts
+from edge_runtime.profiler.cpu_watch import SHORTEST_S
 from edge_runtime.profiler.distribution import histogram, timeline
 from edge_runtime.profiler.energy_result import EnergyResult
 from edge_runtime.profiler.environment import Environment
@@ -19,6 +20,7 @@ from edge_runtime.profiler.evidence import cpu_mhz, gpu_mhz
 from edge_runtime.profiler.layers import LayerReport
 from edge_runtime.profiler.outliers import Outlier, Outliers
 from edge_runtime.profiler.phases import StampingCost, Timed
+from edge_runtime.profiler.replayed import energy_words, replayed_words
 from edge_runtime.profiler.report import ColdStart
 from edge_runtime.profiler.settings import ProfileSettings
 from edge_runtime.profiler.settling import Settling
@@ -83,6 +85,11 @@ class ProfileReport:
         """Why there is no energy per inference; None if there is one."""
         return self.untold.get("power", self.energy.refused)
 
+    @property
+    def energy_note(self) -> str | None:
+        """What must be known of the energy: that its power is not this machine's, which limit was lowered."""
+        return "; ".join(filter(None, (energy_words(self.board.origin), self.energy.note))) or None
+
     @cached_property
     def untold(self) -> Dict[str, str]:
         """What of power, temperature, clocks and throttling no sample tells, and why."""
@@ -95,7 +102,9 @@ class ProfileReport:
         }
         why = self.board.choice
         if self.board.status is not None:
-            why = f"{self.board.label} told nothing of it{'' if looks else ', nor anything else'} ({why})"
+            recording = self.board.status.origin.replay_of
+            source = self.board.label if recording is None else f"the replay of {recording}"
+            why = f"{source} told nothing of it{'' if looks else ', nor anything else'} ({why})"
         return {name: why for name, is_told in told.items() if not is_told}
 
     @property
@@ -107,6 +116,8 @@ class ProfileReport:
         missing += [f"{stage['name']}: {stage['why']}" for stage in self.stages if "why" in stage]
         if self.timed.cpu is None:
             missing.append("load of other processes: /proc/stat can't be read")
+        elif self.timed.cpu.is_too_short:
+            missing.append(f"load of other processes: the timed phase was too short for it ({SHORTEST_S:g} s needed)")
         if (self.timed.load.calls.run_delay_ns < 0).any():
             missing.append("waits for a core: the kernel doesn't count them (schedstat)")
         return missing + (["time per layer: not asked for"] if self.layers is None else [])
@@ -136,8 +147,8 @@ class ProfileReport:
             "timeline": timeline(start_s, calls.latency_ns, numbers),
             "histogram": histogram(calls.latency_ns),
             "outliers": self._outlier_record(start_ns),
-            "telemetry": telemetry,
-            "energy": {**self.energy.record(start_ns), "refused": self.why_no_energy},
+            "telemetry": {**telemetry, "note": self.board.label if replayed_words(self.board.origin) else None},
+            "energy": {**self.energy.record(start_ns), "refused": self.why_no_energy, "note": self.energy_note},
             "layers": None if self.layers is None else self.layers.record(),
             "not_measured": self.not_measured,
         }

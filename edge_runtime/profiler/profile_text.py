@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 from edge_runtime.profiler.environment import NOT_MEASURED
-from edge_runtime.profiler.outliers import CLOCK_RAMP, GC, OTHER_LOAD, OVER_CURRENT, QUEUED, THROTTLE, UNKNOWN
+from edge_runtime.profiler.outliers import (
+    CLOCK_RAMP,
+    GC,
+    OF_THE_BOARD,
+    OTHER_LOAD,
+    OVER_CURRENT,
+    QUEUED,
+    THROTTLE,
+    UNKNOWN,
+)
 from edge_runtime.profiler.profile_report import ProfileReport
+from edge_runtime.profiler.replayed import energy_words, marked
 
 Rows = List[Tuple[str, ...]]
 
@@ -36,7 +46,7 @@ def figure_rows(report: ProfileReport) -> Rows:
     )
     jitter = "n too small" if report.jitter is None else f"{report.jitter:.2f}"
     samples = [] if report.samples_per_s is None else [("", f"{report.samples_per_s:,.1f} samples/s")]
-    asked = f"closed loop, {settings.concurrency} callers"
+    asked = f"closed loop, {settings.concurrency} caller{'' if settings.concurrency == 1 else 's'}"
     if settings.rate_per_s is not None:
         asked = f"open loop, {settings.rate_per_s:g} calls/s (Poisson), {settings.concurrency} at once"
     return [
@@ -69,22 +79,31 @@ def outlier_rows(report: ProfileReport) -> Rows:
 def board_rows(report: ProfileReport) -> Rows:
     """Label and text of what the board did, or why that isn't known."""
     environment, status, untold = report.environment, report.board.status, report.untold
+    origin = report.board.origin
     rows: Rows = [("board", environment.device.board), ("power mode", environment.power_mode or "unknown")]
     if status is not None:
         jitter = "" if status.jitter_ms_p99 is None else f", jitter p99 {status.jitter_ms_p99:.1f} ms"
-        rows.append(("telemetry", f"{status.origin.label}, every {status.interval_s:g} s{jitter}"))
+        rows.append(("telemetry", f"{status.origin.label}, every {status.interval_s:.3g} s{jitter}"))
     if "power" not in untold:
-        rows.extend(report.energy.rows())
+        rows.append(("power", marked(_power(report), origin)))
+        rows.extend(_energy_row(label, text, origin) for label, text in report.energy.rows() if label != "power")
     if "temperature" not in untold:
-        rows.append(("temperature", _temperature(report)))
+        rows.append(("temperature", marked(_temperature(report), origin)))
     if "throttling" not in untold:
         spans = [f"{span.cause} ({span.where}): {span.detail}" for span in report.throttled]
-        rows.append(("throttling", "; ".join(spans[:3]) or "none seen"))
+        rows.append(("throttling", marked("; ".join(spans[:3]) or "none seen", origin)))
     rows.extend(("alarm", alarm) for alarm in report.board.alarms[:3])
     reasons: Dict[str, List[str]] = {}
     for name, why in untold.items():
         reasons.setdefault(why, []).append(name)
     return [*rows, *((", ".join(names), f"{NOT_MEASURED}: {why}") for why, names in reasons.items())]
+
+
+def _energy_row(label: str, text: str, origin: Mapping[str, Any]) -> Tuple[str, str]:
+    words = energy_words(origin)
+    if words and label.startswith("energy per inference"):
+        return label, f"{text}; {words}"
+    return label, marked(text, origin) if label == "idle power" else text
 
 
 def layer_rows(report: ProfileReport) -> Rows:
@@ -111,7 +130,8 @@ def _advice(report: ProfileReport) -> Iterator[str]:
     causes: Sequence[str] = sorted((cause for cause in found if found[cause]), key=lambda cause: -found[cause])
     for cause in causes[:1] if report.is_overloaded else causes[:2]:
         if not (report.is_overloaded and cause == QUEUED):
-            yield f"{found[cause]:,} of {len(report.outliers.found):,} outliers: {_ADVICE[cause]}"
+            origin = report.board.origin if cause in OF_THE_BOARD else {}
+            yield marked(f"{found[cause]:,} of {len(report.outliers.found):,} outliers: {_ADVICE[cause]}", origin)
     yield from (f"{name}: n too small ({least:,} needed)" for name, least in report.latency.too_small()[:1])
     outside = sum(stage["share"] or 0 for stage in stages if stage["name"] in ("parse", "copy in", "copy out", "frame"))
     if outside > 0.3:
@@ -129,8 +149,19 @@ def _advice(report: ProfileReport) -> Iterator[str]:
 def _stage_row(stage: Dict[str, Any]) -> Tuple[str, ...]:
     if not stage["n"]:
         return (stage["name"], "", "", "", "", stage["why"])
-    figures = (f"{stage[key]:.3f}" for key in ("mean_ms", "p50_ms", "p90_ms", "p99_ms"))
+    values = (stage[key] for key in ("mean_ms", "p50_ms", "p90_ms", "p99_ms"))
+    figures = ("" if value is None else f"{value:.3f}" for value in values)
     return (stage["name"], *figures, f"{stage['share']:.1%}")
+
+
+def _power(report: ProfileReport) -> str:
+    totals = [total for total in (stamped.sample.total_power for stamped in report.timed.samples) if total is not None]
+    known_mw = [total.cur_mw for total in totals]
+    mean_mw = sum(known_mw) / len(known_mw)
+    return (
+        f"mean {mean_mw:,.0f} mW, {min(known_mw):,.0f} to {max(known_mw):,.0f}, of {len(known_mw):,} samples "
+        f"({totals[-1].how}: {', '.join(totals[-1].rails)})"
+    )
 
 
 def _temperature(report: ProfileReport) -> str:

@@ -14,6 +14,7 @@ from edge_runtime.profiler.evidence import cpu_mhz, gpu_mhz
 from edge_runtime.profiler.gc_watch import GcPause
 from edge_runtime.profiler.outliers import Outlier
 from edge_runtime.profiler.profile_report import ProfileReport, slowest
+from edge_runtime.profiler.replayed import replayed_words
 from edge_runtime.profiler.stages import ARRIVAL, END, QUEUE, START, stage_spans
 
 Event = Dict[str, Any]
@@ -43,16 +44,17 @@ def profile_trace(report: ProfileReport) -> Dict[str, Any]:
     ]
     first_us = min((event["ts"] for event in events), default=0.0)
     for event in events:
-        event["ts"] -= min(first_us, 0.0)
+        event["ts"] = round(event["ts"] - min(first_us, 0.0), 3)
     events.sort(key=lambda event: (event["ts"], -event.get("dur", 0.0)))
-    record = report.record()
-    notes = ["layers were timed apart, in runs of their own after the timed phase"] if report.layers else []
+    record, origin = report.record(), report.board.origin
+    notes = [f"power, heat, clocks and throttling: {report.board.label}"] if replayed_words(origin) else []
+    notes += ["layers were timed apart, in runs of their own after the timed phase"] if report.layers else []
     if len(chosen) < len(calls):
         notes.append(f"{len(chosen):,} of {len(calls):,} calls are in this trace, all listed outliers among them")
     return {
-        "traceEvents": [*_names(calls, report.throttled, bool(report.layers)), *events],
+        "traceEvents": [*_names(calls, report.throttled, bool(report.layers), origin), *events],
         "displayTimeUnit": "ms",
-        "metadata": {**{key: record[key] for key in _METADATA}, "board": record["board"]["origin"], "notes": notes},
+        "metadata": {**{key: record[key] for key in _METADATA}, "board": origin, "notes": notes},
     }
 
 
@@ -129,7 +131,14 @@ def _layer_events(report: ProfileReport, after_us: float) -> Iterator[Event]:
 
 
 def _slice(name: str, category: str, span: Tuple[float, float], track: Mapping[str, int]) -> Event:
-    return {"ph": "X", "name": name, "cat": category, "ts": span[0], "dur": max(span[1] - span[0], 0.0), **track}
+    return {
+        "ph": "X",
+        "name": name,
+        "cat": category,
+        "ts": span[0],
+        "dur": max(round(span[1] - span[0], 3), 0.0),
+        **track,
+    }
 
 
 def _throttle_tracks(spans: Sequence[ThrottleSpan]) -> Dict[Tuple[str, str], int]:
@@ -137,9 +146,12 @@ def _throttle_tracks(spans: Sequence[ThrottleSpan]) -> Dict[Tuple[str, str], int
     return {kind: number + 1 for number, kind in enumerate(kinds)}
 
 
-def _names(calls: CallTable, spans: Sequence[ThrottleSpan], has_layers: bool) -> Iterator[Event]:
+def _names(
+    calls: CallTable, spans: Sequence[ThrottleSpan], has_layers: bool, origin: Mapping[str, Any]
+) -> Iterator[Event]:
     """What processes and tracks are called."""
-    processes = {_CALLS: "calls", _BOARD: "board", **({_LAYERS: "layers"} if has_layers else {})}
+    board = f"board ({origin['label']})" if replayed_words(origin) else "board"
+    processes = {_CALLS: "calls", _BOARD: board, **({_LAYERS: "layers"} if has_layers else {})}
     threads = {(_CALLS, number + 1): f"caller {number + 1}" for number in np.unique(calls.callers).tolist()}
     threads[_CALLS, _GC_TRACK] = "garbage collection"
     threads.update({(_LAYERS, 1): "runs and layers"} if has_layers else {})

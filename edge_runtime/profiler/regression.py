@@ -132,7 +132,7 @@ def compare(
     ]
     if baseline.plan_sha256 != now.plan_sha256:
         found.append(Difference("plan", _digests(baseline), _digests(now), "under test"))
-    sessions = _Sessions(baseline.sessions, now.sessions[-1], limits, baseline.conditions["concurrency"] == 1)
+    sessions = _Sessions(baseline.sessions, now.sessions[-1], limits, baseline.is_paired and now.is_paired)
     verdicts = (sessions.p50(), sessions.p99(), sessions.throughput(), _quality(baseline, now, limits))
     return Regression(verdicts, tuple(found), len(baseline.sessions), sessions.machine(), limits)
 

@@ -10,6 +10,7 @@ from edge_runtime.profiler.pages.document import banner, card, document, entries
 from edge_runtime.profiler.pages.headline import replayed
 from edge_runtime.profiler.pages.reading import amount, items, plain, rows, section
 from edge_runtime.profiler.pareto_plot import PARETO_SIZE, measure_of, paint_pareto
+from edge_runtime.profiler.replayed import marked
 
 _HEADER = (
     "point",
@@ -69,12 +70,14 @@ def _frontier(record: Mapping[str, Any]) -> str:
     )
     how = "Filled points on the line are the frontier: no other point is better in every respect. The table names all."
     unmeasured = "" if against == "energy" else " Energy was not measured."
+    against = marked(against, section(record, "origin")) if against == "energy" else against
     return card(f"Latency against {against}", [drawn, note(how + unmeasured)], is_wide=True)
 
 
 def _points(record: Mapping[str, Any]) -> str:
     lines = [_line(point) for point in rows(record, "points")]
-    return card("Points", [table("Every point of the sweep", _HEADER, lines)], is_wide=True) if lines else ""
+    header = tuple(marked(name, section(record, "origin")) if name == "energy mJ" else name for name in _HEADER)
+    return card("Points", [table("Every point of the sweep", header, lines)], is_wide=True) if lines else ""
 
 
 def _line(point: Mapping[str, Any]) -> Tuple[str, ...]:

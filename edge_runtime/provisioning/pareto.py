@@ -58,10 +58,14 @@ class Bound:
 
 @dataclass(frozen=True)
 class Choice:
-    """The place of the row to take (None: none keeps the bounds), and why each of the others wasn't taken."""
+    """The place of the row to take (None: none keeps the bounds), and why each of the others wasn't taken.
+
+    `able` are the places of the rows that keep the bounds.
+    """
 
     index: int | None
     why_not: Dict[int, str]
+    able: Tuple[int, ...] = ()
 
 
 def choose(rows: Sequence[Row], bounds: Sequence[Bound], order: Sequence[Column]) -> Choice:
@@ -89,7 +93,18 @@ def choose(rows: Sequence[Row], bounds: Sequence[Bound], order: Sequence[Column]
             word = "less" if is_more else "more"
             same = f"as good by {objective}, and worse by another figure or later in the list"
             why[index] = same if mine == theirs else f"{objective} {mine:.4g}, {word} than {theirs:.4g}"
-    return Choice(best, why)
+    return Choice(best, why, tuple(able))
+
+
+def frontier_of(rows: Sequence[Row], columns: Sequence[Column], able: Sequence[int]) -> List[bool]:
+    """The frontier, where the rows of the places `able` are only held against each other.
+
+    A row that breaks a bound can't be had, so it beats none that keeps them all, and the row to take isn't beaten.
+    """
+    found = frontier(rows, columns)
+    for place, is_on_it in zip(able, frontier([rows[place] for place in able], columns)):
+        found[place] = is_on_it
+    return found
 
 
 def _key(row: Row, order: Sequence[Column]) -> Tuple[float, ...]:

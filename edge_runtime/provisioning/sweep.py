@@ -12,7 +12,8 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.evaluation.latency import Clock
 from edge_runtime.profiler.closed_loop import Progress
 from edge_runtime.profiler.environment import read_environment
-from edge_runtime.provisioning.pareto import choose, frontier
+from edge_runtime.profiler.replayed import energy_words
+from edge_runtime.provisioning.pareto import choose, frontier_of
 from edge_runtime.provisioning.sweep_modes import Modes
 from edge_runtime.provisioning.sweep_plans import SweptPlan
 from edge_runtime.provisioning.sweep_points import LoadedPoints, Point, Work, loaded_points, measure, points_of
@@ -136,7 +137,8 @@ def _energies(
             if reason:
                 why[f"energy of {point.label}: {reason}"] = None
             tools.progress.advance()
-    return list(why)
+    words = energy_words(tools.origin)
+    return [*([f"energy: {words} ({tools.origin['label']})"] if words else []), *why]
 
 
 def _judged(
@@ -155,8 +157,8 @@ def _judged(
         notes.append(f"quality: plans were scored by {', '.join(sorted(metrics))}, which can't be compared")
         for row in rows:
             row["quality"] = None
-    on_it = frontier(measured, columns_of(is_more))
     choice = choose(measured, settings.bounds(is_more), settings.order(is_more))
+    on_it = frontier_of(measured, columns_of(is_more), choice.able)
     for index, row in enumerate(measured):
         row.update(is_pareto=on_it[index], is_recommended=index == choice.index, why_not=choice.why_not.get(index))
     for row in rows:

@@ -84,6 +84,14 @@ def test_times_that_no_clock_gives_are_refused(baseline: Baseline, tmp_path: Pat
         read_baseline(tmp_path / "b.json")
 
 
+def test_calls_without_their_readings_are_refused(baseline: Baseline, tmp_path: Path) -> None:
+    content = json.loads(baseline_bytes(baseline))
+    content["sessions"][0]["repeats"][0]["yardstick_ns"].append(7)
+    (tmp_path / "b.json").write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=r"as many yardstick_ns as durations_ns.*save it anew"):
+        read_baseline(tmp_path / "b.json")
+
+
 def test_files_that_would_hold_it_up_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with (tmp_path / "huge").open("wb") as file:

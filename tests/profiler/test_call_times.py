@@ -41,3 +41,10 @@ def test_calls_on_a_timer_that_sampling_keeps_step_with_are_seen(period_s, is_in
     calls = CallTimes(np.column_stack([starts, starts + 0.3 * period_s]) * S, 0)
     assert calls.is_in_step(np.arange(0.03, 59, 0.1)) is is_in_step
     assert not CallTimes([(0, S)], 0).is_in_step(np.arange(3.0))
+
+
+@pytest.mark.parametrize(("period_s", "is_in_step"), [(0.001, False), (0.004, True)])
+def test_short_calls_that_python_itself_keeps_in_step_are_not(period_s, is_in_step):
+    starts = np.arange(0, 10, period_s)
+    calls = CallTimes(np.column_stack([starts, starts + 0.9 * period_s]) * S, 0)
+    assert calls.is_in_step(np.arange(1, 9, 0.1) + 0.3 * period_s) is is_in_step

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,6 +46,12 @@ def test_a_stage_that_the_backend_does_not_tell_apart_says_why():
         "why": "this backend runs in one call: enqueueing is within compute",
     }
     assert "why" not in table([[1] * (WIDTH - 1)], True).stage_records()[3]
+
+
+@pytest.mark.parametrize(("calls", "known"), [(63, []), (64, ["p90_ms"]), (662, ["p90_ms", "p99_ms"])])
+def test_a_stage_has_no_percentile_of_too_few_calls(calls, known):
+    (parse, *_) = table([[1] * (WIDTH - 1)] * calls, False).stage_records()
+    assert [key for key in ("p90_ms", "p99_ms") if parse[key] is not None] == known
 
 
 def test_a_thinned_timeline_keeps_every_outlier():

@@ -163,8 +163,29 @@ def test_without_telemetry_power_and_temperature_are_said_to_be_missing() -> Non
     assert "No plot: energy was not measured." in text
 
 
+def test_gross_energy_stands_alone_where_the_net_one_was_refused(record: dict[str, Any]) -> None:
+    energy = {**record["energy"], "net_mj": None, "refused": "net of idle: the baseline drifts"}
+    text = Parsed(html_report({**record, "energy": energy})).text
+    assert "Energy per inference, gross 181.2 \u00b1 1.2 mJ net of idle: the baseline drifts" in text
+    assert "No plot" not in text
+
+
+@pytest.mark.parametrize("p99_ms", [6.0, 9.0, 40.0])
+def test_labels_of_a_histogram_have_a_row_each(p99_ms: float) -> None:
+    edges = [1.0 * 1.1**place for place in range(60)]
+    page = html_report(
+        {
+            "histogram": {"edges_ms": edges, "counts": [1] * 59},
+            "latency": {"p50_ms": 5.0, "p99_ms": p99_ms},
+            "outliers": {"threshold_ms": 7.5},
+        }
+    ).decode()
+    rows = re.findall(r'y="([\d.]+)"[^>]*>(?:p50|p99|outlier above) ', page)
+    assert len(rows) == len(set(rows)) == 3
+
+
 def test_an_energy_that_was_refused_says_why(record: dict[str, Any]) -> None:
-    energy = {**record["energy"], "refused": "the window is 0.2 s, 1 s needed"}
+    energy = {**record["energy"], "gross_mj": None, "net_mj": None, "refused": "the window is 0.2 s, 1 s needed"}
     text = Parsed(html_report({"energy": energy})).text
     assert "refused: the window is 0.2 s, 1 s needed" in text
     assert "No plot: the window is 0.2 s, 1 s needed." in text
@@ -237,6 +258,27 @@ def test_a_missing_sample_breaks_the_line(record: dict[str, Any]) -> None:
 
     assert pieces([5000] * 6) == 1
     assert pieces([5000, 5100, None, 5000, 5100, 5200]) == 2
+
+
+def test_each_figure_of_a_replayed_board_says_so(page: bytes) -> None:
+    text = Parsed(page).text
+    for words in (
+        "Hottest zone (replayed, made up)",
+        "replayed, made up power over this machine's calls: an example, not a measurement",
+        "Energy of one inference, mJ (replayed, made up)",
+        "Power, W (replayed, made up)",
+        "Clock, MHz (replayed, made up)",
+    ):
+        assert words in text
+
+
+def test_an_outlier_with_a_cause_is_never_drawn_as_one_without() -> None:
+    items = [{"at_s": at, "latency_ms": 9.0 + at, "cause": "gc"} for at in range(3000)]
+    calls = {"start_s": list(range(3001)), "latency_ms": [9.0 + at for at in range(3000)] + [9000.0]}
+    outliers = {"threshold_ms": 3.0, "n": 3001, "items": items, "by_cause": {"gc": 3000}}
+    assert "cause not listed" in Parsed(html_report({"timeline": calls, "outliers": outliers})).text
+    known = {name: values[:3000] for name, values in calls.items()}
+    assert "cause not listed" not in Parsed(html_report({"timeline": known, "outliers": outliers})).text
 
 
 def test_a_time_without_samples_breaks_the_line() -> None:

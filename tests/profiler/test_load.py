@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+from edge_runtime.errors import ConfigError
 from edge_runtime.profiler.load import Load, run_load
 from edge_runtime.profiler.stages import ARRIVAL, END, READY, START, WAITED
 
@@ -140,3 +141,8 @@ def test_a_wait_for_a_core_is_of_one_call_or_unknown():
 def test_a_caller_is_ready_before_it_starts():
     stamps = Served().run(Load(50, rate_per_s=400.0)).calls.stamps
     assert (stamps[:, READY] <= stamps[:, START]).all()
+
+
+def test_a_time_in_which_no_call_is_due_is_refused_before_it_is_waited_for():
+    with pytest.raises(ConfigError, match=r"no call is due in that time; measure for 20 s or longer"):
+        Load(1, duration_s=0.1, rate_per_s=0.5).checked_arrivals_ns()

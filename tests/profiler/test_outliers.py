@@ -10,7 +10,7 @@ from edge_runtime.device.telemetry.throttling import ThrottleSpan, throttle_span
 from edge_runtime.profiler.cpu_watch import CpuReading, CpuUse
 from edge_runtime.profiler.evidence import Evidence
 from edge_runtime.profiler.gc_watch import GcPause
-from edge_runtime.profiler.outliers import CAUSES, explained_outliers
+from edge_runtime.profiler.outliers import CAUSES, OF_THE_BOARD, explained_outliers
 
 LATENCIES = [2.0] * 50 + [10.0] + [2.0] * 50  # the slow call runs from 100 to 110 ms
 NOTHING = Evidence()
@@ -72,6 +72,12 @@ def test_each_cause_alone(evidence, cause, detail):
     found = only(evidence)
     assert found.cause == cause
     assert detail in found.detail
+
+
+@pytest.mark.parametrize("evidence", [THROTTLED, OVER_CURRENT, RAMP, COLLECTED])
+def test_what_a_replayed_board_shows_is_said_to_be_replayed(evidence):
+    found = only(replace(evidence, replayed="replayed"))
+    assert found.detail.endswith("(replayed: not this machine's board)") == (found.cause in OF_THE_BOARD)
 
 
 def test_a_wait_behind_earlier_calls_is_the_queue():

@@ -77,6 +77,8 @@ def test_the_page_of_a_sweep_lists_refused_points_and_commands() -> None:
     assert "Sweep of &lt;b&gt;net&lt;/b&gt;" in page
     assert "Power and energy on this page are not measured: from a replay of a.log" in page
     assert page.count("<svg") == 1
+    assert "energy mJ (replayed)" in page
+    assert "Latency against energy (replayed)" in page
 
 
 def test_an_empty_sweep_says_why_there_is_no_plot() -> None:

@@ -4,6 +4,7 @@ import gc
 import json
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from edge_runtime.errors import InvalidRequestError
 from edge_runtime.profiler import profile_text
 from edge_runtime.profiler import profile_trace as profile_trace_module
 from edge_runtime.profiler.board import Board, watched_board
+from edge_runtime.profiler.energy_result import EnergyResult, Estimate, Window
 from edge_runtime.profiler.outliers import CAUSES
 from edge_runtime.profiler.profile import profile
 from edge_runtime.profiler.profile_trace import profile_trace
@@ -140,6 +142,24 @@ def test_a_trace_is_sorted_and_has_every_call(report):
     assert {event["name"] for event in events if event["ph"] == "C"} >= {"power VDD_IN", "temperature tj", "GPU clock"}
     named = {(event["pid"], event["tid"]) for event in trace["traceEvents"] if event["name"] == "thread_name"}
     assert {(event["pid"], event["tid"]) for event in events if "tid" in event} <= named
+
+
+def test_every_figure_of_a_replayed_board_says_so_where_it_stands(report):
+    energy = EnergyResult("input-rail", ("VDD_IN",), None, Window(0, 1, 9, 0, 1.0), 9.0, Estimate(5, 1), Estimate(4, 1))
+    replayed = replace(report, energy=energy)
+    rows = dict(profile_text.board_rows(replayed))
+    example = "replayed, made up power over this machine's calls: an example, not a measurement"
+    assert rows["energy per inference, gross"].endswith(example)
+    assert rows["energy per inference, net of idle"].endswith(example)
+    assert rows["power"].startswith("mean 5,")
+    for label in ("power", "temperature", "throttling"):
+        assert rows[label].endswith("(replayed, made up)")
+    record = replayed.record()
+    assert (record["energy"]["note"], record["telemetry"]["note"]) == (example, ORIGIN.label)
+    trace = profile_trace(replayed)
+    names = [event["args"]["name"] for event in trace["traceEvents"] if event["name"] == "process_name"]
+    assert f"board ({ORIGIN.label})" in names
+    assert ORIGIN.label in trace["metadata"]["notes"][0]
 
 
 def test_a_trace_of_many_calls_is_thinned_and_says_so(report, monkeypatch):

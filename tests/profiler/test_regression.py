@@ -64,6 +64,20 @@ def test_ten_percent_more_is_found_with_its_interval() -> None:
     assert throughput.low < 1 / 1.1
 
 
+@pytest.mark.parametrize(("then", "now"), [(1, 4), (4, 1)])
+def test_one_caller_is_compared_with_several_where_that_is_allowed(then: int, now: int) -> None:
+    sides = []
+    for seed, concurrency in ((0, then), (1, now)):
+        made = session(seed)
+        if concurrency > 1:
+            rows = [repeat.model_copy(update={"yardstick_ns": repeat.yardstick_ns[:40]}) for repeat in made.repeats]
+            made = made.model_copy(update={"repeats": tuple(rows)})
+        sides.append(baseline(made, conditions={**CONDITIONS, "concurrency": concurrency}))
+    found = compare(sides[0], sides[1], RegressionSettings(), ("concurrency",), "b.json")
+    assert "quiet_calls" not in found.machine
+    assert [one.key for one in found.differences] == ["concurrency"]
+
+
 def test_faster_passes() -> None:
     assert judged(session(0), session(1, slower=0.5)).verdict == "passed"
 

@@ -44,6 +44,7 @@ def test_others_are_what_this_process_did_not_use():
     assert share is not None
     assert (share.others, share.own, share.is_full) == (0.5, 1.0, False)
     assert use.between(3 * S, 4 * S) is None
+    assert not use.is_too_short
 
 
 def test_the_watch_reads_at_once_and_ends_with_its_block(tmp_path):
@@ -53,7 +54,9 @@ def test_the_watch_reads_at_once_and_ends_with_its_block(tmp_path):
     with CpuWatch(root=tmp_path) as watch:
         assert threading.active_count() == before + 1
     assert threading.active_count() == before
-    assert watch.use() is None
+    use = watch.use()
+    assert use is not None
+    assert (use.is_too_short, use.between(0, 10 * S)) == (True, None)
 
 
 def test_without_proc_the_load_of_others_is_unknown(tmp_path):

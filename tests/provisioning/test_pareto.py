@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from edge_runtime.provisioning.pareto import Bound, choose, frontier
+from edge_runtime.provisioning.pareto import Bound, choose, frontier, frontier_of
 
 COLUMNS = [("ms", False), ("mj", False), ("score", True)]
 
@@ -73,3 +73,10 @@ def test_of_equals_the_next_figures_decide_and_an_unknown_one_is_the_worst() -> 
 def test_what_is_chosen_by_must_be_known() -> None:
     found = choose([row(None, 1), row(2, 5)], [], COLUMNS)
     assert (found.index, found.why_not[0]) == (1, "ms isn't known")
+
+
+def test_a_row_that_breaks_a_bound_beats_none_that_keeps_them() -> None:
+    rows = [{**row(1, 1, 1), "p99": 50}, {**row(2, 2, 1), "p99": 5}, {**row(3, 3, 1), "p99": 6}, {**row(4), "p99": 99}]
+    found = choose(rows, [Bound("p99", "p99", 10, False)], COLUMNS)
+    assert frontier_of(rows, COLUMNS, found.able) == [True, True, False, False]
+    assert found.index == 1

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -155,6 +156,14 @@ def test_what_is_built_for_a_sweep_is_served_by_nobody(store: PlanStore, tmp_pat
     assert found[0].plan.folder.parent.parent == tmp_path / "own"
     assert (found[1].plan, found[1].refused[:10]) == (None, "not built:")
     assert store.versions("m") == before
+
+
+def test_the_energy_of_a_replayed_board_is_said_to_be_an_example(store: PlanStore, tools: SweepTools) -> None:
+    origin = {"replay_of": "a.log", "made_up": None, "label": "replay of a.log"}
+    record = swept(store, replace(tools, energy=lambda _: (5.0, ""), origin=origin), batches=(1,))
+    example = "replayed power over this machine's calls: an example, not a measurement"
+    assert f"energy: {example} (replay of a.log)" in record["not_measured"]
+    assert record["points"][0]["energy_mj"] == 5.0
 
 
 def test_a_plan_that_failed_its_gate_is_never_recommended(store: PlanStore, tools: SweepTools) -> None:

@@ -7,6 +7,7 @@ from typing import Any, List, Mapping, Tuple
 from edge_runtime.profiler.pages.canvas import BLUE, GREEN, INK, QUIET, Canvas, NothingToPlotError
 from edge_runtime.profiler.pages.marks import plain_ticks
 from edge_runtime.profiler.pages.reading import number, plain, section, with_error
+from edge_runtime.profiler.replayed import marked
 
 ENERGY_SIZE = (400.0, 170.0)
 
@@ -14,11 +15,11 @@ Bar = Tuple[str, float, float, "float | None", str]  # name, where it starts, ho
 
 
 def why_no_energy(record: Mapping[str, Any]) -> str | None:
-    """Why there is no figure of energy; None where there is one."""
+    """Why there is no figure of energy; None where there is one, be it the gross one alone."""
     energy = section(record, "energy")
-    if energy.get("refused"):
-        return plain(energy["refused"])
-    return None if number(section(energy, "gross_mj").get("value")) is not None else "energy was not measured"
+    if number(section(energy, "gross_mj").get("value")) is not None:
+        return None
+    return plain(energy["refused"]) if energy.get("refused") else "energy was not measured"
 
 
 def paint_energy(canvas: Canvas, record: Mapping[str, Any]) -> None:
@@ -33,7 +34,11 @@ def paint_energy(canvas: Canvas, record: Mapping[str, Any]) -> None:
     bars = _bars(section(record, "energy"))
     axes = canvas.panel(74, 24, canvas.width - 84, canvas.height - 56)
     axes.annotate(
-        "Energy of one inference, mJ", (0, 1), (-70, 14), xycoords="axes fraction", textcoords="offset points"
+        marked("Energy of one inference, mJ", section(record, "board", "origin")),
+        (0, 1),
+        (-70, 14),
+        xycoords="axes fraction",
+        textcoords="offset points",
     )
     reach = max([*(start + length + (error or 0) for _, start, length, error, _ in bars), 1e-9])
     for place, (_, start, length, error, colour) in enumerate(bars):

@@ -6,10 +6,12 @@ from typing import Any, List, Mapping, Tuple
 
 import numpy as np
 
+from edge_runtime.profiler.outliers import OF_THE_BOARD
 from edge_runtime.profiler.pages.document import banner, text
 from edge_runtime.profiler.pages.energy_plot import why_no_energy
 from edge_runtime.profiler.pages.reading import amount, has_values, items, number, plain, section, series, with_error
 from edge_runtime.profiler.pages.timeline_plot import zone_lines
+from edge_runtime.profiler.replayed import energy_words, marked
 
 Tile = Tuple[str, str, str]
 
@@ -92,8 +94,8 @@ def tiles(record: Mapping[str, Any]) -> str:
         *_latency(section(record, "latency")),
         _throughput(record),
         _energy(record),
-        _heat(section(record, "telemetry")),
-        _outliers(section(record, "outliers")),
+        _heat(section(record, "telemetry"), section(record, "board", "origin")),
+        _outliers(section(record, "outliers"), section(record, "board", "origin")),
         _cold_start(section(record, "cold_start")),
     ]
     return "<dl>\n" + "\n".join(_tile(*each) for each in found) + "\n</dl>"
@@ -141,12 +143,15 @@ def _energy(record: Mapping[str, Any]) -> Tile:
         with_error(section(energy, name).get("value"), section(energy, name).get("standard_error"), "mJ")
         for name in ("gross_mj", "net_mj")
     )
+    example = energy_words(section(record, "board", "origin"))
+    below = f"; {example}" if example else ""
     if number(section(energy, "net_mj").get("value")) is None:
-        return "Energy per inference, gross", gross, "idle part not known"
-    return "Energy per inference, net", net, f"without the idle part; gross {gross}"
+        why = plain(energy.get("refused") or "idle part not known")
+        return "Energy per inference, gross", gross, f"{why}{below}"
+    return "Energy per inference, net", net, f"without the idle part; gross {gross}{below}"
 
 
-def _heat(telemetry: Mapping[str, Any]) -> Tile:
+def _heat(telemetry: Mapping[str, Any], origin: Mapping[str, Any]) -> Tile:
     zones = zone_lines(telemetry)
     if not zones:
         return "Hottest zone", "not measured", ""
@@ -159,13 +164,17 @@ def _heat(telemetry: Mapping[str, Any]) -> Tile:
         else f"{headroom:.1f} \u00b0C to the trip point{'' if not zone else f' of {plain(zone, 40)}'}"
     )
     moved = "" if slope is None else f", {slope * 60:+.2f} \u00b0C a minute".replace("-", "\u2212")
-    return "Hottest zone", f"{float(np.nanmax(values)):.1f} \u00b0C {plain(name, 24)}", rest + moved
+    return marked("Hottest zone", origin), f"{float(np.nanmax(values)):.1f} \u00b0C {plain(name, 24)}", rest + moved
 
 
-def _outliers(outliers: Mapping[str, Any]) -> Tile:
+def _outliers(outliers: Mapping[str, Any], origin: Mapping[str, Any]) -> Tile:
     n, threshold = number(outliers.get("n")), number(outliers.get("threshold_ms"))
     counts = {plain(name, 24): number(count) for name, count in section(outliers, "by_cause").items()}
-    causes = ", ".join(f"{name} {count:,.0f}" for name, count in counts.items() if count)
+    causes = ", ".join(
+        f"{marked(name, origin if name in OF_THE_BOARD else {})} {count:,.0f}"
+        for name, count in counts.items()
+        if count
+    )
     name = "Outliers" if threshold is None else f"Outliers above {amount(threshold, 'ms')}"
     return name, "not measured" if n is None else f"{n:,.0f}", causes
 

@@ -53,13 +53,13 @@ def _marks(record: Mapping[str, Any]) -> List[Tuple[str, float, str]]:
 
 
 def _mark(axes: Any, marks: List[Tuple[str, float, str]]) -> None:
-    """Upright lines; their labels are in rows above, so that none lies on another."""
+    """Upright lines; each label has a row of its own above, so that none lies on another."""
     low, high = axes.get_xlim()
     inside = sorted((mark for mark in marks if low <= mark[1] <= high), key=lambda mark: mark[1])
     for row, (name, value, colour) in enumerate(inside):
         fraction = axes.transAxes.inverted().transform(axes.transData.transform((value, 1)))[0]
         is_right = fraction > 0.5
-        height = 6 + 15 * (len(inside) - 1 - row if not is_right else row)
+        height = 6 + 15 * (len(inside) - 1 - row)
         axes.axvline(value, color=colour, linewidth=1, linestyle="--" if colour == RED else "-")
         axes.annotate(
             f"{name} {amount(value, 'ms')}",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Dict, List, Mapping, Tuple
 
 import numpy as np
 
+from edge_runtime.profiler.outliers import OF_THE_BOARD
 from edge_runtime.profiler.pages.canvas import (
     BLUE,
     INK,
@@ -38,10 +39,11 @@ from edge_runtime.profiler.pages.reading import (
     rows,
     section,
 )
+from edge_runtime.profiler.replayed import marked
 
 WIDTH = 960.0
 MOST_DOTS = 2000
-MOST_MARKERS = 600
+MOST_MARKERS = 1000
 _LEFT, _RIGHT, _TOP, _BOTTOM, _BETWEEN = 52.0, 138.0, 30.0, 40.0, 34.0
 _LABEL = 13.0
 _NEAR_TRIP_C = 30.0
@@ -62,15 +64,17 @@ def panels(record: Mapping[str, Any]) -> List[Panel]:
     telemetry = section(record, "telemetry")
     at, latency = over_time(section(record, "timeline"), "start_s", section(record, "timeline").get("latency_ms"))
     found = [Panel(190, "Latency of each call, ms", _paint_latency)] if has_values(latency) and at.size else []
+    watched = []
     if power_lines(telemetry):
-        found.append(Panel(130, "Power, W", _paint_power))
+        watched.append(Panel(130, "Power, W", _paint_power))
     if zone_lines(telemetry):
-        found.append(Panel(130, _temperature_title(telemetry), _paint_temperatures))
+        watched.append(Panel(130, _temperature_title(telemetry), _paint_temperatures))
     if _lines(telemetry, _LOADS):
-        found.append(Panel(84, "Load, %", _paint_loads))
+        watched.append(Panel(84, "Load, %", _paint_loads))
     if _lines(telemetry, _CLOCKS):
-        found.append(Panel(84, "Clock, MHz", _paint_clocks))
-    return found
+        watched.append(Panel(84, "Clock, MHz", _paint_clocks))
+    origin = section(record, "board", "origin")
+    return found + [replace(panel, title=marked(panel.title, origin)) for panel in watched]
 
 
 def timeline_size(record: Mapping[str, Any]) -> Tuple[float, float]:
@@ -168,12 +172,13 @@ def _paint_latency(axes: Axes, record: Mapping[str, Any]) -> None:
 
 def _paint_outliers(axes: Axes, record: Mapping[str, Any], found: Pair) -> Any:
     """A marker for each outlier by its cause, the slowest first if there are too many; their latencies."""
-    outliers = section(record, "outliers")
+    outliers, origin = section(record, "outliers"), section(record, "board", "origin")
     counts, by_cause = section(outliers, "by_cause"), _by_cause(outliers)
     for cause, points in by_cause.items():
         count = number(counts.get(cause)) or len(points)
-        _paint_markers(axes, points, CAUSES.get(cause, UNLISTED), f"{plain(cause, 14)} {count:,.0f}")
-    listed = {at for points in by_cause.values() for at, _ in points}
+        label = f"{'replayed ' if cause in OF_THE_BOARD and origin.get('replay_of') else ''}{plain(cause, 14)}"
+        _paint_markers(axes, points, CAUSES.get(cause, UNLISTED), f"{label} {count:,.0f}")
+    listed = {number(row.get("at_s")) for row in rows(outliers, "items")}
     rest = [point for point in zip(*(each.tolist() for each in found)) if point[0] not in listed]
     rest = sorted(rest, key=lambda point: -point[1])[:MOST_MARKERS]
     if rest:
