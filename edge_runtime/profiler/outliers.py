@@ -1,25 +1,28 @@
 """Why a call took longer than others: each outlier has one cause, the first of the list that the evidence shows.
 
-1. throttle: the board throttled during the call, for heat or for a reason that only its clocks show.
-2. over-current: a counter of over-current or under-voltage rose between the samples around the call.
-3. clock ramp: the clock of the GPU or CPU was below the plateau of the timed phase, and rising.
-4. gc: collections of garbage within the call explain half of the excess.
+1. gc: collections of garbage within the call explain half of the excess.
+2. throttle: the board throttled during the call, for heat or for a reason that only its clocks show.
+3. over-current: a counter of over-current or under-voltage rose between the samples around the call.
+4. clock ramp: the clock of the GPU or CPU was below the plateau of the timed phase, and rising, by so much that it
+   explains half of the excess.
 5. queue: so does its wait while all callers were busy, beyond the usual.
 6. other load: so does its thread's wait for a core, beyond the usual, while others used cores; or others used them all,
    and in that time took half of the excess.
 7. unknown.
 
-The excess is what the call took beyond the median. The board comes first, for what it does slows all else down too.
+The excess is what the call took beyond the median. The board comes before waits, for what it does makes these longer.
+What it did during most of the calls is no cause: the median has it too.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Callable, Dict, List, Mapping, Tuple
+from dataclasses import dataclass, replace
+from typing import Callable, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
 from edge_runtime.device.telemetry.throttle_signals import UNDER_VOLTAGE
+from edge_runtime.device.telemetry.throttling import ThrottleSpan
 from edge_runtime.profiler.calls import CallTable
 from edge_runtime.profiler.cpu_watch import CpuShare
 from edge_runtime.profiler.evidence import Evidence, EvidenceIndex
@@ -57,6 +60,11 @@ class Call:
     run_delay_ns: int | None
     stages_ns: Mapping[str, int]
     usual_ns: Mapping[str, int]
+
+    @property
+    def median_ns(self) -> int:
+        """What calls usually take."""
+        return self.end_ns - self.start_ns - self.excess_ns
 
     def explains(self, taken_ns: float) -> bool:
         """Whether that is half of the excess at least."""
@@ -97,7 +105,7 @@ def explained_outliers(calls: CallTable, evidence: Evidence) -> Outliers:
     usual = {name: int(np.median(taken)) for name, taken in stages.items()}
     queued_ns = calls.queued_ns
     usual_queued_ns, usual_delay_ns = int(np.median(queued_ns)), int(np.median(calls.run_delay_ns))
-    index, found = EvidenceIndex(evidence), []
+    index, found = EvidenceIndex(replace(evidence, throttled=_passing(evidence.throttled, calls))), []
     for number in np.flatnonzero(latency_ns > threshold_ns).tolist():
         delay_ns = int(calls.run_delay_ns[number])
         call = Call(
@@ -113,6 +121,17 @@ def explained_outliers(calls: CallTable, evidence: Evidence) -> Outliers:
         cause, detail = cause_of(call, index)
         found.append(Outlier(number, call.start_ns, int(latency_ns[number]), cause, detail))
     return Outliers(threshold_ns, tuple(found))
+
+
+def _passing(spans: Sequence[ThrottleSpan], calls: CallTable) -> List[ThrottleSpan]:
+    """Without the spans of what acted during half of the time of all calls or more."""
+    start_ns, end_ns = int(calls.stamps[:, ARRIVAL].min()), int(calls.stamps[:, END].max())
+    lasted_ns: Dict[Tuple[str, str], int] = {}
+    for span in spans:
+        within_ns = min(span.to_ns, end_ns) - max(span.from_ns, start_ns)
+        key = (span.cause, span.where)
+        lasted_ns[key] = lasted_ns.get(key, 0) + max(0, within_ns)
+    return [span for span in spans if 2 * lasted_ns[span.cause, span.where] < end_ns - start_ns]
 
 
 def cause_of(call: Call, evidence: EvidenceIndex) -> Tuple[str, str]:
@@ -137,7 +156,7 @@ def _over_current(call: Call, evidence: EvidenceIndex) -> str | None:
 
 def _clock_ramp(call: Call, evidence: EvidenceIndex) -> str | None:
     ramp = evidence.ramp(call.start_ns, call.end_ns)
-    if ramp is None:
+    if ramp is None or (ramp.mhz and not call.explains((ramp.plateau_mhz / ramp.mhz - 1) * call.median_ns)):
         return None
     return f"the {ramp.part} ran at {ramp.mhz:g} MHz and rose to {ramp.next_mhz:g}; its plateau is {ramp.plateau_mhz:g}"
 
@@ -170,10 +189,10 @@ def _other_load(call: Call, evidence: EvidenceIndex) -> str | None:
 
 
 _ORDER: Tuple[Tuple[str, Callable[[Call, EvidenceIndex], str | None]], ...] = (
+    (GC, _gc),
     (THROTTLE, _throttle),
     (OVER_CURRENT, _over_current),
     (CLOCK_RAMP, _clock_ramp),
-    (GC, _gc),
     (QUEUED, _queue),
     (OTHER_LOAD, _other_load),
 )

@@ -86,7 +86,7 @@ def profile(
         outliers=_outliers(timed, spans, info),
         environment=environment,
         throttled=spans,
-        throttle_state=_last_state(timed),
+        throttle_state=_tightest_state(timed),
         energy=_energy(timed, idle, watched.interval_s),
         layers=layers,
     )
@@ -98,11 +98,12 @@ def _outliers(timed: Timed, spans: Sequence[ThrottleSpan], info: EngineInfo) -> 
     return explained_outliers(timed.load.calls, evidence)
 
 
-def _last_state(timed: Timed) -> ThrottleState | None:
-    """What was known of throttling at the end; None without samples."""
+def _tightest_state(timed: Timed) -> ThrottleState | None:
+    """What was known of throttling when the headroom was least, else at the end; None without samples."""
     watch = ThrottleWatch()
     states = [watch.update(stamped) for stamped in timed.samples]
-    return states[-1] if states else None
+    known = [(state.headroom_c, index) for index, state in enumerate(states) if state.headroom_c is not None]
+    return states[min(known)[1] if known else -1] if states else None
 
 
 def _energy(timed: Timed, idle: Sequence[Stamped], interval_s: float) -> EnergyResult:

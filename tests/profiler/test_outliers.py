@@ -43,8 +43,8 @@ def busy(others, own=0.9, cores=2):
 
 THROTTLED = Evidence(throttled=[SPAN])
 OVER_CURRENT = Evidence(throttled=throttle_spans(sampled(events=(0, 0, 3))))
-RAMP = Evidence(samples=sampled(gpu_mhz=(300, 306, 900)))
-CPU_RAMP = Evidence(samples=sampled(cpu_mhz=(600, 600, 1500)))
+RAMP = Evidence(samples=sampled(gpu_mhz=(200, 206, 900)))
+CPU_RAMP = Evidence(samples=sampled(cpu_mhz=(300, 300, 1500)))
 COLLECTED = Evidence(pauses=[GcPause(102 * MS, 107 * MS, 2)])
 BUSY = Evidence(cpu=busy(1.1))
 
@@ -61,8 +61,8 @@ def only(evidence, **calls):
         (Evidence(throttled=[replace(SPAN, cause="clock", where="cpu0")]), "throttle", "clock throttling, cpu0"),
         (Evidence(throttled=[replace(SPAN, cause="under-voltage", where="oc1")]), "over-current", "under-voltage, oc1"),
         (OVER_CURRENT, "over-current", "over-current, oc3: 3 events"),
-        (RAMP, "clock ramp", "the GPU ran at 306 MHz and rose to 900"),
-        (CPU_RAMP, "clock ramp", "the CPU ran at 600 MHz and rose to 1500"),
+        (RAMP, "clock ramp", "the GPU ran at 206 MHz and rose to 900"),
+        (CPU_RAMP, "clock ramp", "the CPU ran at 300 MHz and rose to 1500"),
         (COLLECTED, "gc", "generation 2) took 5.000 ms of the 8.000 ms"),
         (BUSY, "other load", "no core was free: others used 1.10 of 2 cores"),
         (NOTHING, "unknown", "compute took 10.000 ms, where the median is 2.000 ms; not watched: the board"),
@@ -116,12 +116,24 @@ def test_evidence_that_is_too_little_or_at_another_time_explains_nothing(evidenc
 def test_of_several_causes_the_first_of_the_documented_order_is_it():
     both = (*OVER_CURRENT.throttled, SPAN)
     everything = Evidence(RAMP.samples, both, COLLECTED.pauses, BUSY.cpu)
-    steps = [{}, {"throttled": OVER_CURRENT.throttled}, {"throttled": ()}, {"samples": ()}, {"pauses": ()}]
+    steps = [{}, {"pauses": ()}, {"throttled": OVER_CURRENT.throttled}, {"throttled": ()}, {"samples": ()}]
     found = []
     for step in steps:
         everything = replace(everything, **step)
         found.append(only(everything, queued_ms={50: 6.0}).cause)
-    assert (*found, only(everything).cause) == CAUSES[:-1]
+    assert found == ["gc", "throttle", "over-current", "clock ramp", "queue"]
+    assert only(everything).cause == "other load"
+
+
+def test_what_acts_during_most_of_the_calls_is_no_cause_of_one():
+    lasting = replace(SPAN, from_ns=-MS, to_ns=150 * MS)
+    assert only(Evidence(throttled=[lasting])).cause == "unknown"
+    assert only(Evidence(throttled=[lasting, replace(SPAN, where="cpu-throttle-alert")])).cause == "throttle"
+
+
+def test_a_clock_must_be_low_enough_to_explain_the_call():
+    assert only(Evidence(samples=sampled(gpu_mhz=(600, 606, 900)))).cause == "unknown"
+    assert only(Evidence(samples=sampled(gpu_mhz=(0, 0, 900)))).cause == "clock ramp"
 
 
 def test_two_pauses_within_a_call_count_together():

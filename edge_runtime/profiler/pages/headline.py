@@ -161,7 +161,7 @@ def _heat(telemetry: Mapping[str, Any], origin: Mapping[str, Any]) -> Tile:
     rest = (
         "headroom not known"
         if headroom is None
-        else f"{headroom:.1f} \u00b0C to the trip point{'' if not zone else f' of {plain(zone, 40)}'}"
+        else f"at the least {headroom:.1f} \u00b0C to the trip point{'' if not zone else f' of {plain(zone, 40)}'}"
     )
     moved = "" if slope is None else f", {slope * 60:+.2f} \u00b0C a minute".replace("-", "\u2212")
     return marked("Hottest zone", origin), f"{float(np.nanmax(values)):.1f} \u00b0C {plain(name, 24)}", rest + moved
