@@ -169,4 +169,6 @@ def _temperature(report: ProfileReport) -> str:
     text, state = f"{hottest[0]:.1f} to {hottest[-1]:.1f} °C, at most {max(hottest):.1f}", report.throttle_state
     if state is None or state.headroom_c is None:
         return text
+    if state.headroom_c <= 0:
+        return f"{text}; {state.headroom_zone} reached its trip point"
     return f"{text}; at the least {state.headroom_c:.1f} °C below the trip point of {state.headroom_zone}"

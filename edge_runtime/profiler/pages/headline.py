@@ -158,13 +158,15 @@ def _heat(telemetry: Mapping[str, Any], origin: Mapping[str, Any]) -> Tile:
     name, (_, values) = zones[0]
     headroom, slope = number(telemetry.get("headroom_c")), number(telemetry.get("slope_c_per_s"))
     zone = telemetry.get("headroom_zone")
-    rest = (
-        "headroom not known"
-        if headroom is None
-        else f"at the least {headroom:.1f} \u00b0C to the trip point{'' if not zone else f' of {plain(zone, 40)}'}"
-    )
-    moved = "" if slope is None else f", {slope * 60:+.2f} \u00b0C a minute".replace("-", "\u2212")
-    return marked("Hottest zone", origin), f"{float(np.nanmax(values)):.1f} \u00b0C {plain(name, 24)}", rest + moved
+    of_zone = "" if not zone else f" of {plain(zone, 40)}"
+    if headroom is None:
+        rest = "headroom not known"
+    elif headroom <= 0:
+        rest = f"the trip point{of_zone} was reached"
+    else:
+        moved = "" if slope is None else f", {slope * 60:+.2f} \u00b0C a minute".replace("-", "\u2212")
+        rest = f"at the least {headroom:.1f} \u00b0C to the trip point{of_zone}{moved}"
+    return marked("Hottest zone", origin), f"{float(np.nanmax(values)):.1f} \u00b0C {plain(name, 24)}", rest
 
 
 def _outliers(outliers: Mapping[str, Any], origin: Mapping[str, Any]) -> Tile:

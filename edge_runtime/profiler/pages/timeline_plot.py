@@ -281,7 +281,7 @@ def _paint_power(axes: Axes, record: Mapping[str, Any]) -> None:
     _label_lines(axes, lines)
     window = section(record, "energy", "window")
     start, end = number(window.get("from_s")), number(window.get("to_s"))
-    if start is not None and end is not None:
+    if start is not None and end is not None and section(record, "energy", "gross_mj"):
         axes.plot(
             [start, end],
             [0.985, 0.985],
