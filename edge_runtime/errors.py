@@ -9,7 +9,9 @@ EdgeRuntimeError                 exit 1
 ├── CalibrationError             activations from which no scale can be had
 ├── GateError                    no candidate passed: nothing was published
 ├── TelemetryError               a source of power, heat and clocks that failed or ended
-├── RegressionError              a benchmark that is worse than its baseline
+├── VerdictError                 what was measured fails what was asked of it; the report is out already
+│   ├── RegressionError          a benchmark that is worse than its baseline
+│   └── NoChoiceError            a sweep of which no point keeps the limits
 ├── PlanError                    a plan on disk that can't be used
 │   ├── PlanNotFoundError
 │   ├── PlanCorruptError         its digest differs from its manifest's
@@ -90,8 +92,16 @@ class TelemetryError(EdgeRuntimeError):
     """A source of power, heat and clocks that failed, ended or fell silent."""
 
 
-class RegressionError(EdgeRuntimeError):
+class VerdictError(EdgeRuntimeError):
+    """What was measured fails what was asked of it; raised once its report, which has all of it, was printed."""
+
+
+class RegressionError(VerdictError):
     """A benchmark that is worse than its baseline by more than its limits allow."""
+
+
+class NoChoiceError(VerdictError):
+    """A sweep of which no point keeps the limits."""
 
 
 class PlanError(EdgeRuntimeError):

@@ -68,8 +68,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, real_path: Callable[[str], 
 
 @pytest.fixture(scope="module")
 def environ() -> dict[str, str]:
-    quick = {"GATE__LATENCY_BUDGET_S": "0.2", "BENCH__N": "70", "PROFILE__N": "70", "PROFILE__BASELINE_S": "0"}
-    settings = {f"EDGE_RUNTIME_{key}": value for key, value in {**quick, "SWEEP__ENERGY": "false"}.items()}
+    profile = {"PROFILE__N": "70", "PROFILE__LAYER_RUNS": "5", "PROFILE__BASELINE_S": "0"}
+    quick = {"GATE__LATENCY_BUDGET_S": "0.2", "BENCH__N": "70", "BENCH__LAYER_RUNS": "5", "SWEEP__ENERGY": "false"}
+    settings = {f"EDGE_RUNTIME_{key}": value for key, value in {**quick, **profile}.items()}
     return {**os.environ, **settings, "PYTHONWARNINGS": "error", "PYTHONPATH": str(ROOT)}
 
 

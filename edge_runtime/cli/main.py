@@ -19,7 +19,7 @@ import typer
 from edge_runtime.cli.hangup import hold_hangups
 from edge_runtime.cli.interruption import Interruption, interruptible
 from edge_runtime.cli.printable import finite, printable
-from edge_runtime.errors import ConfigError, EdgeRuntimeError, GateError, UsageError
+from edge_runtime.errors import ConfigError, EdgeRuntimeError, GateError, UsageError, VerdictError
 
 VERBS = {
     "build": "Build a plan from a recipe or an ONNX model, and publish it if it passes the gate.",
@@ -167,7 +167,7 @@ def _not_loaded() -> None:
 
 
 def _report(error: BaseException, words: Sequence[str]) -> None:
-    if "--json" in words:
+    if "--json" in words and not isinstance(error, VerdictError):  # its report is the one document
         _print_json(error)
     typer.echo(f"edge-runtime: {printable(str(error))}", err=True)
 

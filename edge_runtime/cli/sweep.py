@@ -15,7 +15,7 @@ from edge_runtime.cli.output import Output, configure_logging
 from edge_runtime.cli.output_file import check_output_file, write_output_file
 from edge_runtime.cli.source import recipe_from
 from edge_runtime.config import environment_layer, merged, validated
-from edge_runtime.errors import ConfigError, EdgeRuntimeError, UsageError
+from edge_runtime.errors import ConfigError, NoChoiceError, UsageError
 from edge_runtime.provisioning.sweep_settings import SweepSettings
 
 if TYPE_CHECKING:
@@ -197,9 +197,9 @@ def _number(value: Optional[float]) -> str:
 
 
 def _check_choice(record: Mapping[str, Any]) -> None:
-    """Raises EdgeRuntimeError if no point was recommended."""
+    """Raises NoChoiceError if no point was recommended."""
     if record["recommended"] is None:
-        raise EdgeRuntimeError(f"no point keeps the limits: {_reasons(record)}; loosen one, or try other points")
+        raise NoChoiceError(f"no point keeps the limits: {_reasons(record)}; loosen one, or try other points")
 
 
 def _reasons(record: Mapping[str, Any]) -> str:

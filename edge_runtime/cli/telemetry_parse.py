@@ -26,7 +26,7 @@ def command(
         False, "--json", help="Print one JSON object for each line of input, null for one that isn't tegrastats'."
     ),
 ) -> None:
-    """Read tegrastats logs. Exit status 1 if one of them has no sample."""
+    """Read tegrastats logs; one without a sample in it is named on standard error."""
     configure_logging()
     output = Output(is_json)
     if sum(path == STANDARD_INPUT for path in files) > 1:
@@ -34,11 +34,8 @@ def command(
     for path in files:
         check_log(path)
     read = _print_records if is_json else _print_summary
-    empty = [path for path in files if not read(path, output)]
-    for path in empty:
-        output.say(f"{_name(path)}: no line of tegrastats in it")
-    if empty:
-        raise typer.Exit(1)
+    for path in [path for path in files if not read(path, output)]:
+        typer.echo(f"edge-runtime: {_name(path)}: no line of tegrastats in it", err=True)
 
 
 def _print_records(path: Path, output: Output) -> bool:
