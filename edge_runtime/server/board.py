@@ -139,11 +139,11 @@ class Board:
 
     def open(self, text: str, interval_s: float) -> None:
         """Opens what `--board` asks for, which may take seconds; where that fails, this is what the board tells."""
-        from edge_runtime.device.telemetry.board import open_board  # noqa: PLC0415  (not while a server starts)
-
         try:
+            from edge_runtime.device.telemetry.board import open_board  # noqa: PLC0415  (not while a server starts)
+
             self.begin(open_board(text, interval_s))
-        except EdgeRuntimeError as error:
+        except (EdgeRuntimeError, OSError) as error:  # without descriptors nothing can be imported either
             self._fail(str(error))
         except Exception as error:  # the top frame of the thread that opens it
             logger.exception("opening the board's source failed")

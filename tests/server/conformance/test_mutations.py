@@ -267,7 +267,7 @@ def test_1_1_logging_a_log_line_about_a_hostile_request_is_one_short_line(servin
         monkeypatch.setattr("edge_runtime.server.models.ModelTable.find", lambda *_: 1 / 0)
         for name in ("a%0d%0aERROR%20x", "%1b[31m", "n" * 7000, "%e2%80%a8"):
             assert server.ask("GET", f"/v2/models/{name}").json == {"error": "internal error"}
-    lines = [record.getMessage() for record in caplog.records if record.name.startswith("edge_runtime")]
+    lines = [record.getMessage() for record in caplog.records if record.name == "edge_runtime.server.http1.exchange"]
     assert len(lines) == 4
     assert all(line.isascii() and line.isprintable() and len(line) < 300 for line in lines)
 
