@@ -90,17 +90,17 @@ def board(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None
 @pytest.mark.parametrize(
     ("surface", "device", "policy", "form"),
     [
-        ("8.2", NANO, "fp16", "weak"),
+        pytest.param("8.2", NANO, "fp16", "weak", marks=pytest.mark.slow),
         ("8.2", XAVIER, "int8", "implicit"),
         pytest.param("8.4", XAVIER, "int8", "implicit", marks=pytest.mark.slow),
-        ("8.5", ORIN, "int8", "qdq"),
+        pytest.param("8.5", ORIN, "int8", "qdq", marks=pytest.mark.slow),
         pytest.param("8.6", ORIN, "fp16", "weak", marks=pytest.mark.slow),
         ("8.6", ORIN, "int8", "qdq"),
-        ("10.3", ORIN, "fp32", "strong"),
+        pytest.param("10.3", ORIN, "fp32", "strong", marks=pytest.mark.slow),
         pytest.param("10.3", ORIN, "fp16", "strong", marks=pytest.mark.slow),
         ("10.3", ORIN, "int8", "strong"),
         pytest.param("10.13", ORIN, "int8", "strong", marks=pytest.mark.slow),
-        ("11.4", ORIN, "int8", "strong"),
+        pytest.param("11.4", ORIN, "int8", "strong", marks=pytest.mark.slow),
         pytest.param("11.4", PC, "fp16", "strong", marks=pytest.mark.slow),
     ],
 )
@@ -151,7 +151,7 @@ def test_implicit_int8_gets_a_scale_for_every_activation(workshop: Workshop, boa
     assert {"x", "h", "r", "scores"} <= calibration["scales"].keys()
 
 
-@pytest.mark.parametrize("surface", ["8.2", "8.6"])
+@pytest.mark.parametrize("surface", ["8.2", pytest.param("8.6", marks=pytest.mark.slow)])
 def test_nodes_kept_in_float_are_held_where_flags_decide(
     workshop: Workshop, board: Callable[..., None], surface: str
 ) -> None:
@@ -165,7 +165,8 @@ def test_nodes_kept_in_float_are_held_where_flags_decide(
 
 
 @pytest.mark.parametrize(
-    ("surface", "batch_size"), [("8.6", 1), pytest.param("8.6", 8, marks=pytest.mark.slow), ("10.3", 3)]
+    ("surface", "batch_size"),
+    [pytest.param("8.6", 1, marks=pytest.mark.slow), pytest.param("8.6", 8, marks=pytest.mark.slow), ("10.3", 3)],
 )
 def test_tensorrt_own_calibrator_sees_every_batch_and_fills_the_table(
     workshop: Workshop, board: Callable[..., None], surface: str, batch_size: int
@@ -371,7 +372,7 @@ def plugin(tmp_path: Path) -> Path:
     return tmp_path / "libswish.so"
 
 
-@pytest.mark.parametrize("policy", ["fp16", "int8"])
+@pytest.mark.parametrize("policy", [pytest.param("fp16", marks=pytest.mark.slow), "int8"])
 def test_a_model_with_a_plugin_is_built_and_compared_with_its_fp32_plan(
     workshop: Workshop, board: Callable[..., None], plugin: Path, policy: str
 ) -> None:

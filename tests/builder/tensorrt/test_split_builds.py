@@ -24,6 +24,8 @@ from edge_runtime.engine.layers import ProfileOptions
 from edge_runtime.engine.profiling import profile_layers
 from edge_runtime.errors import PlanCorruptError
 
+pytestmark = pytest.mark.slow  # each builds several parts in processes of their own
+
 Build = Callable[..., BuiltPlan]
 
 
@@ -85,9 +87,9 @@ def part_bytes(plan: BuiltPlan) -> List[bytes]:
     ("surface", "device", "policy", "form"),
     [
         ("8.2", NANO, "fp16", "weak"),
-        pytest.param("8.4", XAVIER, "int8", "implicit", marks=pytest.mark.slow),
+        ("8.4", XAVIER, "int8", "implicit"),
         ("10.3", ORIN, "int8", "strong"),
-        pytest.param("11.4", ORIN, "fp32", "strong", marks=pytest.mark.slow),
+        ("11.4", ORIN, "fp32", "strong"),
     ],
 )
 def test_each_part_is_a_plan_and_the_chain_answers(
