@@ -20,7 +20,7 @@ from edge_runtime.provisioning.sweep_settings import SweepSettings
 
 if TYPE_CHECKING:
     from edge_runtime.cli.output import StageProgress
-    from edge_runtime.profiler.board import Board
+    from edge_runtime.profiler.board import WatchedBoard
     from edge_runtime.provisioning.sweep import SweepTools
     from edge_runtime.provisioning.sweep_plans import SweptPlan
 
@@ -136,7 +136,7 @@ def _built(source: Path, settings: SweepSettings, folders: Sequence[Path], progr
     return built_plans(recipes, own, calib_cache, progress)
 
 
-def _tools(progress: StageProgress, board: Board, settings: SweepSettings) -> SweepTools:
+def _tools(progress: StageProgress, board: WatchedBoard, settings: SweepSettings) -> SweepTools:
     from edge_runtime.device.nvpmodel import NvpModel
     from edge_runtime.profiler.energy_probe import EnergyProbe
     from edge_runtime.provisioning.sweep import SweepTools

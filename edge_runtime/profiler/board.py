@@ -76,7 +76,7 @@ class BoardFacts:
 
 
 @dataclass
-class Board:
+class WatchedBoard:
     """What tells about the board while it is profiled. `alarms` come with their moment, as the sampler raises them."""
 
     sampler: Sampler | None = None
@@ -110,10 +110,10 @@ class Board:
 @contextlib.contextmanager
 def watched_board(
     opened: OpenBoard, expected_s: float | None = None, clock: Clock = time.perf_counter_ns
-) -> Iterator[Board]:
+) -> Iterator[WatchedBoard]:
     """A board that is sampled for the length of the block; all samples of `expected_s` are kept."""
     interval_s = opened.interval_s
-    board = Board(verdicts=opened.verdicts, root=opened.root)
+    board = WatchedBoard(verdicts=opened.verdicts, root=opened.root)
     if opened.source is None:
         yield board
         return

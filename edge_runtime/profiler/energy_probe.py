@@ -8,7 +8,7 @@ from typing import Callable, Tuple
 
 import numpy as np
 
-from edge_runtime.profiler.board import Board
+from edge_runtime.profiler.board import WatchedBoard
 from edge_runtime.profiler.energy import energy_per_inference
 from edge_runtime.profiler.energy_baseline import Refused
 from edge_runtime.profiler.energy_options import EnergyOptions
@@ -21,7 +21,7 @@ class EnergyProbe:
 
     def __init__(
         self,
-        board: Board,
+        board: WatchedBoard,
         options: EnergyOptions | None = None,
         clock: Callable[[], int] = time.perf_counter_ns,
         wait: Callable[[float], object] = time.sleep,

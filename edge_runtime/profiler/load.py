@@ -30,7 +30,7 @@ _LONG_WAIT_NS = (1_000_000_000, 10_000_000_000)
 _FEWEST_SERVED, _RECENT = 5, 64
 
 
-class Stamped(Protocol):
+class StampingCall(Protocol):
     """A call that writes its stamps from `START` to `END` behind `at`."""
 
     def __call__(self, stamps: MutableSequence[int], at: int) -> None:
@@ -126,7 +126,7 @@ class _Rows:
 
 
 def run_load(
-    call: Stamped,
+    call: StampingCall,
     load: Load,
     progress: Progress | None = None,
     clock: Clock = time.perf_counter_ns,
@@ -152,7 +152,7 @@ class _Callers:
 
     def __init__(
         self,
-        call: Stamped,
+        call: StampingCall,
         load: Load,
         progress: Progress | None,
         clock: Clock,

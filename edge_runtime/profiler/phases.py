@@ -11,7 +11,7 @@ from typing import Callable, Iterator, List, Sequence
 
 from edge_runtime.device.run_delay import RunDelay
 from edge_runtime.device.telemetry.sample import Stamped
-from edge_runtime.profiler.board import Board, BoardFacts
+from edge_runtime.profiler.board import BoardFacts, WatchedBoard
 from edge_runtime.profiler.closed_loop import Progress
 from edge_runtime.profiler.cpu_watch import CpuUse, CpuWatch
 from edge_runtime.profiler.gc_watch import GcPause, GcWatch
@@ -58,7 +58,7 @@ class Phases:
         self,
         call: StagedCall,
         settings: ProfileSettings,
-        board: Board,
+        board: WatchedBoard,
         progress: Progress | None,
         clock: Clock,
         wait: Wait = time.sleep,

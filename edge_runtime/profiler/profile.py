@@ -14,7 +14,7 @@ from edge_runtime.engine.loading import load
 from edge_runtime.evaluation.latency import Clock, LatencySummary
 from edge_runtime.plan.store import StoredPlan, open_plan
 from edge_runtime.profiler.bench import cold_options, engine_target, input_source, samples_per_call, timed_layers
-from edge_runtime.profiler.board import Board
+from edge_runtime.profiler.board import WatchedBoard
 from edge_runtime.profiler.closed_loop import Progress
 from edge_runtime.profiler.energy import energy_per_inference
 from edge_runtime.profiler.energy_baseline import BaselineOptions, baseline_from
@@ -38,7 +38,7 @@ def profile(
     plan: str | os.PathLike[str] | StoredPlan,
     settings: ProfileSettings,
     feeds: Feeds | None = None,
-    board: Board | None = None,
+    board: WatchedBoard | None = None,
     *,
     progress: Progress | None = None,
     clock: Clock = time.perf_counter_ns,
@@ -54,7 +54,7 @@ def profile(
         PlanError: the plan can't be used.
         BackendError: the engine library failed.
     """
-    watched = board or Board()
+    watched = board or WatchedBoard()
     environment = read_environment()
     options = cold_options(settings)
     start_ns = clock()

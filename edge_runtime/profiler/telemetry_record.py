@@ -31,7 +31,7 @@ def telemetry_record(
         "gpu_load_pct": _series(looks, lambda look: None if look.gr3d is None else look.gr3d.load_pct),
         "gpu_mhz": _series(looks, gpu_mhz),
         "cpu_mhz": _series(looks, cpu_mhz),
-        "cpu_load_pct": _series(looks, _cpu_load_pct),
+        "cpu_load_pct": _series(looks, lambda look: look.cpu_load_pct),
         "throttled": [
             {
                 "from_s": seconds(span.from_ns, start_ns),
@@ -63,9 +63,3 @@ def _named(looks: Sequence[TelemetrySample], values_of: Callable[[TelemetrySampl
     rows = [values_of(look) for look in looks]
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}
-
-
-def _cpu_load_pct(look: TelemetrySample) -> float | None:
-    """The mean of all cores that are on and tell it."""
-    known = [cpu.load_pct for cpu in look.cpus or () if cpu is not None and cpu.load_pct is not None]
-    return sum(known) / len(known) if known else None

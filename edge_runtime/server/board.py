@@ -113,7 +113,7 @@ class Watcher:
         return self._mode
 
 
-class Board:
+class ServedBoard:
     """Samples from `start` until `close`; what it tells is read without waiting, on any thread.
 
     Nothing waits for a source that hangs: it is opened and closed on threads that are left behind where they don't end.
@@ -208,4 +208,4 @@ class Board:
         logger.warning("there is no telemetry of the board: %s", why)
 
 
-NO_BOARD = Board()
+NO_BOARD = ServedBoard()

@@ -10,7 +10,7 @@ from typing import Dict, Mapping
 from edge_runtime.device.telemetry.sample import Gpu, TelemetrySample
 from edge_runtime.device.telemetry.source import Origin
 from edge_runtime.server.board import BoardReading, Seen
-from edge_runtime.server.board_view import clocks_mhz, cpu_load_pct
+from edge_runtime.server.board_view import clocks_mhz
 from edge_runtime.server.prometheus import MetricsPage, labels_of
 
 _MIB = 1 << 20
@@ -98,7 +98,7 @@ def _add_heat(samples: _Samples, seen: Seen) -> None:
 
 
 def _add_load(samples: _Samples, sample: TelemetrySample) -> None:
-    samples.gauge("nv_cpu_utilization", _ratio(cpu_load_pct(sample)))
+    samples.gauge("nv_cpu_utilization", _ratio(sample.cpu_load_pct))
     samples.gauge("nv_gpu_utilization", _ratio(_load_pct(sample.gr3d)))
     if sample.ram is not None:
         samples.gauge("nv_cpu_memory_total_bytes", sample.ram.total_mb * _MIB)

@@ -7,12 +7,6 @@ from typing import Dict
 from edge_runtime.device.telemetry.sample import Number, TelemetrySample
 
 
-def cpu_load_pct(sample: TelemetrySample) -> float | None:
-    """Mean load of the cores that are on; None where none tells."""
-    loads = [cpu.load_pct for cpu in sample.cpus or () if cpu is not None and cpu.load_pct is not None]
-    return sum(loads) / len(loads) if loads else None
-
-
 def clocks_mhz(sample: TelemetrySample) -> Dict[str, Number]:
     """Clocks by part: `gpu` (`gpu0`, … where it has several), `emc`, `cpu0`, …; those that aren't known left out."""
     found: Dict[str, Number] = {}
@@ -25,14 +19,3 @@ def clocks_mhz(sample: TelemetrySample) -> Dict[str, Number]:
         if cpu is not None and cpu.freq_mhz is not None:
             found[f"cpu{index}"] = cpu.freq_mhz
     return found
-
-
-def hottest(sample: TelemetrySample) -> tuple[str, float] | None:
-    """The hottest zone and its temperature, constants left out."""
-    read = [
-        (value, name) for name, value in sample.temps_c.items() if value is not None and name not in sample.constants
-    ]
-    if not read:
-        return None
-    value, name = max(read)
-    return name, value

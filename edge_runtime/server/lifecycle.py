@@ -13,7 +13,7 @@ from typing import Callable, List, Sequence
 from edge_runtime.errors import ConfigError
 from edge_runtime.server.accelerators import Accelerators, Prepared
 from edge_runtime.server.administration import Administration, ServerLog
-from edge_runtime.server.board import Board
+from edge_runtime.server.board import ServedBoard
 from edge_runtime.server.conditions import watch_conditions
 from edge_runtime.server.listeners import Bound, Listeners
 from edge_runtime.server.loads import Loads
@@ -100,7 +100,7 @@ async def serve(
     accelerators = Accelerators(settings, partial(_fail, stop, failures))
     repository: ModelRepository | None = None
     listeners: Listeners | None = None
-    board = Board()
+    board = ServedBoard()
     board.start(settings.board, settings.board_interval_s)
     watches: List[asyncio.Future[None]] = []
     models = ModelTable([])

@@ -9,7 +9,7 @@ from typing import Any, Dict, Set
 from edge_runtime.server.acceptor import Acceptor
 from edge_runtime.server.access import Access, access_of
 from edge_runtime.server.addresses import address_text, check_access, tcp_address
-from edge_runtime.server.board import NO_BOARD, Board
+from edge_runtime.server.board import NO_BOARD, ServedBoard
 from edge_runtime.server.client_regions import ClientRegions
 from edge_runtime.server.grpc_gate import gates
 from edge_runtime.server.grpc_inference import GrpcCalls
@@ -72,7 +72,7 @@ class Listeners:
         ConfigError: the settings would let strangers in, or name files of TLS or tokens that can't be used.
     """
 
-    def __init__(self, models: ModelTable, settings: ServerSettings, board: Board = NO_BOARD) -> None:
+    def __init__(self, models: ModelTable, settings: ServerSettings, board: ServedBoard = NO_BOARD) -> None:
         check_access(settings)
         self._settings = settings
         self._access = access_of(settings)

@@ -16,7 +16,7 @@ from edge_runtime.device.telemetry.source import Origin
 from edge_runtime.errors import InvalidRequestError
 from edge_runtime.profiler import profile_text
 from edge_runtime.profiler import profile_trace as profile_trace_module
-from edge_runtime.profiler.board import Board, watched_board
+from edge_runtime.profiler.board import WatchedBoard, watched_board
 from edge_runtime.profiler.energy_result import EnergyResult, Estimate, Window
 from edge_runtime.profiler.outliers import CAUSES
 from edge_runtime.profiler.profile import profile
@@ -70,7 +70,7 @@ def quick():
 
 @pytest.fixture
 def report(make_plan, quick):
-    return profile(make_plan(), quick, board=Board(MadeUpSampler(), (("tegrastats", "in use"),)))
+    return profile(make_plan(), quick, board=WatchedBoard(MadeUpSampler(), (("tegrastats", "in use"),)))
 
 
 def test_a_record_has_every_part_and_is_json(report):
@@ -173,7 +173,7 @@ def test_a_trace_of_many_calls_is_thinned_and_says_so(report, monkeypatch):
 
 
 def test_without_a_source_power_and_heat_are_not_measured_and_nothing_idles(make_plan, quick):
-    board = Board(verdicts=(("sysfs", "no sensor"), ("none", "in use")))
+    board = WatchedBoard(verdicts=(("sysfs", "no sensor"), ("none", "in use")))
     settings = quick.model_copy(update={"baseline_s": 600.0, "layers": False})
     report = profile(make_plan(), settings, board=board)
     record = report.record()
@@ -187,7 +187,7 @@ def test_without_a_source_power_and_heat_are_not_measured_and_nothing_idles(make
 def test_the_idle_baseline_comes_before_the_first_call(make_plan, quick):
     sampler = MadeUpSampler()
     settings = quick.model_copy(update={"baseline_s": 0.05, "layers": False})
-    report = profile(make_plan(), settings, board=Board(sampler))
+    report = profile(make_plan(), settings, board=WatchedBoard(sampler))
     (idle_start, idle_end), timed = sampler.asked
     assert idle_end - idle_start >= 50_000_000
     assert idle_end < timed[0] + 2 * 10_000_000

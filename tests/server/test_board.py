@@ -13,7 +13,7 @@ from edge_runtime.device.telemetry.board import OpenBoard, open_board
 from edge_runtime.device.telemetry.sample import TelemetrySample
 from edge_runtime.device.telemetry.source import Origin
 from edge_runtime.errors import TelemetryError
-from edge_runtime.server.board import NO_BOARD, Board
+from edge_runtime.server.board import NO_BOARD, ServedBoard
 from edge_runtime.server.conditions import Conditions
 
 WARM = TelemetrySample(temps_c={"tj": 60.0})
@@ -51,7 +51,7 @@ def board_of() -> Any:
 
     def make(*samples: TelemetrySample, interval_s: float = 600, **options: Any) -> Any:
         source = FakeSource(*samples, **options)
-        made.append(Board())
+        made.append(ServedBoard())
         made[-1].begin(OpenBoard(source, (("tegrastats", "in use"),), interval_s))
         assert source.is_asked_again.wait(10)
         return made[-1], source
@@ -83,7 +83,7 @@ def test_a_source_that_died_leaves_nothing_that_is_so_now(board_of: Any) -> None
 
 
 def test_no_board_tells_nothing_and_may_be_closed() -> None:
-    none = Board()
+    none = ServedBoard()
     none.open("none", 1.0)
     for board in (NO_BOARD, none):
         assert board.read().status is None
@@ -92,21 +92,21 @@ def test_no_board_tells_nothing_and_may_be_closed() -> None:
 
 
 def test_a_source_that_was_asked_for_by_name_and_is_not_there_is_said_aloud(caplog: pytest.LogCaptureFixture) -> None:
-    board = Board()
+    board = ServedBoard()
     board.begin(OpenBoard(None, (), 1.0, failure="tegrastats: not found"))
     assert board.read().alarm == "tegrastats: not found"
     assert caplog.messages == ["there is no telemetry of the board: tegrastats: not found"]
 
 
 def test_what_can_not_be_opened_is_said_and_raises_nothing(tmp_path: Path) -> None:
-    board = Board()
+    board = ServedBoard()
     board.open(f"replay:{tmp_path / 'none'}", 1.0)
     assert "can't be read (No such file" in str(board.read().alarm)
 
 
 def test_a_fault_of_ours_in_opening_is_said_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge_runtime.device.telemetry.board.open_board", {}.__getitem__)
-    board = Board()
+    board = ServedBoard()
     board.open("auto", 1.0)
     assert str(board.read().alarm).startswith("TypeError")
 
@@ -122,7 +122,7 @@ def test_a_source_that_hangs_while_it_is_opened_is_an_alarm_and_holds_nothing_up
 
     monkeypatch.setattr("edge_runtime.device.telemetry.board.open_board", hang)
     monkeypatch.setattr("edge_runtime.server.board._JOIN_S", 0.0)
-    board = Board(lambda: now_ns[0])
+    board = ServedBoard(lambda: now_ns[0])
     board.start("nvml", 1.0)
     assert board.read().alarm is None
     now_ns[0] = 11_000_000_000
@@ -146,7 +146,7 @@ def test_a_source_that_hangs_in_a_reading_is_left_behind(
             return None
 
     monkeypatch.setattr("edge_runtime.server.board._JOIN_S", 0.0)
-    board = Board()
+    board = ServedBoard()
     board.begin(OpenBoard(Hanging(), (), 1.0))
     assert is_read.wait(10)
     board.close()

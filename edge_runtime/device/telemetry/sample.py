@@ -138,10 +138,23 @@ class TelemetrySample:
     unknown: Tuple[str, ...] = ()
 
     @property
+    def hottest(self) -> Tuple[str, float] | None:
+        """The hottest zone and its temperature in °C, constants left out."""
+        zones = [(name, value) for name, value in self.temps_c.items() if name not in self.constants]
+        read = [(name, value) for name, value in zones if value is not None]
+        return max(read, key=lambda zone: zone[1]) if read else None
+
+    @property
     def hottest_c(self) -> float | None:
         """The highest temperature read, constants left out."""
-        read = [value for name, value in self.temps_c.items() if value is not None and name not in self.constants]
-        return max(read, default=None)
+        hottest = self.hottest
+        return None if hottest is None else hottest[1]
+
+    @property
+    def cpu_load_pct(self) -> float | None:
+        """Mean load of the cores that are on; None where none tells."""
+        loads = [cpu.load_pct for cpu in self.cpus or () if cpu is not None and cpu.load_pct is not None]
+        return sum(loads) / len(loads) if loads else None
 
 
 @dataclass(frozen=True)

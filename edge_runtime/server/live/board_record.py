@@ -7,7 +7,7 @@ from typing import Any, Dict, Sequence
 from edge_runtime.device.telemetry.sample import TelemetrySample
 from edge_runtime.device.telemetry.throttling import ThrottleState
 from edge_runtime.server.board import BoardReading, Point, Seen
-from edge_runtime.server.board_view import clocks_mhz, cpu_load_pct, hottest
+from edge_runtime.server.board_view import clocks_mhz
 
 
 def board_record(reading: BoardReading) -> Dict[str, Any]:
@@ -35,7 +35,7 @@ def board_record(reading: BoardReading) -> Dict[str, Any]:
 def _now(sample: TelemetrySample | None) -> Dict[str, Any]:
     if sample is None:
         sample = TelemetrySample()
-    total, found, gpu, ram = sample.total_power, hottest(sample), sample.gr3d, sample.ram
+    total, found, gpu, ram = sample.total_power, sample.hottest, sample.gr3d, sample.ram
     return {
         "power_mw": None if total is None else total.cur_mw,
         "power_how": None if total is None else total.how,
@@ -44,7 +44,7 @@ def _now(sample: TelemetrySample | None) -> Dict[str, Any]:
         "hottest": None if found is None else found[0],
         "zones_c": {name: value for name, value in sample.temps_c.items() if name not in sample.constants},
         "gpu_load_pct": None if gpu is None else gpu.load_pct,
-        "cpu_load_pct": cpu_load_pct(sample),
+        "cpu_load_pct": sample.cpu_load_pct,
         "clocks_mhz": clocks_mhz(sample),
         "ram": None if ram is None else {"used_mb": ram.used_mb, "total_mb": ram.total_mb},
     }

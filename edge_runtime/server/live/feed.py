@@ -9,7 +9,7 @@ import logging
 from typing import Callable, Dict
 
 from edge_runtime.errors import ServerUnavailableError
-from edge_runtime.server.board import NO_BOARD, Board
+from edge_runtime.server.board import NO_BOARD, ServedBoard
 from edge_runtime.server.live.snapshots import Snapshots
 from edge_runtime.server.models import ModelTable
 
@@ -31,7 +31,7 @@ Send = Callable[[bytes], None]
 class LiveFeed:
     """Sends events to watchers, once a second; used on the loop's thread. `board` is the one that they tell of."""
 
-    def __init__(self, snapshots: Snapshots, every_s: float = _EVERY_S, board: Board = NO_BOARD) -> None:
+    def __init__(self, snapshots: Snapshots, every_s: float = _EVERY_S, board: ServedBoard = NO_BOARD) -> None:
         self.board = board
         self._snapshots = snapshots
         self._every_s = every_s
@@ -99,6 +99,6 @@ class LiveFeed:
             await asyncio.sleep(self._every_s)
 
 
-def live_feed(models: ModelTable, board: Board = NO_BOARD) -> LiveFeed:
+def live_feed(models: ModelTable, board: ServedBoard = NO_BOARD) -> LiveFeed:
     """The feed of a server's models and its board."""
     return LiveFeed(Snapshots(models), board=board)
