@@ -109,6 +109,12 @@ class Scheduler:
                 self._admission.check(job, request.stream, request.arrival_ns, now_ns)
             except DeadlineRefusedError as refusal:
                 self._bounds.turned_away(job, now_ns)
+                if (
+                    self.is_idle
+                    and not state.streams.live
+                    and now_ns + _typical_ns(job, state.times) <= job.deadline_ns
+                ):
+                    state.times.doubt(model.name)
                 may_wait = state.lanes.out and request.stream is None and place is None
                 if may_wait and self._undecided.hold(job, likely_ns, refusal, now_ns):
                     return
@@ -239,3 +245,9 @@ class Scheduler:
             if run.model.segments > 1 and run.model.busy >= run.model.slots:
                 state.inherit(run.model)
         return state.lanes.hand_out(run, lane, now_ns)
+
+
+def _typical_ns(job: Job, times: ServiceTimes) -> int:
+    """What a job usually takes, all of its segments."""
+    rows = job.requests[0].rows
+    return sum([times.typical_ns(job.model.name, segment, rows) or 0 for segment in range(job.model.segments)])

@@ -8,6 +8,7 @@ from typing import Dict, List, Optional, Tuple
 
 _BLOCKS = 4
 _TRUSTED = 8  # as many new runs replace what was known before
+_DOUBTS = 32  # refusals without a run in between, after which the longest run is forgotten
 
 
 class _Block:
@@ -28,7 +29,7 @@ class _Runs:
     known. `prior` is what was known before the runs began to count: (high, typical).
     """
 
-    __slots__ = ("blocks", "count", "high", "is_old", "prior", "size", "total")
+    __slots__ = ("blocks", "count", "doubts", "high", "is_old", "prior", "size", "total")
 
     def __init__(self, size: int, prior: Optional[Tuple[int, int]] = None, is_old: bool = False) -> None:
         self.size = size
@@ -38,9 +39,11 @@ class _Runs:
         self.count = 0
         self.total = 0
         self.high = 0
+        self.doubts = 0
 
     def add(self, ns: int) -> bool:
         """Counts a run; True if `high` or the prior may have changed with it."""
+        self.doubts = 0
         block = self.blocks[-1]
         block.count += 1
         block.total += ns
@@ -60,6 +63,20 @@ class _Runs:
         self._rank()
         return True
 
+    def doubt(self) -> bool:
+        """Counts a refusal; True if the longest run was forgotten for it."""
+        self.doubts += 1
+        if self.doubts < _DOUBTS:
+            return False
+        self.doubts = 0
+        if self.prior is not None and self.prior[0] >= self.high:
+            self.prior = (self.typical(), self.typical())
+        else:
+            longest = max(self.blocks, key=lambda block: block.longest[-1] if block.longest else -1).longest
+            del longest[-1:]
+            self._rank()
+        return True
+
     def _turn(self) -> None:
         self.blocks.append(_Block())
         if len(self.blocks) > _BLOCKS + 1:
@@ -69,7 +86,10 @@ class _Runs:
 
     def _rank(self) -> None:
         longest = sorted([ns for block in self.blocks for ns in block.longest], reverse=True)
-        self.high = longest[min(self.count // 64, _BLOCKS, len(longest) - 1)] if longest else 0
+        if longest:
+            self.high = longest[min(self.count // 64, _BLOCKS, len(longest) - 1)]
+        else:
+            self.high = self.total // self.count if self.count else 0
         if self.count >= _TRUSTED:
             self.prior = None
 
@@ -132,6 +152,17 @@ class ServiceTimes:
             self._learnt += 1
             if not self._learnt & 63:
                 self._renew()
+
+    def doubt(self, model: str) -> None:
+        """Takes note that a request was refused for the worst time alone: nothing ran, and the typical time would do.
+
+        Requests that are refused teach nothing, so that one slow run would be remembered for ever: after 32 refusals
+        without a run in between the longest is forgotten.
+        """
+        sizes = [each for key, each in self._runs.items() if key[0] == model]
+        forgotten = [runs.doubt() for each in sizes for runs in each.values()]
+        if any(forgotten):
+            self._renew()
 
     def forget(self, model: str) -> None:
         """Knows nothing of a model from here on."""

@@ -65,8 +65,8 @@ class Turns(Generic[W]):
     client with nothing waiting until the clock has passed it, of the latest 1,024 at most.
 
     The clock stands still while ever new clients come. So, among several clients, the first job of one waits for no
-    more others than were waiting when it became the first: nobody starves, and clients that ask for one thing at a time
-    are served in the order in which they came.
+    more others than were waiting when it became the first, but for those firsts of other clients that are due as well:
+    nobody starves, and clients that ask for one thing at a time are served in the order in which they came.
 
     Attributes:
         first: the one whose turn it is; None if nothing waits.
@@ -156,7 +156,7 @@ class Turns(Generic[W]):
             line.start_ns += used_ns
         if self._order:
             if is_first and jobs:
-                self._note(line, self._added)
+                self._note(line, self._added - 1)
             self._move(client, line)
         else:
             self.first = jobs[0] if jobs else None

@@ -283,3 +283,27 @@ def test_the_streams_of_a_forgotten_model_leave_their_room_to_others():
         made.admit(request("long", now=40, deadline=1000), 40)
     assert made.remove("a")
     made.admit(request("long", now=40, deadline=1000), 40)
+
+
+def test_one_slow_run_does_not_lock_out_deadlines_for_ever():
+    made = scheduler()
+    for took in (10, 10, 90):
+        made.admit(request("a"), 0)
+        made.finish(made.next(0), took)
+    refused = 0
+    for _ in range(100):
+        try:
+            made.admit(request("a", deadline=1000 + 50), 1000)
+        except DeadlineRefusedError:
+            refused += 1
+        else:
+            break
+    assert refused == 32
+    assert made.next(1000) is not None
+
+
+def test_what_usually_takes_too_long_stays_refused():
+    made = scheduler()
+    for _ in range(100):
+        with pytest.raises(DeadlineRefusedError):
+            made.admit(request("long", deadline=50), 0)

@@ -122,3 +122,37 @@ def test_the_version_tells_of_every_change():
     assert times.version == before
     times.observe("m", 0, 1, 101)
     assert times.version > before
+
+
+def test_one_slow_run_is_forgotten_after_many_refusals_without_a_run():
+    times = learnt(100, 5000, 110)
+    for _ in range(31):
+        times.doubt("m")
+    assert times.worst_ns("m", 0, 1) == 5000
+    times.doubt("m")
+    assert times.worst_ns("m", 0, 1) == 110
+
+
+def test_a_run_ends_doubts_and_nothing_is_planned_with_less_than_the_typical_time():
+    times = learnt(100, 5000)
+    for _ in range(31):
+        times.doubt("m")
+    times.observe("m", 0, 1, 4000)
+    for _ in range(31):
+        times.doubt("m")
+    assert times.worst_ns("m", 0, 1) == 5000
+    for _ in range(32 * 5):
+        times.doubt("m")
+    assert times.worst_ns("m", 0, 1) == times.typical_ns("m", 0, 1) == 9100 // 3
+
+
+def test_a_seed_that_is_doubted_falls_to_what_runs_show():
+    times = ServiceTimes(margin=0)
+    times.seed("m", 0, 1, 1000)
+    for _ in range(40):
+        times.doubt("m")
+    assert times.worst_ns("m", 0, 1) == 1000
+    times.observe("m", 0, 1, 100)
+    for _ in range(32):
+        times.doubt("m")
+    assert times.worst_ns("m", 0, 1) == 100
