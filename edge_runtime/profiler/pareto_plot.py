@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, List, Mapping, Sequence, Tuple
 
-from edge_runtime.profiler.pages.canvas import BLUE, GREEN, INK, QUIET, Axes, Canvas, NothingToPlotError, draw
+from edge_runtime.profiler.pages.canvas import BLUE, GREEN, INK, QUIET, Axes, Canvas, NothingToPlotError
 from edge_runtime.profiler.pages.marks import log_ticks, plain_ticks, spread
 from edge_runtime.profiler.pages.reading import number, plain
 
@@ -27,17 +26,6 @@ class Point:
     y: float
     is_pareto: bool
     is_recommended: bool
-
-
-def pareto_svg(points: Sequence[Mapping[str, Any]]) -> str:
-    """The points of a sweep as an SVG element: p50 against energy, or throughput where energy wasn't measured.
-
-    Raises:
-        NothingToPlotError: no point has both figures.
-        ConfigError: matplotlib isn't installed.
-    """
-    label = "Latency against energy or throughput of each point of the sweep, with their frontier"
-    return draw(partial(paint_pareto, points=points), PARETO_SIZE, "pareto-", label)
 
 
 def measure_of(points: Sequence[Mapping[str, Any]]) -> str:

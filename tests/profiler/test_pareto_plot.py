@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any
 
 import pytest
 
-from edge_runtime.profiler.pages.canvas import NothingToPlotError
-from edge_runtime.profiler.pareto_plot import pareto_svg
+from edge_runtime.profiler.pages.canvas import NothingToPlotError, draw
+from edge_runtime.profiler.pareto_plot import PARETO_SIZE, paint_pareto
 from edge_runtime.profiler.sweep_html import sweep_html
+
+
+def pareto_svg(points: Any) -> str:
+    return draw(partial(paint_pareto, points=points), PARETO_SIZE, "pareto-", "the points")
 
 
 def point(label: str, p50_ms: float, energy_mj: float | None, **more: Any) -> dict[str, Any]:
