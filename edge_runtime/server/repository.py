@@ -88,7 +88,8 @@ class ModelRepository:
         found = self._models.index(is_ready_only)
         for entry in found:
             is_reloaded = self._state(entry["name"]) == "LOADING"
-            entry["reason"] = "is being loaded anew" if is_reloaded else self._reasons.get(entry["name"], "")
+            known = entry["reason"] or self._reasons.get(entry["name"], "")
+            entry["reason"] = "is being loaded anew" if is_reloaded else known
         if is_ready_only:
             return found
         loaded = {entry["name"] for entry in found}
