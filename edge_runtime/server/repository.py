@@ -11,6 +11,7 @@ from edge_runtime.errors import (
     BackendUnavailableError,
     ConfigError,
     EdgeRuntimeError,
+    GoldenRunError,
     InvalidRequestError,
     PlanCorruptError,
     PlanError,
@@ -34,6 +35,7 @@ _REASONS = (
     (PlanError, "its plan can't be used; the server's log says why"),
     (ConfigError, "its settings can't be used; the server's log says why"),
     (BackendUnavailableError, "there is no library or device for its plan here; the server's log says which"),
+    (GoldenRunError, "it answers otherwise than when it was built; the server's log says how"),
     (BackendError, "the engine library can't load its plan; the server's log says why"),
 )
 
