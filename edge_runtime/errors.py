@@ -21,6 +21,7 @@ EdgeRuntimeError                 exit 1
 │       └── PlanSealedError      encrypted for a key that isn't here
 ├── BackendError                 the engine library failed
 │   ├── BackendUnavailableError  it isn't installed, or there is no device for it
+│   ├── GoldenRunError           an engine answers otherwise than its plan did when it was built
 │   └── DeviceLostError          the GPU's context is dead: only a new process helps
 ├── RequestError                 the client's mistake, never ours
 │   ├── InvalidRequestError
@@ -147,6 +148,10 @@ class BackendUnavailableError(BackendError):
     """The engine library isn't installed, or there is no device for it."""
 
     exit_code = 78
+
+
+class GoldenRunError(BackendError):
+    """An engine answers otherwise than its plan did when it was built."""
 
 
 class DeviceLostError(BackendError):
