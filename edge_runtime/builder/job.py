@@ -32,8 +32,8 @@ class BuildOptions:
     """Where plans and calibration tables are kept, and what is done beyond building.
 
     `verify_data` runs the data functions before a plan is re-used; `explain` measures which layers INT8 hurts; `again`
-    builds anew what is there already; `seal` is the key by which the plan is encrypted, `sign` makes its signature, if it is to
-    have one.
+    builds anew what is there already; `seal` is the key by which the plan is encrypted, `sign` what makes
+    its signature; None: it isn't.
     """
 
     engines: Path = field(default_factory=default_root)
