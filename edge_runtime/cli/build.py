@@ -46,10 +46,7 @@ def command(
     max_batch: Optional[int] = flag(ModelTable, "max_batch", "--max-batch", minimum=1),
     split: List[str] = typer.Option([], "--split", metavar="TENSOR", help=_SPLIT),
     shape: List[str] = typer.Option(
-        [],
-        "--shape",
-        metavar="NAME=MIN,OPT,MAX",
-        help="Shapes of an input, such as x=1x3x48x192,8x3x48x192,16x3x48x192.",
+        [], "--shape", metavar="NAME=MIN,OPT,MAX", help="Shapes of an input: x=1x3x48x192,8x3x48x192,16x3x48x192."
     ),
     calibration: Optional[Path] = flag(CalibrationTable, "data", "--calibration", metavar="C.npz"),
     held_out: Optional[Path] = flag(DataTable, "data", "--held-out", metavar="H.npz"),
