@@ -5,23 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Dict, Optional
 
-from edge_runtime.cli.flags import engines_option, json_option
+from edge_runtime.cli.flags import engines_option, flag, json_option
 from edge_runtime.cli.keys import key_option, signer_of
 from edge_runtime.cli.named_plan import named_plan, plan_argument
 from edge_runtime.cli.output import Output, configure_logging
 from edge_runtime.errors import PlanError
+from edge_runtime.plan.trust import TrustSettings
 
 
 def command(
     target: str = plan_argument(),
     sign: Optional[Path] = key_option("--sign", "Sign the new version with this private key"),
+    key: Optional[Path] = flag(TrustSettings, "plan_key", "--plan-key", metavar="FILE"),
     engines: Path = engines_option(),
     is_json: bool = json_option(),
 ) -> None:
     """Publish a plan once more as a new version, encrypted for this device.
 
-    The key is the credential plan.key of systemd, else the file of EDGE_RUNTIME_TRUST__PLAN_KEY. The old version stays
-    as it is: remove its folder once the new one is served. `edge-runtime build --encrypt` writes no plain plan at all.
+    The old version stays as it is: remove its folder once the new one is served. `edge-runtime build --encrypt` puts no
+    plain plan into the store at all.
     """
     from edge_runtime.plan.files import Content
     from edge_runtime.plan.plan_key import plan_key
@@ -40,7 +42,7 @@ def command(
         lambda version: old.manifest.model_copy(update={"version": version}),
         files,
         is_new=False,
-        seal=plan_key(),
+        seal=plan_key(file=key),
         sign=signer_of(sign),
     )
     output = Output(is_json)
