@@ -6,10 +6,11 @@ import itertools
 from pathlib import Path
 from typing import Dict, Iterator, Tuple
 
+from operations.writers import Check, Writer, check_published, publish
+
 from edge_runtime.device.process import own_process
 from edge_runtime.plan.progress import PROGRESS, RUNNING, BuildProgress, ModelProgress, read_progress, write_progress
 from edge_runtime.plan.store import PlanStore
-from operations.writers import Check, Writer, check_published, publish
 
 _MODEL = "m"
 _KEEP = 2
@@ -26,7 +27,7 @@ def prune(folder: Path) -> Iterator[int]:
 
 
 def check_pruned(folder: Path, claimed: int) -> str:
-    """What is there is whole, no older than what was claimed, and not more than is kept; the next run clears the rest."""
+    """What is there is whole, no older than what was claimed and no more than is kept; the next run clears the rest."""
     problem = check_published(folder, claimed)
     store = PlanStore(folder / "engines")
     versions = store.versions(_MODEL)
