@@ -42,8 +42,9 @@ def subjects_of(stored: StoredPlan) -> Dict[str, str]:
 
 
 def statement_text(stored: StoredPlan, builder: str, pack_sha256: str = "") -> str:
-    """The statement about a version, as JSON."""
+    """The statement about a version, as JSON; the pack is what its manifest says unless another is named."""
     manifest = stored.manifest
+    pack_sha256 = pack_sha256 or manifest.source.pack or ""
     parameters = {"model": manifest.name, "version": manifest.version, "precision": manifest.precision}
     definition = {
         "buildType": BUILD_TYPE,
