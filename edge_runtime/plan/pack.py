@@ -41,7 +41,7 @@ RECIPE = "recipe.toml"
 MODEL = "model.onnx"
 INT8_MODEL = "int8.onnx"
 HELD_OUT = "held-out.npz"
-TABLES = {algorithm: f"{algorithm}.cache" for algorithm in ("entropy", "percentile", "mse", "max")}
+TABLES = {algorithm: f"{algorithm}.cache" for algorithm in ("entropy", "percentile", "mse", "max", "imported")}
 WEIGHTS = ".data"  # what is added to the name of an ONNX for the file of its weights
 
 MAX_RELEASE = 10**9 - 1
