@@ -18,6 +18,7 @@ EdgeRuntimeError                 exit 1
 │   └── PlanTargetError          built for another backend, board or schema
 ├── BackendError                 the engine library failed
 │   ├── BackendUnavailableError  it isn't installed, or there is no device for it
+│   ├── GoldenRunError           an engine answers otherwise than its plan did when it was built
 │   └── DeviceLostError          the GPU's context is dead: only a new process helps
 ├── RequestError                 the client's mistake, never ours
 │   ├── InvalidRequestError
@@ -130,6 +131,10 @@ class BackendUnavailableError(BackendError):
     """The engine library isn't installed, or there is no device for it."""
 
     exit_code = 78
+
+
+class GoldenRunError(BackendError):
+    """An engine answers otherwise than its plan did when it was built."""
 
 
 class DeviceLostError(BackendError):

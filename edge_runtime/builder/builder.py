@@ -13,6 +13,7 @@ from edge_runtime.builder.candidates import CandidateInputs
 from edge_runtime.builder.data import BuildData, ExaminedData, data_of
 from edge_runtime.builder.float_model import OUTPUT_REMEDY, FloatModel, answering, float_model
 from edge_runtime.builder.gate import Decision, GateRules, TimeAgainst, best_int8, decide
+from edge_runtime.builder.golden import golden_run
 from edge_runtime.builder.job import BuildOptions, Job, job_of
 from edge_runtime.builder.maker import OnnxRuntimeMaker, PlanMaker
 from edge_runtime.builder.progress import LoggedProgress, Progress
@@ -95,7 +96,7 @@ def _built(job: Job, model: FloatModel, data: BuildData, is_rebuild: bool) -> Bu
         if job.options.explain:
             auction = _with_errors(trial, part, given, auction, best_int8(auction.tried, first_rules))
         result = Result(model.graph, decision, auction.errors, rules.metric, examined.keys, model.cuts, latency)
-        return _published(job, maker or trial.maker, result, is_rebuild)
+        return _published(job, maker or trial.maker, reference, result, is_rebuild)
 
 
 @contextlib.contextmanager
@@ -240,7 +241,7 @@ def _explained(job: Job, plan: BuiltPlan) -> BuiltPlan:
     return replace(plan, sensitivity=tuple(sensitivity_records(auction.errors)))
 
 
-def _published(job: Job, maker: PlanMaker, result: Result, is_rebuild: bool) -> BuiltPlan:
+def _published(job: Job, maker: PlanMaker, reference: Reference, result: Result, is_rebuild: bool) -> BuiltPlan:
     decision = result.decision
     if decision.chosen is None:
         raise GateError(
@@ -255,10 +256,12 @@ def _published(job: Job, maker: PlanMaker, result: Result, is_rebuild: bool) -> 
     made = maker.make(decision.chosen.candidate)
     for note in made.notes:
         job.progress.note(note)
+    golden = golden_run(made, reference, maker)
+    content, record = (b"", None) if golden is None else golden.to_file(made.signature)
     stored = PlanStore(job.options.engines).publish(
         job.recipe.name,
-        lambda version: manifest_of(job, made, result, version),
-        made.contents,
+        lambda version: manifest_of(job, made, replace(result, golden=record), version),
+        made.contents if record is None else {**made.contents, record.file.file: content},
         is_new=not is_rebuild,
     )
     sensitivity = tuple(stored.manifest.sensitivity)

@@ -27,6 +27,7 @@ from edge_runtime.plan.manifest import (
     CandidateRecord,
     ChainRecord,
     DataRecord,
+    GoldenRecord,
     LatencyRecord,
     LossRecord,
     Manifest,
@@ -44,6 +45,7 @@ class Result:
     """What a build came to: the float graph, the decision, and what was measured on the way.
 
     `cuts` are the tensors at which the model was cut, `split_latency` is that of the parts over the whole's.
+    `golden` is None where the plan's golden run isn't stored.
     """
 
     source: OnnxModel
@@ -53,6 +55,7 @@ class Result:
     data_keys: Mapping[str, Any]
     cuts: Tuple[str, ...] = ()
     split_latency: LatencyRatio | None = None
+    golden: GoldenRecord | None = None
 
 
 def manifest_of(job: Job, made: Made, result: Result, version: int) -> Manifest:
@@ -85,6 +88,7 @@ def manifest_of(job: Job, made: Made, result: Result, version: int) -> Manifest:
         notes=list(job.progress.notes),
         sensitivity=sensitivity_records(result.errors),
         chain=_chain_record(made, result) if result.cuts else None,
+        golden=result.golden,
     )
 
 

@@ -91,6 +91,7 @@ def _serve(
     startup = Startup()
     with loading(plans, settings) as engines_to_be, ExitStack() as closing:
         from edge_runtime.cli.store_plans import StorePlans
+        from edge_runtime.plan.golden import read_golden
         from edge_runtime.server.accelerators import prepared
         from edge_runtime.server.lifecycle import Control, run
         from edge_runtime.server.loads import Loads
@@ -98,7 +99,7 @@ def _serve(
         loaded = [engine.result() for engine in engines_to_be]
         startup.ended("loading and warming up")
         # One after another: beside each other the timed runs would take longer than alone.
-        made = [prepared(engine, serving[engine.info.name]) for engine in loaded]
+        made = [prepared(engine, serving[engine.info.name], read_golden(plan)) for engine, plan in zip(loaded, plans)]
         give_memory_back()
         startup.ended("timing runs")
         loads = Loads(StorePlans(engines, settings, wishes)) if settings.model_control else None
@@ -129,7 +130,7 @@ def _ready(bound: Bound, prepared: Sequence[Prepared], startup: Startup, output:
         addresses = {"http": bound.http, "grpc": bound.grpc, "unix": bound.unix}
         output.document({"event": "ready", **addresses, "startup_s": startup.seconds})
         return
-    for engine, measured, _ in prepared:
+    for engine, measured, *_ in prepared:
         info = engine.info
         output.say(
             f"{info.name} version {info.version}: {info.precision} on {info.backend} ({info.device}), "

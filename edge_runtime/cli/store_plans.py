@@ -8,6 +8,7 @@ from typing import Any, Dict, Mapping
 from edge_runtime.cli.startup import engine_options, trim_memory
 from edge_runtime.engine.loading import load
 from edge_runtime.errors import PlanError
+from edge_runtime.plan.golden import read_golden
 from edge_runtime.plan.serving import serving_table
 from edge_runtime.plan.store import PlanStore
 from edge_runtime.server.accelerators import Prepared, prepared
@@ -46,7 +47,7 @@ class StorePlans:
         serving = serving_table(self._engines, name, self._wishes)
         engine = load(stored, engine_options(stored, self._settings))
         try:
-            made = prepared(engine, serving)
+            made = prepared(engine, serving, read_golden(stored))
         except BaseException:
             engine.close()
             raise

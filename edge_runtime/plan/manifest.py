@@ -56,6 +56,14 @@ class PlanRecord(FileRecord):
         return self.nbytes + (self.weights.nbytes if self.weights else 0)
 
 
+class GoldenRecord(Record):
+    """The file of the plan's golden run, where its inputs come from, and the SHA-256 of each output (`plan.golden`)."""
+
+    file: FileRecord
+    origin: str
+    outputs: Dict[str, str]
+
+
 class BackendRecord(Record):
     """The engine library that the plan was built with, and the device it was built for."""
 
@@ -240,6 +248,7 @@ class Manifest(Record):
     notes: List[str] = []
     sensitivity: List[SensitivityRecord] = []
     chain: Optional[ChainRecord] = None
+    golden: Optional[GoldenRecord] = None
 
     @property
     def signature(self) -> Signature:

@@ -6,6 +6,8 @@ import asyncio
 from typing import Callable, Dict, List, NamedTuple
 
 from edge_runtime.engine.engine import Engine
+from edge_runtime.engine.golden_run import verified_golden
+from edge_runtime.plan.golden import Golden
 from edge_runtime.plan.serving import ServingTable
 from edge_runtime.scheduling.policy import ModelPolicy
 from edge_runtime.scheduling.service_times import ServiceTimes
@@ -21,19 +23,27 @@ CPU = "cpu"
 
 
 class Prepared(NamedTuple):
-    """A warmed engine, what was measured of it, and how its model wants to be served."""
+    """A warmed engine, what was measured of it, how its model wants to be served, and what it answers to one input."""
 
     engine: Engine
     measured: Measured
     serving: ServingTable = ServingTable()
+    golden: Golden | None = None
 
 
-def prepared(engine: Engine, serving: ServingTable) -> Prepared:
-    """An engine ready to be served, once some of its runs have been timed; any thread may call it."""
+def prepared(engine: Engine, serving: ServingTable, golden: Golden | None = None) -> Prepared:
+    """An engine ready to be served, once it has repeated its golden run and some of its runs have been timed.
+
+    Any thread may call it.
+
+    Raises:
+        GoldenRunError: it answers otherwise than its plan did when it was built.
+    """
+    repeated = verified_golden(engine, golden)
     is_batching = serving.batching == "on"
     if serving.batching == "auto":
         is_batching = engine.info.device != CPU  # on a CPU a run of n takes n times as long
-    return Prepared(engine, measure(engine, is_batching), serving)
+    return Prepared(engine, measure(engine, is_batching), serving, repeated)
 
 
 class Accelerators:
@@ -81,7 +91,7 @@ class Accelerators:
 
 
 def _served(key: str, member: Prepared, dispatcher: Dispatcher, queue_size: int) -> ServedModel:
-    engine, measured, serving = member
+    engine, measured, serving, _ = member
     policy = ModelPolicy(
         name=key,
         slots=engine.slot_count,

@@ -68,10 +68,10 @@ class GrpcMethods:
         return message("inference.ServerLiveResponse")(live=True)
 
     def _server_ready(self, _: Any) -> Any:
-        return message("inference.ServerReadyResponse")(ready=self._models.is_ready)
+        return message("inference.ServerReadyResponse")(ready=not self._models.problem())
 
     def _model_ready(self, request: Any) -> Any:
-        is_ready = self._models.is_ready and self._models.has(request.name, request.version)
+        is_ready = self._models.has(request.name, request.version) and not self._models.problem(request.name)
         return message("inference.ModelReadyResponse")(ready=is_ready)
 
     def _server_metadata(self, _: Any) -> Any:
@@ -94,7 +94,7 @@ class GrpcMethods:
     def _health_check(self, request: Any) -> Any:
         if request.service not in ("", SERVICE):
             raise UnknownNameError(f"unknown service {clipped(request.service)}; valid: {SERVICE}")
-        status = "SERVING" if self._models.is_ready else "NOT_SERVING"
+        status = "NOT_SERVING" if self._models.problem() else "SERVING"
         return ParseDict({"status": status}, message("grpc.health.v1.HealthCheckResponse")())
 
 

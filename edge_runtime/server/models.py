@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from functools import partial
-from typing import Any, Callable, Dict, Hashable, Iterator, List, Sequence, Set, TypeVar
+from typing import Any, Callable, Dict, Hashable, Iterator, List, Sequence, Set, Tuple, TypeVar
 
 from edge_runtime import __version__
 from edge_runtime.engine.engine import Engine
@@ -27,6 +27,8 @@ EXTENSIONS = (
     "parameters",
     "schedule_policy",
 )
+
+_NOT_READY = "the server is shutting down or not ready; try again later"
 
 T = TypeVar("T")
 
@@ -210,6 +212,8 @@ class ModelTable:
 
     Attributes:
         administration: what changes the table, and what else may be changed of the server.
+        hindrances: why a model isn't ready though inferences are taken, by its name ("": the whole server) and what is
+            told of it; whoever enters one takes it out again.
         epoch: another number whenever the table has changed: who keeps what it found here must look again.
         changed: called then, with the model that isn't served any more, or None: for those who keep what holds a model.
     """
@@ -217,6 +221,7 @@ class ModelTable:
     def __init__(self, models: Sequence[ServedModel]) -> None:
         self.is_ready = False
         self.administration = Administration()
+        self.hindrances: Dict[Tuple[str, str], str] = {}
         self.epoch = 0
         self.changed: List[Callable[[ServedModel | None], None]] = []
         self._models = {model.name: model for model in models}
@@ -248,18 +253,28 @@ class ModelTable:
             return False
         return True
 
-    def check_ready(self) -> None:
-        """Raises ServerUnavailableError while no inferences are taken."""
+    def problem(self, name: str | None = None) -> str:
+        """Why the server isn't ready, or one model of it isn't; "" if it is."""
         if not self.is_ready:
-            raise ServerUnavailableError("the server is shutting down or not ready; try again later")
+            return _NOT_READY
+        found = [
+            f"model {model}: {why}" if model else why
+            for (model, _), why in self.hindrances.items()
+            if name is None or model in ("", name)
+        ]
+        return "; ".join(found)
+
+    def check_healthy(self, name: str | None = None) -> None:
+        """Raises ServerUnavailableError, which says why, unless the server is ready, or one model of it."""
+        problem = self.problem(name)
+        if problem:
+            raise ServerUnavailableError(problem)
 
     def check_admission(self, model: ServedModel) -> None:
         """Raises ServerUnavailableError, and counts it, while no inferences of `model` are taken."""
-        try:
-            self.check_ready()
-        except ServerUnavailableError:
+        if not self.is_ready:
             model.statistics.add_failure("REJECTED", 0)
-            raise
+            raise ServerUnavailableError(_NOT_READY)
 
     @contextlib.contextmanager
     def admission(self, model: ServedModel) -> Iterator[None]:
@@ -315,10 +330,13 @@ class ModelTable:
 
     def index(self, is_ready_only: bool) -> List[Dict[str, str]]:
         """The repository index."""
-        state = "READY" if self.is_ready else "UNAVAILABLE"
-        if is_ready_only and not self.is_ready:
-            return []
-        return [{"name": model.name, "version": model.version, "state": state, "reason": ""} for model in self]
+        found = []
+        for model in self:
+            problem = self.problem(model.name)
+            if not problem or not is_ready_only:
+                state, reason = ("UNAVAILABLE", problem if self.is_ready else "") if problem else ("READY", "")
+                found.append({"name": model.name, "version": model.version, "state": state, "reason": reason})
+        return found
 
 
 def server_metadata(has_client_regions: bool, has_log: bool) -> Dict[str, Any]:

@@ -11,6 +11,7 @@ from edge_runtime.errors import (
     BackendUnavailableError,
     ConfigError,
     EdgeRuntimeError,
+    GoldenRunError,
     InvalidRequestError,
     PlanCorruptError,
     PlanError,
@@ -34,6 +35,7 @@ _REASONS = (
     (PlanError, "its plan can't be used; the server's log says why"),
     (ConfigError, "its settings can't be used; the server's log says why"),
     (BackendUnavailableError, "there is no library or device for its plan here; the server's log says which"),
+    (GoldenRunError, "it answers otherwise than when it was built; the server's log says how"),
     (BackendError, "the engine library can't load its plan; the server's log says why"),
 )
 
@@ -88,7 +90,8 @@ class ModelRepository:
         found = self._models.index(is_ready_only)
         for entry in found:
             is_reloaded = self._state(entry["name"]) == "LOADING"
-            entry["reason"] = "is being loaded anew" if is_reloaded else self._reasons.get(entry["name"], "")
+            known = entry["reason"] or self._reasons.get(entry["name"], "")
+            entry["reason"] = "is being loaded anew" if is_reloaded else known
         if is_ready_only:
             return found
         loaded = {entry["name"] for entry in found}

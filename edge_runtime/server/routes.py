@@ -169,7 +169,7 @@ class HttpRoutes:
         return json_answer({"live": True})
 
     def _ready(self, _: re.Match[str], __: bytes) -> HttpAnswer:
-        self._models.check_ready()
+        self._models.check_healthy()
         return json_answer({"ready": True})
 
     def _server_metadata(self, _: re.Match[str], __: bytes) -> HttpAnswer:
@@ -180,7 +180,7 @@ class HttpRoutes:
 
     def _model_ready(self, match: re.Match[str], _: bytes) -> HttpAnswer:
         name = self._model(match).name
-        self._models.check_ready()
+        self._models.check_healthy(name)
         return json_answer({"name": name, "ready": True})
 
     def _model_config(self, match: re.Match[str], _: bytes) -> HttpAnswer:
@@ -200,7 +200,7 @@ class HttpRoutes:
         return HttpAnswer(self._feed.document(), headers={"Cache-Control": "no-store"})
 
     def _metrics(self, _: re.Match[str], __: bytes) -> HttpAnswer:
-        page = metrics_page(self._models, self._models.is_ready, self._access.refused, self._feed.board.read())
+        page = metrics_page(self._models, not self._models.problem(), self._access.refused, self._feed.board.read())
         return HttpAnswer(page.encode(), content_type=CONTENT_TYPE)
 
 

@@ -19,6 +19,7 @@ from edge_runtime.builder.builder import BuildOptions, BuiltPlan, build
 from edge_runtime.builder.recipe import make_recipe
 from edge_runtime.engine.engine import Engine
 from edge_runtime.errors import BackendError, CalibrationError, ConfigError, DataError, GateError, ModelError
+from edge_runtime.plan.golden import read_golden
 from edge_runtime.plan.manifest import CandidateRecord, Manifest
 from edge_runtime.plan.store import PlanStore
 
@@ -343,6 +344,19 @@ def test_int8_without_calibration_data_says_what_to_give(bench: Bench) -> None:
     recipe = {"model": {"path": str(bench.folder / "m.onnx"), "name": "m"}, "precision": {"policy": "int8"}}
     with pytest.raises(ConfigError, match=r"--calibration C\.npz"):
         build(recipe, bench.options)
+
+
+@pytest.mark.parametrize(("policy", "data", "origin"), [("fp16", {}, "held out"), ("fp32", {"data": None}, "made up")])
+def test_a_plan_has_a_golden_run_that_its_engine_repeats(
+    bench: Bench, policy: str, data: Dict[str, Any], origin: str
+) -> None:
+    plan = bench.build(policy, {"calibration": data, "held_out": data})
+    golden = read_golden(plan)
+    assert golden is not None
+    assert golden.origin == origin
+    assert golden.inputs["x"].shape[0] == 1
+    with edge_runtime.load(plan) as engine:
+        assert golden.is_exact(engine.infer(golden.inputs))
 
 
 def test_the_manifest_says_what_the_plan_was_made_from(bench: Bench) -> None:

@@ -37,7 +37,7 @@ class Snapshots:
         return {
             "server": {
                 "version": __version__,
-                "ready": self._models.is_ready,
+                "ready": not self._models.problem(),
                 "uptime_s": (now_ns - self._begun_ns) // 1_000_000_000,
             },
             "board": board_record(board),
@@ -52,7 +52,7 @@ class Snapshots:
         return {
             "name": model.name,
             "version": model.version,
-            "state": "ready" if self._models.is_ready else "unavailable",
+            "state": "unavailable" if self._models.problem(model.name) else "ready",
             "precision": info.precision,
             "backend": info.backend,
             "device": info.device,
