@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Dict, Sequence, Tuple
+
+from fakes.dtypes import onnx_type
+from onnx import helper
 
 from edge_runtime.plan.contents import PlanFiles, PlanPart
 from edge_runtime.plan.manifest import Manifest, range_record, tensor_record
 from edge_runtime.plan.store import PlanStore, StoredPlan
-from edge_runtime.tensors import Signature
+from edge_runtime.tensors import DType, ShapeRange, Signature, TensorSpec
+
+Tensors = Dict[str, Tuple[DType, tuple]]
 
 
 def stored_plan(root: Path, model: bytes, signature: Signature, name: str = "m") -> StoredPlan:
@@ -16,6 +21,18 @@ def stored_plan(root: Path, model: bytes, signature: Signature, name: str = "m")
     files = PlanFiles({"model.onnx": model})
     content = {**_content(name, signature), "plan": files.record.model_dump()}
     return PlanStore(root).publish(name, lambda version: _manifest(content, version), files.contents)
+
+
+def plan_of_nodes(root: Path, nodes: list[Any], inputs: Tensors, outputs: Tensors, name: str = "m") -> StoredPlan:
+    """A plan of nodes, with tensors given as (type, shape); a dynamic dimension is a string, and 1 to 8 long."""
+    values = [
+        [helper.make_tensor_value_info(tensor, onnx_type(kind), shape) for tensor, (kind, shape) in group.items()]
+        for group in (inputs, outputs)
+    ]
+    opsets = [helper.make_opsetid("", 17)]
+    model = helper.make_model(helper.make_graph(nodes, "g", *values), opset_imports=opsets, ir_version=8)
+    profile = {tensor: _limits(shape) for tensor, (_, shape) in inputs.items()}
+    return stored_plan(root, model.SerializeToString(), Signature(_specs(inputs), _specs(outputs), profile), name)
 
 
 def stored_chain(root: Path, parts: Sequence[PlanPart], signature: Signature, name: str = "m") -> StoredPlan:
@@ -58,3 +75,20 @@ def _tensors(signature: Signature) -> dict[str, Any]:
         "outputs": [tensor_record(spec).model_dump() for spec in signature.outputs],
         "profile": {name: range_record(limits).model_dump(by_alias=True) for name, limits in signature.profile.items()},
     }
+
+
+def _specs(tensors: Tensors) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(
+            name,
+            dtype,
+            tuple(-1 if isinstance(size, str) else size for size in shape),
+            tuple(size if isinstance(size, str) else "" for size in shape),
+        )
+        for name, (dtype, shape) in tensors.items()
+    )
+
+
+def _limits(shape: tuple) -> ShapeRange:
+    smallest = tuple(1 if isinstance(size, str) else size for size in shape)
+    return ShapeRange(smallest, smallest, tuple(8 if isinstance(size, str) else size for size in shape))

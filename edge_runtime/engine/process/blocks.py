@@ -13,6 +13,7 @@ from typing import Any, Dict, FrozenSet
 import numpy as np
 import numpy.typing as npt
 
+from edge_runtime.device.memory import read_memory
 from edge_runtime.device.sealed_memory import sealed_memory
 from edge_runtime.engine.process.tensors import Place
 from edge_runtime.errors import BackendError
@@ -43,6 +44,9 @@ class Blocks:
         nbytes = count * dtype.itemsize
         if not nbytes or dtype.hasobject:
             return np.empty(count, dtype)
+        available = read_memory().available_nbytes
+        if available is not None and nbytes > available:  # the kernel would take the memory of others for it
+            raise BackendError(f"{nbytes:,} bytes of shared memory can't be had: {available:,} are available")
         try:
             descriptor, memory = sealed_memory("tensor", nbytes)
         except OSError as error:

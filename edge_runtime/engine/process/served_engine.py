@@ -78,14 +78,19 @@ def _is_loaded(control: Channel, frame: Frame) -> bool:
 
 
 def _serve(control: Channel, request: bytes) -> None:
+    from edge_runtime.engine.golden_run import verified_golden  # noqa: PLC0415
     from edge_runtime.engine.loading import load  # noqa: PLC0415  (once signals are ignored, for it takes long)
     from edge_runtime.engine.process.blocks import Blocks  # noqa: PLC0415
     from edge_runtime.engine.process.request import request_from_text  # noqa: PLC0415
     from edge_runtime.engine.process.served_slot import ServedSlot  # noqa: PLC0415
+    from edge_runtime.plan.golden import read_golden  # noqa: PLC0415
 
     blocks = Blocks()
     wanted = request_from_text(request, allocate=blocks.allocate)
     engine = load(wanted.plan, wanted.options)
+    golden = read_golden(wanted.plan)
+    if golden is not None:
+        verified_golden(engine, golden)
     threads: List[threading.Thread] = []
     for number in range(engine.slot_count):
         ours, theirs = socket.socketpair()
