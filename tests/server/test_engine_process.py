@@ -86,10 +86,10 @@ def test_requests_under_way_end_in_503_over_both_protocols_and_the_next_ones_are
         assert int(replies[0].headers["retry-after"]) >= 1
         assert "its process ended during the run" in replies[0].json["error"]
         assert call.exception(10).code() is grpc.StatusCode.UNAVAILABLE
+        wait_for(lambda: f"{RESTARTS} 1" in server.ask("GET", "/metrics").body.decode())
         wait_until_ready(server)
         np.testing.assert_array_equal(ask(server).json["outputs"][0]["data"], 2 * ROW)
         assert server.counts("m") == (1, 2)
-        assert f"{RESTARTS} 1" in server.ask("GET", "/metrics").body.decode()
 
 
 def test_readiness_and_refusals_tell_that_the_process_is_away(serving, engine) -> None:
