@@ -86,10 +86,11 @@ def _serve(
     output: Output,
     log: ServiceLog,
 ) -> None:
-    from edge_runtime.cli.startup import Startup, give_memory_back, loading
+    from edge_runtime.cli.startup import Startup, give_memory_back, loading, raise_floor, warn_of_unsigned
 
     serving = {plan.manifest.name: serving_table(engines, plan.manifest.name, wishes) for plan in plans}
     startup = Startup()
+    warn_of_unsigned(plans)
     with loading(plans, settings) as engines_to_be, ExitStack() as closing:
         from edge_runtime.cli.store_plans import StorePlans
         from edge_runtime.plan.golden import read_golden
@@ -101,6 +102,8 @@ def _serve(
         startup.ended("loading and warming up")
         # One after another: beside each other the timed runs would take longer than alone.
         made = [prepared(engine, serving[engine.info.name], read_golden(plan)) for engine, plan in zip(loaded, plans)]
+        for plan in plans:
+            raise_floor(plan)
         give_memory_back()
         startup.ended("timing runs")
         loads = Loads(StorePlans(engines, settings, wishes)) if settings.model_control else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Dict, Mapping
 
-from edge_runtime.cli.startup import load_engine, trim_memory
+from edge_runtime.cli.startup import load_engine, raise_floor, trim_memory
 from edge_runtime.errors import PlanError
 from edge_runtime.plan.golden import read_golden
 from edge_runtime.plan.serving import serving_table
@@ -50,6 +50,7 @@ class StorePlans:
         except BaseException:
             engine.close()
             raise
+        raise_floor(stored)
         trim_memory()
         return made
 
