@@ -20,6 +20,7 @@ EdgeRuntimeError                 exit 1
 │   ├── BackendUnavailableError  it isn't installed, or there is no device for it
 │   ├── GoldenRunError           an engine answers otherwise than its plan did when it was built
 │   └── DeviceLostError          the GPU's context is dead: only a new process helps
+├── InsufficientMemoryError      a model needs more memory than there is, or than its budget has
 ├── RequestError                 the client's mistake, never ours
 │   ├── InvalidRequestError
 │   ├── UnauthenticatedError     it has no valid token
@@ -139,6 +140,14 @@ class GoldenRunError(BackendError):
 
 class DeviceLostError(BackendError):
     """The GPU's context is dead: every further call fails, and only a new process helps."""
+
+
+class InsufficientMemoryError(EdgeRuntimeError):
+    """A model that needs more memory than there is, or than the budget has; `short_nbytes` is how much is missing."""
+
+    def __init__(self, message: str, short_nbytes: int = 0) -> None:
+        super().__init__(message)
+        self.short_nbytes = short_nbytes
 
 
 class RequestError(EdgeRuntimeError):

@@ -26,7 +26,7 @@ from edge_runtime.plan.serving import ServingTable
 from edge_runtime.server.accelerators import Prepared, prepared
 from edge_runtime.server.lifecycle import Control, Stop, serve
 from edge_runtime.server.listeners import Bound
-from edge_runtime.server.loads import Loads
+from edge_runtime.server.loads import Loads, Stamp
 from edge_runtime.server.settings import ServerSettings
 from edge_runtime.server.warm_up import Measured, RunTime
 from edge_runtime.tensors import DType, ShapeRange, Signature, TensorSpec
@@ -166,6 +166,15 @@ class Source:
         if name == "gated":
             return Prepared(engine, Measured((), False))
         return prepared(engine, ServingTable())
+
+    def served(self, name: str) -> str:
+        return self.versions().get(name, "")
+
+    def stamps(self) -> dict[str, Stamp]:
+        return {name: Stamp(version) for name, version in self.versions().items()}
+
+    def load_stand_in(self, name: str) -> Prepared:
+        raise PlanNotFoundError(f"/srv/secret/{name}: no older version")
 
     def tidy(self) -> None:
         pass
