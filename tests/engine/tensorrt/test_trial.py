@@ -20,6 +20,7 @@ from edge_runtime.engine.tensorrt.tensor_io import UnfitInputsError
 from edge_runtime.engine.tensorrt.trial_child import trial_run_in_child
 from edge_runtime.engine.tensorrt.trial_request import TrialRequest, request_from_line
 from edge_runtime.errors import BackendError, BackendUnavailableError, InvalidRequestError, PlanCorruptError
+from edge_runtime.plan.contents import StoredFile
 from edge_runtime.plan.manifest import FileRecord
 from edge_runtime.tensors import ShapeRange
 
@@ -118,7 +119,7 @@ def test_the_bytes_of_a_plan_are_let_go_of_before_memory_is_reserved(
 
     rig = make_rig("10.3")
     request = request_for(rig.module)
-    monkeypatch.setattr(trial_run.StoredFile, "read", lambda file: Plan(file.path.read_bytes()))
+    monkeypatch.setattr(StoredFile, "read", lambda file: Plan(file.path.read_bytes()))
     real = trial_run.TensorRTSlot
     monkeypatch.setattr(trial_run, "TensorRTSlot", lambda *given: seen.append("slot") or real(*given))
     assert tried(rig, request)["ran"]
