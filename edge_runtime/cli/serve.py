@@ -50,6 +50,7 @@ def command(
     tls_client_ca: Optional[str] = flag(ServerSettings, "tls_client_ca", "--tls-client-ca", metavar="FILE"),
     board: Optional[str] = flag(ServerSettings, "board", "--board", metavar="SOURCE"),
     slots: Optional[int] = flag(ServerSettings, "slots", "--slots", minimum=1),
+    engine_process: Optional[bool] = flag(ServerSettings, "engine_process", "--engine-process"),
     deadline_ms: Optional[float] = flag(ServingTable, "deadline_ms", "--deadline-ms"),
     batching: Optional[str] = flag(ServingTable, "batching", "--batching", metavar="auto|on|off"),
     log_level: Optional[str] = typer.Option(
@@ -69,7 +70,8 @@ def command(
     log = ServiceLog(log_level or "WARNING", is_json=log_format == "json")
     flags = given(http=http, grpc=grpc, unix=unix, allow_client_shm=allow_client_shm, slots=slots, tokens=tokens)
     flags.update(given(tls_certificate=tls_certificate, tls_key=tls_key, tls_client_ca=tls_client_ca))
-    flags.update(given(model_control=model_control, board=board, follow=follow, stay_up=stay_up))
+    flags.update(given(model_control=model_control, board=board, engine_process=engine_process))
+    flags.update(given(follow=follow, stay_up=stay_up))
     settings = _settings(flags)
     if not settings.is_reloadable:
         release_hangups()
@@ -136,7 +138,7 @@ def _admission(settings: ServerSettings) -> Admission:
     budget_mib, state = settings.memory_budget_mib, settings.state or os.environ.get("STATE_DIRECTORY")
     limits = MemoryLimits(settings.memory_reserve_mib << 20, None if budget_mib is None else budget_mib << 20)
     kept = None if not state else Path(state.partition(":")[0]) / "memory-needs.json"
-    return Admission(MemoryLedger(limits), MemoryNeeds(kept))
+    return Admission(MemoryLedger(limits), MemoryNeeds(kept), in_process=not settings.engine_process)
 
 
 def _settings(flags: Layer) -> ServerSettings:

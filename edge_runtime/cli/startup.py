@@ -74,6 +74,19 @@ def trim_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def load_engine(plan: StoredPlan, settings: ServerSettings) -> Engine:
+    """A warmed engine of a plan, as this server is to run it.
+
+    Raises:
+        EdgeRuntimeError: it can't be loaded.
+    """
+    if not settings.engine_process:
+        return load(plan, engine_options(plan, settings))
+    from edge_runtime.engine.process.process_engine import load_in_process
+
+    return load_in_process(plan, engine_options(plan, settings))
+
+
 def engine_options(plan: StoredPlan, settings: ServerSettings) -> EngineOptions:
     """How a plan's engine is to run in this server."""
     return EngineOptions(

@@ -6,9 +6,8 @@ import logging
 from pathlib import Path
 from typing import Any, Dict, Mapping
 
-from edge_runtime.cli.startup import engine_options, trim_memory
+from edge_runtime.cli.startup import engine_options, load_engine, trim_memory
 from edge_runtime.engine.engine import Engine
-from edge_runtime.engine.loading import load
 from edge_runtime.errors import DeviceLostError, EdgeRuntimeError, PlanError, PlanNotFoundError
 from edge_runtime.plan.golden import read_golden
 from edge_runtime.plan.serving import ServingTable, serving_table
@@ -69,7 +68,7 @@ class StorePlans:
         """A warmed engine; raises EdgeRuntimeError."""
         options = engine_options(stored, self._settings)
         with self._admission.admitted(stored, options.slots):
-            return load(stored, options)
+            return load_engine(stored, self._settings)
 
     def give_up(self, name: str) -> None:
         """Says that an engine that was loaded at the start is closed again."""
@@ -104,7 +103,7 @@ class StorePlans:
     def _load(self, stored: StoredPlan) -> Prepared:
         serving, options = self.serving(stored.manifest.name), engine_options(stored, self._settings)
         with self._admission.admitted(stored, options.slots):
-            engine = load(stored, options)
+            engine = load_engine(stored, self._settings)
             try:
                 made = prepared(engine, serving, read_golden(stored))
             except BaseException:
