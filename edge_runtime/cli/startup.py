@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Sequence
 
 from edge_runtime.engine.engine import Engine
-from edge_runtime.engine.loading import EngineOptions, default_slots
+from edge_runtime.engine.loading import EngineOptions, default_slots, load
 from edge_runtime.plan.store import StoredPlan
 from edge_runtime.server.settings import ServerSettings
 

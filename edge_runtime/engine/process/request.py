@@ -26,6 +26,7 @@ class LoadRequest:
         content = {
             "folder": str(self.plan.folder.absolute()),
             "manifest": manifest_text(self.plan.manifest),
+            "manifest_sha256": self.plan.manifest_sha256,
             "options": {name: getattr(self.options, name) for name in _OPTIONS},
         }
         return json.dumps(content).encode()
@@ -36,7 +37,5 @@ def request_from_text(text: bytes, **options: Any) -> LoadRequest:
     content: Dict[str, Any] = json.loads(text)
     folder = Path(content["folder"])
     given = {**content["options"], "plugins": tuple(content["options"]["plugins"]), **options}
-    return LoadRequest(
-        StoredPlan(folder, manifest_from_text(content["manifest"], str(folder / "manifest.json"))),
-        EngineOptions(**given),
-    )
+    manifest = manifest_from_text(content["manifest"], str(folder / "manifest.json"))
+    return LoadRequest(StoredPlan(folder, manifest, content["manifest_sha256"]), EngineOptions(**given))
