@@ -88,7 +88,8 @@ class Standings:
         """Says that the version that the store serves couldn't be loaded; `is_kept`: the model ought to be served."""
         before = self._by_name.get(name)
         is_stand_in = before is not None and before.is_stand_in and self._models.has(name)
-        self._by_name[name] = Standing(version, error, is_stand_in)
+        progress = before.progress if before is not None and before.version == version else ""
+        self._by_name[name] = Standing(version, error, is_stand_in, progress=progress)
         self._swaps[name, "failed"] += 1
         self._tell(name, is_kept)
 

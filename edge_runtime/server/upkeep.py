@@ -84,6 +84,7 @@ class Upkeep:
             kept.retry_at_s = self._clock()
         await self.look()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self._look_after_rebuilds()
 
     async def _look_safely(self) -> None:
         try:
