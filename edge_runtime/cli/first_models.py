@@ -105,7 +105,7 @@ def _add_stand_ins(
 ) -> None:
     for name, refusal in wanting.items():
         try:
-            made = source.load_stand_in(name)
+            made = source.load_stand_in(name, refusal.version)
         except PlanError as error:
             logger.error("model %s: nothing stands in for it: %s", name, error)
             continue

@@ -74,30 +74,28 @@ class StorePlans:
         """Says that an engine that was loaded at the start is closed again."""
         self._admission.ledger.forget(name)
 
-    def load(self, name: str) -> Prepared:
-        """A warmed engine of the version that is served, once some of its runs were timed.
+    def load(self, name: str, version: str = "") -> Prepared:
+        """A warmed engine of a version ("": the one that is served), once some of its runs were timed.
 
         Raises:
             EdgeRuntimeError: there is none, or it can't be loaded.
         """
-        return self._load(self._store.open(name))
+        return self._load(self._store.open(name, int(version) if version else None))
 
-    def load_stand_in(self, name: str) -> Prepared:
-        """The newest version that loads of those before the one that is served.
+    def load_stand_in(self, name: str, version: str) -> Prepared:
+        """The newest version that loads of those before that one ("": of all).
 
         Raises:
             PlanNotFoundError: there is none.
         """
-        served = int(self.served(name) or 0)
-        for version in reversed(self._store.versions(name)):
-            if served and version >= served:
-                continue
+        older = [number for number in self._store.versions(name) if not version or number < int(version)]
+        for number in reversed(older):
             try:
-                return self._load(self._store.open(name, version))
+                return self._load(self._store.open(name, number))
             except DeviceLostError:
                 raise
             except EdgeRuntimeError as error:
-                logger.warning("model %s: version %d can't stand in: %s", name, version, error)
+                logger.warning("model %s: version %d can't stand in: %s", name, number, error)
         raise PlanNotFoundError(f"model {name!r}: no older version can stand in; build it: edge-runtime build")
 
     def _load(self, stored: StoredPlan) -> Prepared:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Callable, Dict, NamedTuple, Protocol, Set
 
 from edge_runtime.engine.engine import Engine
@@ -34,11 +35,11 @@ class PlanSource(Protocol):
     def versions(self) -> Dict[str, str]:
         """The models that there are, each with the version that would be loaded ("": none can be)."""
 
-    def load(self, name: str) -> Prepared:
-        """A warmed engine whose runs were timed; raises EdgeRuntimeError."""
+    def load(self, name: str, version: str) -> Prepared:
+        """A warmed engine of a version ("": the one that is served), whose runs were timed; raises EdgeRuntimeError."""
 
-    def load_stand_in(self, name: str) -> Prepared:
-        """The newest older version that loads; raises EdgeRuntimeError."""
+    def load_stand_in(self, name: str, version: str) -> Prepared:
+        """The newest version that loads of those before that one ("": of all); raises EdgeRuntimeError."""
 
     def tidy(self) -> None:
         """Gives memory back to the system that an engine which was closed has left."""
@@ -80,17 +81,18 @@ class Loads:
         """The version of a model that would be loaded ("": none can be)."""
         return await asyncio.get_running_loop().run_in_executor(None, self._source.served, name)
 
-    def begin(self, name: str, is_stand_in: bool = False) -> asyncio.Future[Prepared]:
-        """What the source loads; its engine is this object's to close if it isn't closed before.
+    def begin(self, name: str, version: str, is_stand_in: bool = False) -> asyncio.Future[Prepared]:
+        """What the source loads, that version or one to stand in for it.
+
+        Its engine is this object's to close if it isn't closed before.
 
         Raises:
             ServerUnavailableError: it was stopped.
         """
         with self._lock:
             self._check_open()
-        return asyncio.get_running_loop().run_in_executor(
-            self._pool, self._load, name, self._source.load_stand_in if is_stand_in else self._source.load
-        )
+        load = self._source.load_stand_in if is_stand_in else self._source.load
+        return asyncio.get_running_loop().run_in_executor(self._pool, self._load, partial(load, name, version))
 
     async def close_engine(self, engine: Engine) -> None:
         """Closes an engine that nothing uses any more, whoever made it."""
@@ -110,12 +112,12 @@ class Loads:
         for engine in engines:
             engine.close()
 
-    def _load(self, name: str, load: Callable[[str], Prepared]) -> Prepared:
+    def _load(self, load: Callable[[], Prepared]) -> Prepared:
         with self._lock:
             self._check_open()
             self._under_way += 1
         try:
-            made = load(name)
+            made = load()
             with self._lock:
                 if not self._is_closed:
                     self._engines.add(made.engine)

@@ -56,7 +56,7 @@ class Residents:
         loop = asyncio.get_running_loop()
         version, start_s = await self._loads.served(name), loop.time()
         try:
-            made = await self._fitting(name)
+            made = await self._fitting(name, version)
         except EdgeRuntimeError as error:
             self.changes.check_open()
             self._refused(name, version, error)
@@ -73,7 +73,7 @@ class Residents:
         if self._models.has(name):
             return
         turn.state = "LOADING"
-        made = await self._loads.begin(name, is_stand_in=True)
+        made = await self._loads.begin(name, await self._loads.served(name), is_stand_in=True)
         self._put(made)
         self.standings.stands_in(name)
         logger.warning("model %s: version %s stands in", name, made.engine.info.version)
@@ -102,11 +102,11 @@ class Residents:
         if self._models.has(name):
             self.standings.stands_in(name)
 
-    async def _fitting(self, name: str) -> Prepared:
+    async def _fitting(self, name: str, version: str) -> Prepared:
         """A load for which others give way, where they may and it is of use."""
         while True:
             try:
-                return await self._loads.begin(name)
+                return await self._loads.begin(name, version)
             except InsufficientMemoryError as error:
                 if not await self._has_made_room(name, error.short_nbytes):
                     raise

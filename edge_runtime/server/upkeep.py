@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import Callable, Dict
+from typing import Callable, Dict, Tuple
 
 from edge_runtime.errors import EdgeRuntimeError, PlanTargetError
 from edge_runtime.server.keeping import Keeping
@@ -68,6 +68,11 @@ class Upkeep:
             self._kept[name] = _Kept()
             self._note_failure(name, refusal.error)
 
+    @property
+    def under_way(self) -> Tuple[asyncio.Task[None], ...]:
+        """What was begun and isn't done."""
+        return tuple(self._tasks.values())
+
     async def run(self) -> None:
         """Looks again and again, until it is cancelled."""
         try:
@@ -75,7 +80,7 @@ class Upkeep:
                 await self._look_safely()
                 await asyncio.sleep(self._keeping.interval_s)
         finally:
-            for task in self._tasks.values():
+            for task in self.under_way:
                 task.cancel()
 
     async def refresh(self) -> None:
@@ -83,7 +88,7 @@ class Upkeep:
         for kept in self._kept.values():
             kept.retry_at_s = self._clock()
         await self.look()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*self.under_way, return_exceptions=True)
         await self._look_after_rebuilds()
 
     async def _look_safely(self) -> None:

@@ -85,15 +85,15 @@ class VersionedPlans:
     def stamps(self) -> dict[str, Stamp]:
         return {name: Stamp(version, self._changed[name]) for name, version in self.versions().items()}
 
-    def load(self, name: str) -> Prepared:
-        if not self.served(name):
+    def load(self, name: str, version: str) -> Prepared:
+        if not version:
             raise PlanNotFoundError(f"/srv/secret/{name}: no plan")
-        return self._load(name, int(self.served(name)))
+        return self._load(name, int(version))
 
-    def load_stand_in(self, name: str) -> Prepared:
-        for version in range(int(self.served(name)) - 1, 0, -1):
-            if (name, version) not in self.fails:
-                return self._load(name, version)
+    def load_stand_in(self, name: str, version: str) -> Prepared:
+        for number in range(int(version) - 1, 0, -1):
+            if (name, number) not in self.fails:
+                return self._load(name, number)
         raise PlanNotFoundError(f"/srv/secret/{name}: no older version")
 
     def _load(self, name: str, version: int) -> Prepared:

@@ -160,7 +160,7 @@ class Source:
     def versions(self) -> dict[str, str]:
         return dict.fromkeys(self.makers, "3")
 
-    def load(self, name: str) -> Prepared:
+    def load(self, name: str, version: str) -> Prepared:
         if name not in self.makers:
             raise PlanNotFoundError(f"/srv/secret/{name}: no plan")
         engine = self.makers[name]()
@@ -175,7 +175,7 @@ class Source:
     def stamps(self) -> dict[str, Stamp]:
         return {name: Stamp(version) for name, version in self.versions().items()}
 
-    def load_stand_in(self, name: str) -> Prepared:
+    def load_stand_in(self, name: str, version: str) -> Prepared:
         raise PlanNotFoundError(f"/srv/secret/{name}: no older version")
 
     def tidy(self) -> None:
@@ -508,12 +508,12 @@ def kept() -> Callable[..., ContextManager[Server]]:
         made, refused = [], {}
         for name, version in source.versions().items():
             try:
-                made.append(source.load(name))
+                made.append(source.load(name, version))
             except EdgeRuntimeError as error:
                 refused[name] = Refusal(version, error)
-        for name in refused if keeping.get("is_staying_up") else ():
+        for name, (version, _) in refused.items() if keeping.get("is_staying_up") else ():
             with contextlib.suppress(EdgeRuntimeError):
-                made.append(source.load_stand_in(name))
+                made.append(source.load_stand_in(name, version))
         chosen = Keeping(**{"names": None, "interval_s": 3600.0, "refused": refused, **keeping})
         control = Control(Loads(source, source.ledger), keeping=chosen)
         with running(made, control=control, **dict(settings)) as server:
