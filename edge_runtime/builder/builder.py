@@ -27,6 +27,7 @@ from edge_runtime.engine.engine import EngineInfo
 from edge_runtime.errors import EdgeRuntimeError, GateError, UnsupportedModelError
 from edge_runtime.evaluation.latency import LatencyRatio
 from edge_runtime.plan.manifest import SensitivityRecord
+from edge_runtime.plan.signature import sign_version
 from edge_runtime.plan.store import PlanStore, StoredPlan
 from edge_runtime.tensors import DType
 
@@ -153,7 +154,7 @@ def _reused(job: Job) -> tuple[BuiltPlan | None, bool]:
             "memory was short when this plan was built, so it may be slower than need be: build it --again"
         )
     store.serve(job.recipe.name, found.manifest.version)
-    return _built_plan(found, is_reused=True), False
+    return _built_plan(job, found, is_reused=True), False
 
 
 def _float_model(job: Job) -> FloatModel:
@@ -267,10 +268,13 @@ def _published(job: Job, maker: PlanMaker, reference: Reference, result: Result,
         made.contents if record is None else {**made.contents, record.file.file: content},
         is_new=not is_rebuild,
         seal=job.options.seal,
+        sign=job.options.sign,
     )
-    return _built_plan(stored, is_reused=False)
+    return _built_plan(job, stored, is_reused=False)
 
 
-def _built_plan(stored: StoredPlan, is_reused: bool) -> BuiltPlan:
+def _built_plan(job: Job, stored: StoredPlan, is_reused: bool) -> BuiltPlan:
+    if job.options.sign is not None and not stored.is_signed:
+        sign_version(stored, job.options.sign)
     sensitivity = tuple(stored.manifest.sensitivity)
     return BuiltPlan(stored.folder, stored.manifest, stored.manifest_sha256, is_reused, sensitivity)

@@ -24,7 +24,7 @@ from edge_runtime.plan.board import Gpu, gpu_of
 from edge_runtime.plan.manifest import PluginRecord
 from edge_runtime.plan.plan_key import PlanKey
 from edge_runtime.plan.plugins import plugin_record
-from edge_runtime.plan.store import default_root
+from edge_runtime.plan.store import Signer, default_root
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class BuildOptions:
     """Where plans and calibration tables are kept, and what is done beyond building.
 
     `verify_data` runs the data functions before a plan is re-used; `explain` measures which layers INT8 hurts; `again`
-    builds anew what is there already; `seal` is the key by which the plan is encrypted, if it is to be.
+    builds anew what is there already; `seal` is the key by which the plan is encrypted, `sign` what makes
+    its signature; None: it isn't.
     """
 
     engines: Path = field(default_factory=default_root)
@@ -41,6 +42,7 @@ class BuildOptions:
     explain: bool = False
     again: bool = False
     seal: PlanKey | None = None
+    sign: Signer | None = None
 
 
 @dataclass(frozen=True)

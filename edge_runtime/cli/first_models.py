@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Callable, Dict, Iterator, List, Mapping, Sequence
 
-from edge_runtime.cli.startup import loading
+from edge_runtime.cli.startup import loading, raise_floor, warn_of_unsigned
 from edge_runtime.cli.store_plans import StorePlans
 from edge_runtime.engine.engine import Engine
 from edge_runtime.errors import ConfigError, DeviceLostError, EdgeRuntimeError, InsufficientMemoryError, PlanError
@@ -61,6 +61,7 @@ def first_models(
     for name in names:
         with _pardoned(name, source.served(name), found, pardon):
             plans.append(store.open(name))
+    warn_of_unsigned(plans)
     serving = {plan.manifest.name: source.serving(plan.manifest.name) for plan in plans}
     plans.sort(key=lambda plan: not serving[plan.manifest.name].pinned)
     is_parallel = not pardon.of_memory and not any(map(source.is_to_measure, plans))
@@ -83,6 +84,8 @@ def first_models(
             if name in found.refused:
                 source.give_up(name)
                 engine.close()
+            else:
+                raise_floor(plan)
         if pardon.of_plans:
             wanting = {name: why for name, why in found.refused.items() if not pardon.is_put_off(why.error)}
             _add_stand_ins(wanting, found.made, source, closing)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import logging
 import os
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,8 +14,13 @@ from typing import Callable, Dict, Iterator, List, Sequence
 
 from edge_runtime.engine.engine import Engine
 from edge_runtime.engine.loading import EngineOptions, default_slots, load
+from edge_runtime.errors import EdgeRuntimeError
+from edge_runtime.plan.rollback_floor import RollbackFloor
 from edge_runtime.plan.store import StoredPlan
+from edge_runtime.plan.trust import trust_policy
 from edge_runtime.server.settings import ServerSettings
+
+logger = logging.getLogger(__name__)
 
 
 class Startup:
@@ -59,6 +65,27 @@ def loading(
 def _close(engine: Future[Engine]) -> None:
     if not engine.cancel() and engine.exception() is None:
         engine.result().close()
+
+
+def warn_of_unsigned(plans: Sequence[StoredPlan]) -> None:
+    """One line about the plans that nobody vouches for, if there are any."""
+    names = [plan.manifest.name for plan in plans if not plan.is_signed]
+    if names and not trust_policy().require_signed:  # else they are refused
+        logger.warning(
+            "not signed: %s; `edge-runtime sign` signs a plan, EDGE_RUNTIME_TRUST__REQUIRE_SIGNED=true refuses others",
+            ", ".join(names),
+        )
+
+
+def raise_floor(plan: StoredPlan) -> None:
+    """Says that a plan was loaded and found good, so that no older one is loaded again; a failure is only logged."""
+    floor = trust_policy().floor
+    if floor is None:
+        return
+    try:
+        RollbackFloor(floor).raise_floor(plan.manifest.name, plan.manifest.version)
+    except EdgeRuntimeError as error:
+        logger.warning("%s; older versions of model %s aren't refused", error, plan.manifest.name)
 
 
 def give_memory_back() -> None:

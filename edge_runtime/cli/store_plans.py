@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any, Dict, Mapping
 
-from edge_runtime.cli.startup import engine_options, load_engine, trim_memory
+from edge_runtime.cli.startup import engine_options, load_engine, raise_floor, trim_memory
 from edge_runtime.engine.engine import Engine
 from edge_runtime.errors import DeviceLostError, EdgeRuntimeError, PlanError, PlanNotFoundError
 from edge_runtime.plan.golden import read_golden
@@ -107,6 +107,7 @@ class StorePlans:
             except BaseException:
                 engine.close()
                 raise
+        raise_floor(stored)
         trim_memory()
         return made
 

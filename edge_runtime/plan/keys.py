@@ -146,7 +146,9 @@ def write_key_pair(key: PrivateKey, folder: Path) -> Tuple[Path, Path]:
         if os.path.lexists(path):
             raise ConfigError(f"{path}: is there already, and a key is never replaced; use another name or folder")
     try:
-        make_folder(folder)
+        if not folder.is_dir():
+            make_folder(folder)
+            folder.chmod(0o755)  # whatever the umask leaves: a trust folder isn't its group's to write
         write_new(public, public_key_text(key.public), 0o644)
         write_new(private, private_key_text(key), 0o600)
         sync_folder(folder)

@@ -40,13 +40,15 @@ def new_plan_key() -> PlanKey:
     return PlanKey(os.urandom(_NBYTES))
 
 
-def plan_key(environ: Mapping[str, str] = os.environ) -> PlanKey:
+def plan_key(environ: Mapping[str, str] = os.environ, file: Path | None = None) -> PlanKey:
     """This device's key: credential `plan.key`, else the file of `[trust] plan_key`, else `EDGE_RUNTIME_PLAN_KEY`.
+
+    `file` is looked at in place of that of the settings.
 
     Raises:
         ConfigError: there is none, others could read it, or it isn't a key.
     """
-    file = Path(trust_settings(environ).plan_key)
+    file = Path(trust_settings(environ).plan_key) if file is None else file
     text, source = secret_text(CREDENTIAL, file, VARIABLE, environ, forbidden=_MORE_THAN_OWNER_READ)
     if not re.fullmatch(rf"[0-9a-f]{{{2 * _NBYTES}}}\n?", text):
         raise ConfigError(f"{source}: expected a key of plans, {2 * _NBYTES} hex digits; edge-runtime keygen makes one")

@@ -44,7 +44,7 @@ def secret_text(
         )
         return environ[variable], f"environment variable {variable}"
     places = [f"credential {name} of systemd", *([] if file is None else [str(file)]), f"${variable}"]
-    raise ConfigError(f"no key: looked for {', '.join(places)}; edge-runtime keygen makes one")
+    raise ConfigError(f"no key: looked for {', '.join(places)}; put it there (edge-runtime keygen makes keys)")
 
 
 def read_secret(path: Path, forbidden: int) -> str:

@@ -9,7 +9,6 @@ replaces a file in between; a child process that tries a plan out opens it anew,
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any, Dict
 
@@ -35,10 +34,8 @@ from edge_runtime.plan.provenance import (
     subjects_of,
 )
 from edge_runtime.plan.rollback_floor import RollbackFloor
-from edge_runtime.plan.store import StoredPlan
+from edge_runtime.plan.store import SIGNATURE, Signer, StoredPlan
 from edge_runtime.plan.trust import TrustPolicy, signer_of
-
-SIGNATURE = "manifest.dsse.json"
 
 
 @dataclass(frozen=True)
@@ -73,34 +70,46 @@ class SignatureVerdict:
         }
 
 
-def is_signed(stored: StoredPlan) -> bool:
-    """Whether there is a signature, be it right or wrong."""
-    return os.path.lexists(stored.folder / SIGNATURE)
-
-
-def sign_version(stored: StoredPlan, key: PrivateKey, pack_sha256: str = "") -> SignatureVerdict:
-    """Signs a version whose files are what its manifest says; a signature that is there is replaced.
+def signer(key: PrivateKey, pack_sha256: str = "") -> Signer:
+    """What signs a version, as `PlanStore.publish` takes it, so that there is no moment without a signature.
 
     A key with role `device-built` says that the plan was built on a device, any other one that it was on a host.
     `pack_sha256` is the digest of the pack that it was built from.
+    """
+    builder = DEVICE_BUILDER if key.role == DEVICE_BUILT else HOST_BUILDER
+
+    def sign(stored: StoredPlan) -> bytes:
+        payload = statement_text(stored, builder, pack_sha256).encode()
+        signature = EnvelopeSignature(key.public.id, key.sign(pae(PAYLOAD_TYPE, payload)))
+        return envelope_text(Envelope(payload, (signature,))).encode()
+
+    return sign
+
+
+def sign_version(stored: StoredPlan, sign: Signer) -> None:
+    """Signs a version that is there, if its files are what its manifest says; a signature that it has is replaced.
 
     Raises:
         PlanCorruptError: a file isn't what the manifest says.
         PlanError: the signature can't be written.
     """
+    check_files(stored)
+    path = stored.folder / SIGNATURE
+    try:
+        write_atomically(path, sign(stored))
+    except OSError as error:
+        raise PlanError(f"{path}: can't be written ({error.strerror}); nothing was signed") from error
+
+
+def check_files(stored: StoredPlan) -> None:
+    """Reads every file of a version once.
+
+    Raises:
+        PlanCorruptError: one isn't what the manifest says.
+    """
     for record in stored.manifest.files:
         for _ in stored.file(record):
             pass
-    builder = DEVICE_BUILDER if key.role == DEVICE_BUILT else HOST_BUILDER
-    payload = statement_text(stored, builder, pack_sha256).encode()
-    signer = key.public
-    envelope = Envelope(payload, (EnvelopeSignature(signer.id, key.sign(pae(PAYLOAD_TYPE, payload))),))
-    path = stored.folder / SIGNATURE
-    try:
-        write_atomically(path, envelope_text(envelope).encode())
-    except OSError as error:
-        raise PlanError(f"{path}: can't be written ({error.strerror}); nothing was signed") from error
-    return SignatureVerdict(signer, provenance_from_payload(payload, str(path)))
 
 
 def check_signature(stored: StoredPlan, policy: TrustPolicy) -> SignatureVerdict:
@@ -121,7 +130,7 @@ def check_signature(stored: StoredPlan, policy: TrustPolicy) -> SignatureVerdict
 def _verdict(stored: StoredPlan, policy: TrustPolicy) -> SignatureVerdict:
     path = stored.folder / SIGNATURE
     what = f"plan {stored.manifest.name!r} version {stored.manifest.version}"
-    if not os.path.lexists(path):
+    if not stored.is_signed:
         if policy.require_signed:
             raise PlanUntrustedError(
                 f"{what}: isn't signed, and [trust] require_signed is on; "
@@ -131,17 +140,17 @@ def _verdict(stored: StoredPlan, policy: TrustPolicy) -> SignatureVerdict:
     with opened(path) as file:
         text = file.read(MAX_NBYTES + 1)
     envelope = envelope_from_text(text, str(path))
-    signer = signer_of(envelope, policy, what)
+    found = signer_of(envelope, policy, what)
     provenance = provenance_from_payload(envelope.payload, str(path))
-    if signer.role == DEVICE_BUILT and not provenance.is_device_built:
-        signer = signer_of(envelope, policy, f"{what}, built by {provenance.builder[:128]}", [VENDOR])
+    if found.role == DEVICE_BUILT and not provenance.is_device_built:
+        found = signer_of(envelope, policy, f"{what}, built by {provenance.builder[:128]}", [VENDOR])
     _check_subjects(subjects_of(stored), provenance, what)
-    return SignatureVerdict(signer, provenance)
+    return SignatureVerdict(found, provenance)
 
 
 def _check_subjects(here: Dict[str, str], provenance: Provenance, what: str) -> None:
     signed = dict(provenance.subjects)
-    for name in sorted({*here, *signed}):
+    for name in dict.fromkeys([*here, *signed]):  # the manifest first, by which all others differ
         if here.get(name) != signed.get(name):
             expected, got = (f"{one[:12]}…" if one else "none" for one in (signed.get(name), here.get(name)))
             raise PlanUntrustedError(

@@ -29,6 +29,7 @@ from edge_runtime.plan.sealed import SUFFIX, SealedFile, file_of, sealed_chunks
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+SIGNATURE = "manifest.dsse.json"
 CURRENT = "current"
 _HIGHEST = ".highest"
 _STAGE = ".stage-"
@@ -56,6 +57,11 @@ class StoredPlan:
     def is_sealed(self) -> bool:
         """Whether its plan is encrypted."""
         return isinstance(self.file(self.manifest.plan), SealedFile)
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether there is a signature, be it right or wrong."""
+        return os.path.lexists(self.folder / SIGNATURE)
 
     def file(self, record: FileRecord) -> StoredFile:
         """A file of the manifest, plain or encrypted."""
@@ -102,6 +108,9 @@ class StoredPlan:
         if self.manifest.chain is None:
             _read_through(parts[0].files)
         return parts[0].files.model
+
+
+Signer = Callable[[StoredPlan], bytes]  # what the signature of a version holds
 
 
 def _read_through(files: PlanFiles) -> None:
@@ -223,6 +232,7 @@ class PlanStore:
         files: Mapping[str, Content],
         is_new: bool = True,
         seal: PlanKey | None = None,
+        sign: Signer | None = None,
     ) -> StoredPlan:
         """Writes a new version and makes it the served one; at any moment there is all of it or nothing.
 
@@ -232,6 +242,7 @@ class PlanStore:
             files: contents by file name (`PlanFiles.contents`), written chunk by chunk.
             is_new: if somebody else published the same build key meanwhile, that version is taken instead.
             seal: the device's key, if the files are to be encrypted as they are written.
+            sign: makes the signature, if the version is to have one from the moment on that it is there.
 
         Raises:
             PlanError: the store can't be written (full, read-only, no permission); nothing was published.
@@ -243,11 +254,12 @@ class PlanStore:
             if found is not None and (found.manifest.forced, found.is_sealed) == (manifest.forced, seal is not None):
                 return found
             text = manifest_text(manifest).encode()
-            contents = files if seal is None else _sealed(files, manifest, seal)
-            self._write_version(folder, manifest.version, {**contents, MANIFEST: text})
+            made = StoredPlan(folder / str(manifest.version), manifest, hashlib.sha256(text).hexdigest())
+            contents = {**(files if seal is None else _sealed(files, manifest, seal)), MANIFEST: text}
+            self._write_version(made, contents if sign is None else {**contents, SIGNATURE: sign(made)})
             if os.path.lexists(folder / CURRENT):
                 self._point(folder, manifest.version)
-        return StoredPlan(folder / str(manifest.version), manifest, hashlib.sha256(text).hexdigest())
+        return made
 
     def check_writable(self, name: str) -> None:
         """Raises PlanError, before any work is done and with nothing made, if the store can't be written."""
@@ -257,15 +269,16 @@ class PlanStore:
         if found is not None:
             raise PlanError(f"{found}: can't be written, so nothing could be published into {self.root}")
 
-    def _write_version(self, folder: Path, version: int, files: Mapping[str, Content]) -> None:
+    def _write_version(self, made: StoredPlan, files: Mapping[str, Content]) -> None:
+        folder = made.folder.parent
         stage = folder / f"{_STAGE}{secrets.token_hex(8)}"
         try:
             stage.mkdir()
             for file, content in files.items():
                 write_synced(stage / file, content)
             sync_folder(stage)
-            write_atomically(folder / _HIGHEST, f"{version}\n".encode())
-            stage.rename(folder / str(version))
+            write_atomically(folder / _HIGHEST, f"{made.manifest.version}\n".encode())
+            stage.rename(made.folder)
             sync_folder(folder)
         except OSError as error:
             raise PlanError(f"{folder}: can't publish the plan ({error.strerror}); nothing was published") from error

@@ -37,7 +37,9 @@ class TrustSettings(Settings):
         description="File with the highest version of each model that was found good; older ones are refused "
         '(default: floor.json in $STATE_DIRECTORY, if that is set; none: "").',
     )
-    plan_key: str = Field(PLAN_KEY, description="File with the key of encrypted plans.")
+    plan_key: str = Field(
+        PLAN_KEY, description="File with the key of encrypted plans, a credential plan.key of systemd before it."
+    )
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,18 @@ from edge_runtime.errors import (
     PlanCorruptError,
     PlanError,
     PlanNotFoundError,
+    PlanRollbackError,
+    PlanSealedError,
     PlanTargetError,
+    PlanUntrustedError,
     ServerUnavailableError,
 )
 
 _REASONS = (
     (PlanNotFoundError, "the store has no plan of it to serve"),
+    (PlanRollbackError, "its plan is older than one that was found good; edge-runtime rollback goes back on purpose"),
+    (PlanSealedError, "its plan is encrypted for a key that isn't here"),
+    (PlanUntrustedError, "nobody who is trusted vouches for its plan; the server's log says why"),
     (PlanCorruptError, "its plan is damaged; build it again"),
     (PlanTargetError, "its plan was built for another board or library; build it for this one"),
     (PlanError, "its plan can't be used; the server's log says why"),

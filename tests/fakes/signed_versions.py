@@ -10,7 +10,7 @@ from typing import Any, Mapping
 from edge_runtime.plan.keys import DEVICE_BUILT, VENDOR, PrivateKey, new_key, public_key_text
 from edge_runtime.plan.manifest import Manifest
 from edge_runtime.plan.plan_key import PlanKey
-from edge_runtime.plan.signature import sign_version
+from edge_runtime.plan.signature import sign_version, signer
 from edge_runtime.plan.store import PlanStore, StoredPlan
 from edge_runtime.plan.trust import TrustPolicy
 
@@ -80,5 +80,5 @@ def made_trust(folder: Path) -> Trust:
 def signed(root: Path, key: PrivateKey, **changes: Any) -> StoredPlan:
     """A new version of model `m` with its signature."""
     stored = publish(root, **changes)
-    sign_version(stored, key)
+    sign_version(stored, signer(key))
     return stored

@@ -13,8 +13,8 @@ from edge_runtime.plan.envelope import Envelope, EnvelopeSignature, envelope_fro
 from edge_runtime.plan.keys import VENDOR, PrivateKey, new_key
 from edge_runtime.plan.provenance import DEVICE_BUILDER, HOST_BUILDER, statement_text
 from edge_runtime.plan.rollback_floor import RollbackFloor
-from edge_runtime.plan.signature import SIGNATURE, check_signature, is_signed, sign_version
-from edge_runtime.plan.store import PlanStore, StoredPlan, open_plan
+from edge_runtime.plan.signature import check_signature, sign_version, signer
+from edge_runtime.plan.store import SIGNATURE, PlanStore, StoredPlan, open_plan
 from edge_runtime.plan.trust import TrustPolicy
 
 
@@ -47,7 +47,7 @@ def test_a_signed_version_says_who_signed_what(tmp_path: Path, trust: Trust) -> 
 def test_a_signature_is_the_one_file_that_is_added(tmp_path: Path, trust: Trust) -> None:
     stored = publish(tmp_path / "engines")
     before = {path.name: path.read_bytes() for path in stored.folder.iterdir()}
-    sign_version(stored, trust.vendor)
+    sign_version(stored, signer(trust.vendor))
     after = {path.name: path.read_bytes() for path in stored.folder.iterdir()}
     assert after.pop(SIGNATURE)
     assert after == before
@@ -55,7 +55,7 @@ def test_a_signature_is_the_one_file_that_is_added(tmp_path: Path, trust: Trust)
 
 def test_a_statement_names_what_the_plan_was_made_from(tmp_path: Path, trust: Trust) -> None:
     stored = publish(tmp_path / "engines")
-    sign_version(stored, trust.device, pack_sha256="5" * 64)
+    sign_version(stored, signer(trust.device, pack_sha256="5" * 64))
     statement = statement_of(stored)
     definition = statement["predicate"]["buildDefinition"]
     assert statement["_type"] == "https://in-toto.io/Statement/v1"
@@ -78,8 +78,8 @@ def test_what_is_damaged_is_not_signed(tmp_path: Path, trust: Trust) -> None:
     stored = publish(tmp_path / "engines")
     (stored.folder / "golden.npz").write_bytes(b"another")
     with pytest.raises(PlanCorruptError):
-        sign_version(stored, trust.vendor)
-    assert not is_signed(stored)
+        sign_version(stored, signer(trust.vendor))
+    assert not stored.is_signed
 
 
 def test_a_signature_that_cannot_be_written_is_said(
@@ -92,7 +92,7 @@ def test_a_signature_that_cannot_be_written_is_said(
 
     monkeypatch.setattr("edge_runtime.plan.files.os.fsync", full)
     with pytest.raises(PlanError, match=r"manifest\.dsse\.json: can't be written \(No space"):
-        sign_version(stored, trust.vendor)
+        sign_version(stored, signer(trust.vendor))
     assert [path.name for path in stored.folder.iterdir() if "dsse" in path.name] == []
 
 
