@@ -30,6 +30,7 @@ VERBS = {
     "verify": "Check a plan's signature and its files, and say who vouches for it.",
     "encrypt": "Publish a plan once more as a new version, encrypted for this device.",
     "serve": "Serve plans over the Open Inference Protocol (HTTP, gRPC, a Unix socket) until SIGTERM.",
+    "rollback": "Serve the version of a model that was served before, or any other, and list them.",
     "token": "Make a token for a server's clients.",
     "infer": "Run a plan once, in this process or on a server.",
     "bench": "Measure latency and throughput, in this process or against a server.",

@@ -45,7 +45,7 @@ class Residents:
     async def swap(self, name: str, turn: Turn) -> None:
         """Loads the version that the store serves, unless it is loaded, or nobody wants it to be."""
         version, standing = await self._loads.served(name), self.standings.of(name)
-        if self._models.has(name, version):
+        if version and self._models.has(name, version):
             self.standings.unchanged(name)
         elif self._models.has(name) or standing is None or standing.error is not None:
             await self.load(name, turn)

@@ -127,7 +127,9 @@ class Upkeep:
     def _is_as_at_the_start(self, name: str, stamp: Stamp) -> bool:
         """Whether the store has what was loaded, or couldn't be, when the server began."""
         refusal = self._keeping.refused.get(name)
-        return self._models.has(name, stamp.version) if refusal is None else refusal.version == stamp.version
+        if refusal is not None:
+            return refusal.version == stamp.version
+        return bool(stamp.version) and self._models.has(name, stamp.version)
 
     def _begin(self, name: str, kept: _Kept) -> None:
         task = asyncio.ensure_future(self._update(name, kept))

@@ -80,6 +80,15 @@ def test_a_model_that_is_new_in_the_store_is_served_where_all_are(kept) -> None:
         assert answer(server, "other") == ("4", 4.0)
 
 
+def test_a_store_that_serves_nothing_any_more_is_told_of_and_what_is_loaded_serves_on(kept) -> None:
+    plans = VersionedPlans(m=1)
+    with kept(plans, is_following=True) as server:
+        plans.serve("m", 0)
+        server.reload()
+        assert answer(server) == ("1", 1.0)
+        assert entry(server)["reason"] == ("can't be loaded: the store has no plan of it to serve; version 1 serves on")
+
+
 def test_only_named_models_are_followed(kept) -> None:
     plans = VersionedPlans(m=1)
     with kept(plans, is_following=True, names=("m",)) as server:
