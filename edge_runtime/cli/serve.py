@@ -110,7 +110,7 @@ def _serve(
         loads = Loads(source, admission.ledger) if settings.changes_models else None
         if loads is not None:
             closing.callback(loads.close)
-        control = Control(loads, log, replace(keeping, refused=first.refused))
+        control = Control(loads, log, replace(keeping, refused=first.refused), admission.ledger)
         run(first.made, settings, lambda bound: _ready(bound, first.made, startup, output), control)
 
 

@@ -19,6 +19,8 @@ from edge_runtime.server.engine_watch import watch_engines
 from edge_runtime.server.keeping import NOTHING_KEPT, Keeping
 from edge_runtime.server.listeners import Bound, Listeners
 from edge_runtime.server.loads import Loads
+from edge_runtime.server.memory.ledger import MemoryLedger
+from edge_runtime.server.memory.told import memory_families
 from edge_runtime.server.models import ModelTable
 from edge_runtime.server.repository import ModelRepository
 from edge_runtime.server.settings import ServerSettings
@@ -51,12 +53,13 @@ class Stop:
 class Control:
     """What administrators may do: load models by `loads` (None: they may not), and change what `log` lets pass.
 
-    `keeping` is what the server does by itself about the models that it loads.
+    `keeping` is what the server does by itself about the models that it loads, `ledger` what memory they have.
     """
 
     loads: Loads | None = None
     log: ServerLog | None = None
     keeping: Keeping = NOTHING_KEPT
+    ledger: MemoryLedger | None = None
 
 
 def run(
@@ -114,6 +117,9 @@ async def serve(
     models = ModelTable([])
     try:
         models = ModelTable(accelerators.add(*engines))
+        if control.ledger is not None:
+            models.ledger = control.ledger
+            models.metrics.append(partial(memory_families, control.ledger))
         if control.loads is not None:
             repository = ModelRepository(models, accelerators, control.loads, control.keeping)
             upkeep = Upkeep(models, repository, control.loads, control.keeping)

@@ -33,7 +33,7 @@ class Residents:
 
     def __init__(self, models: ModelTable, accelerators: Accelerators, loads: Loads, keeping: Keeping) -> None:
         self.changes = Changes()
-        self.standings = Standings(models, loads.ledger)
+        self.standings = Standings(models)
         self._models = models
         self._accelerators = accelerators
         self._loads = loads

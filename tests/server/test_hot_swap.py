@@ -283,3 +283,17 @@ def test_an_answer_is_bit_for_bit_that_of_the_version_it_names(kept, good_head) 
     with kept(plans) as server:
         reply = server.infer("m", good_head(), row.tobytes())
     assert (reply.json["model_version"], reply.json["outputs"][0]["data"]) == ("7", (row[0] * 7).tolist())
+
+
+def test_the_live_page_is_told_what_is_amiss_and_what_models_need(kept) -> None:
+    plans = VersionedPlans(m=1, gone=1)
+    plans.fails.update({("m", 2): PlanCorruptError("broken"), ("gone", 1): PlanCorruptError("broken")})
+    with kept(plans, is_following=True, is_staying_up=True) as server:
+        plans.serve("m", 2)
+        server.reload()
+        found = server.ask("GET", "/live").json
+    assert found["server"]["problem"].startswith("model gone: version 1 can't be loaded")
+    assert found["server"]["memory"] == {"needed_nbytes": 1, "reserve_nbytes": 0, "budget_nbytes": None}
+    (model,) = found["models"]
+    assert model["remark"].endswith("version 1 serves on")
+    assert (model["memory_nbytes"], model["memory_is_measured"], model["state"]) == (1, False, "ready")
