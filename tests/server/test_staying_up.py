@@ -63,7 +63,8 @@ class Process:
 @contextlib.contextmanager
 def serving(engines: Path, *flags: str, **variables: str) -> Iterator[Process]:
     words = ["serve", "--engines", str(engines), "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--json", *flags]
-    environ = environment(EDGE_RUNTIME_SERVER__FOLLOW_INTERVAL_S="0.05", EDGE_RUNTIME_SERVER__BOARD="none", **variables)
+    given = {"EDGE_RUNTIME_SERVER__FOLLOW_INTERVAL_S": "0.05", "EDGE_RUNTIME_SERVER__BOARD": "none", **variables}
+    environ = environment(**given)
     with subprocess.Popen(
         [sys.executable, "-c", CODE, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ
     ) as process:
