@@ -16,6 +16,7 @@ from edge_runtime.server.administration import Administration, ServerLog
 from edge_runtime.server.board import ServedBoard
 from edge_runtime.server.conditions import watch_conditions
 from edge_runtime.server.engine_watch import watch_engines
+from edge_runtime.server.follower import Follower
 from edge_runtime.server.keeping import NOTHING_KEPT, Keeping
 from edge_runtime.server.listeners import Bound, Listeners
 from edge_runtime.server.loads import Loads
@@ -24,7 +25,6 @@ from edge_runtime.server.memory.told import memory_families
 from edge_runtime.server.models import ModelTable
 from edge_runtime.server.repository import ModelRepository
 from edge_runtime.server.settings import ServerSettings
-from edge_runtime.server.upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ async def serve(
     failures: List[str] = []
     accelerators = Accelerators(settings, partial(_fail, stop, failures))
     repository: ModelRepository | None = None
-    upkeep: Upkeep | None = None
+    follower: Follower | None = None
     listeners: Listeners | None = None
     board = ServedBoard()
     board.start(settings.board, settings.board_interval_s)
@@ -122,7 +122,7 @@ async def serve(
             models.metrics.append(partial(memory_families, control.ledger))
         if control.loads is not None:
             repository = ModelRepository(models, accelerators, control.loads, control.keeping)
-            upkeep = Upkeep(models, repository, control.loads, control.keeping)
+            follower = Follower(models, repository, control.loads, control.keeping)
         models.administration = Administration(repository, control.log, control.keeping.is_open)
         watch_engines(models)
         listeners = Listeners(models, settings, board)
@@ -130,9 +130,9 @@ async def serve(
         models.is_ready = True
         on_ready(bound)
         watches.append(asyncio.ensure_future(watch_conditions(accelerators.relearn, board.conditions)))
-        watches.append(asyncio.ensure_future(_reload(listeners, upkeep, stop)))
-        if upkeep is not None:
-            watches.append(asyncio.ensure_future(upkeep.run()))
+        watches.append(asyncio.ensure_future(_reload(listeners, follower, stop)))
+        if follower is not None:
+            watches.append(asyncio.ensure_future(follower.run()))
         await stop.requested.wait()
         models.is_ready = False
         if repository is not None:
@@ -160,7 +160,7 @@ def _fail(stop: Stop, failures: List[str]) -> None:
     stop.hurried.set()
 
 
-async def _reload(listeners: Listeners, upkeep: Upkeep | None, stop: Stop) -> None:
+async def _reload(listeners: Listeners, follower: Follower | None, stop: Stop) -> None:
     """Reads tokens and certificates anew, and looks at the store, whenever that is asked for."""
     while await stop.reload.wait():
         stop.reload.clear()
@@ -169,8 +169,8 @@ async def _reload(listeners: Listeners, upkeep: Upkeep | None, stop: Stop) -> No
             logger.info("tokens and certificates were read anew")
         except ConfigError as error:
             logger.error("tokens and certificates stay as they were: %s", error)
-        if upkeep is not None:
-            await upkeep.refresh()
+        if follower is not None:
+            await follower.refresh()
         stop.reloaded.set()
 
 
