@@ -1,1 +1,1 @@
-"""What happens to a server in years of operation, each held against its goal."""
+"""Parts of `benchmarks/operations.py`."""
