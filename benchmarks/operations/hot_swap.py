@@ -1,11 +1,9 @@
 """Versions take each other's place under load, over HTTP, gRPC and a Unix socket: what that costs, and whom.
 
-    PYTHONPATH=benchmarks python -m operations.hot_swap [--requests 10000] [--rounds 5] [--json FILE]
-
 A server of its own follows a store with two versions of a model that answer differently. Clients ask it all the time,
 and each answer must be, bit for bit, that of the version that it names. Rounds without and with swaps alternate, so
 that what else the machine does strikes both; the ratio is of their p99, the median of the rounds. Clients share the
-cores with the server. Exit status 1 if a request failed.
+cores with the server.
 """
 
 from __future__ import annotations
@@ -17,7 +15,6 @@ import json
 import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -26,16 +23,18 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
-from serving.places import BENCH, LOGS, own_environment
+from robustness.rows import BESIDE, Row, verdict_of
+from serving.places import own_environment
 from serving.processes import output_of, started
 from serving.servers import own_program, ready_line
 
 from edge_runtime.plan.store import PlanStore
+from operations.places import FOLDER
 
 MODEL, WIDTH, DEPTH = "swapped", 128, 12
 VERSIONS = (1, 2)
+_ROUNDS, _SWAPS_A_ROUND = 5, 8
+_LEAST_SWAPS = _ROUNDS * _SWAPS_A_ROUND
 _BUILD_S, _SWAP_S, _CLIENT_S = 120.0, 60.0, 60.0
 
 Answer = Tuple[str, bytes]
@@ -79,8 +78,8 @@ def measure(requests: int, rounds: int) -> Figures:
     Raises:
         RuntimeError: a build or the server failed.
     """
-    BENCH.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=BENCH) as folder:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         engines = Path(folder) / "engines"
         build(Path(folder), engines)
         with serving(engines, Path(folder) / "socket") as ready:
@@ -124,7 +123,6 @@ def serving(engines: Path, path: Path) -> Iterator[Dict[str, str]]:
     command = [own_program(), "serve", "--engines", str(engines), "--follow", "--json", "--unix", str(path)]
     command += ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]
     environment = {**own_environment(), "EDGE_RUNTIME_SERVER__FOLLOW_INTERVAL_S": "0.05"}
-    LOGS.mkdir(parents=True, exist_ok=True)
     with started(command, "hot-swap", environment, stdout=subprocess.PIPE) as tree:
         yield ready_line(tree)
 
@@ -161,13 +159,16 @@ def _measured(store: PlanStore, ready: Dict[str, str], requests: int, rounds: in
 def _round(
     store: PlanStore, asks: List[Ask], expected: Dict[str, bytes], requests: int, calm: Phase, busy: Phase
 ) -> List[float]:
-    """Requests without swaps, then as many with one after another; how long each swap took."""
-    _Load(asks, expected, calm, requests).join()
+    """Requests without swaps, then as many or more with one after another; how long each swap took."""
+    load = _Load(asks, expected, calm, requests)
+    load.ends.set()
+    load.join()
     swaps_s = []
     load = _Load(asks, expected, busy, requests)
-    while not load.is_over:
+    while load.has_more or len(swaps_s) < _SWAPS_A_ROUND:
         version = VERSIONS[1] if store.served(MODEL) == VERSIONS[0] else VERSIONS[0]
         swaps_s.append(_swap(store, version, asks[-1]))
+    load.ends.set()
     load.join()
     return swaps_s
 
@@ -190,9 +191,10 @@ def _reference(store: PlanStore, version: int, ask: Ask) -> bytes:
 
 
 class _Load:
-    """Clients that ask until so many requests were begun."""
+    """Clients that ask until so many requests were begun and it `ends`."""
 
     def __init__(self, asks: List[Ask], expected: Dict[str, bytes], phase: Phase, requests: int) -> None:
+        self.ends = threading.Event()
         self._left = requests
         self._expected = expected
         self._phase = phase
@@ -202,8 +204,8 @@ class _Load:
             thread.start()
 
     @property
-    def is_over(self) -> bool:
-        return not any(thread.is_alive() for thread in self._threads)
+    def has_more(self) -> bool:
+        return self._left > 0
 
     def join(self) -> None:
         for thread in self._threads:
@@ -223,7 +225,7 @@ class _Load:
     def _takes_one(self) -> bool:
         with self._lock:
             self._left -= 1
-            return self._left >= 0
+            return self._left >= 0 or not self.ends.is_set()
 
     def _problem(self, ask: Ask) -> str:
         try:
@@ -296,41 +298,22 @@ def _grpc_ask(address: str, stack: contextlib.ExitStack) -> Ask:
     return ask
 
 
-def table(found: Figures) -> Table:
-    """For a person."""
-    shown = Table(title="hot swap under load, over HTTP, gRPC and a Unix socket", title_justify="left")
-    for column in ("figure", "measured"):
-        shown.add_column(column)
-    rows = {
-        "requests, of which failed": f"{found.requests:,}, {found.failed}",
-        "swaps": f"{found.swaps}",
-        "a swap takes (median, longest)": f"{found.swap_median_s:.2f} s, {found.swap_longest_s:.2f} s",
-        "without swaps: p50, p99": f"{found.steady_p50_ms:.2f} ms, {found.steady_p99_ms:.2f} ms (n {found.steady_n:,})",
-        "with swaps: p50, p99": (
-            f"{found.swapping_p50_ms:.2f} ms, {found.swapping_p99_ms:.2f} ms (n {found.swapping_n:,})"
-        ),
-        "p99 with / without": f"{found.p99_ratio:.2f}",
-    }
-    for name, text in rows.items():
-        shown.add_row(name, text)
-    return shown
-
-
-def main() -> int:
-    """Measures, and prints; 0 if no request failed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--requests", type=int, default=10_000, help="requests with swaps under way [10000]")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds without and with swaps [5]")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
-    options = parser.parse_args()
-    found = measure(options.requests, options.rounds)
-    Console(width=None if sys.stdout.isatty() else 120).print(table(found))
+def rows(options: argparse.Namespace) -> Iterator[Row]:
+    """Whether any request failed, and what swaps cost the others."""
+    found = measure(options.requests, _ROUNDS)
+    (FOLDER / "hot_swap.json").write_text(json.dumps(asdict(found), indent=2) + "\n")
+    text = (
+        f"{found.failed} failed of {found.requests:,}, {found.swaps} swaps in {found.swap_median_s:.2f} s each "
+        f"(longest {found.swap_longest_s:.2f})"
+    )
     if found.first_failure:
-        print(found.first_failure)
-    if options.json is not None:
-        options.json.write_text(json.dumps(asdict(found), indent=2) + "\n")
-    return 1 if found.failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        text += f"; first: {found.first_failure}"
+    is_held = not found.failed and found.swaps >= _LEAST_SWAPS
+    yield Row(
+        "23 hot swap", f"0 failed of 10,000, {_LEAST_SWAPS} swaps or more", text, found.requests, verdict_of(is_held)
+    )
+    cost = (
+        f"p50 {found.swapping_p50_ms:.2f} ms, p99 {found.swapping_p99_ms:.2f} ms; without "
+        f"{found.steady_p50_ms:.2f}, {found.steady_p99_ms:.2f}; p99 with / without {found.p99_ratio:.2f}"
+    )
+    yield Row("23 latency while versions are swapped", "-", cost, found.swapping_n, BESIDE)
