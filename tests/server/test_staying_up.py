@@ -17,6 +17,9 @@ from typing import Any, Iterator
 import pytest
 from fakes.multiplying_plans import flip_a_bit, publish
 
+from edge_runtime.device.process import own_process
+from edge_runtime.plan.progress import RUNNING, BuildProgress, ModelProgress, write_progress
+
 CODE = "from edge_runtime.cli.main import main; main()"
 OTHER = {"name": "other", "version": "1", "platform": "other_onnx", "device": "cpu"}
 ONES = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 1, 1, 1]}]}).encode()
@@ -149,6 +152,23 @@ def test_a_golden_run_that_is_wrong_has_the_version_before_stand_in(engines: Pat
     with serving(engines, "--stay-up") as server:
         assert server.answer() == ("2", 2.0)
         assert "answers otherwise" in server.ask("/v2/health/ready")[1]["error"]
+
+
+def test_a_plan_for_another_board_is_asked_for_and_readiness_tells_how_far_its_build_is(tmp_path: Path) -> None:
+    engines, requests = tmp_path / "engines", tmp_path / "rebuild"
+    requests.mkdir()
+    publish(engines, "m", 1, backend=OTHER)
+    stage = ModelProgress("m", RUNNING, "fp16 builds", 2, 5)
+    write_progress(engines, BuildProgress(own_process(), (stage,)))
+    with serving(engines, "--stay-up", EDGE_RUNTIME_SERVER__REBUILD_REQUESTS=str(requests)) as server:
+        assert [path.name for path in requests.iterdir()] == ["m"]
+        end = time.monotonic() + 20
+        while "being built: fp16 builds, 2 of 5" not in (found := server.ask("/v2/health/ready")[1]["error"]):
+            assert time.monotonic() < end, found
+        publish(engines, "m", 2)
+        while server.ask("/v2/health/ready")[0] != 200:
+            assert time.monotonic() < end
+        assert server.answer() == ("2", 2.0)
 
 
 def test_a_store_without_plans_is_waited_for(tmp_path: Path) -> None:
