@@ -100,14 +100,16 @@ def _show_versions(store: PlanStore, model: str, output: Output) -> None:
         if not store.versions(model):
             raise
         served = None
-    found = [_version(store, model, version, served) for version in reversed(store.versions(model))]
+    versions = store.versions(model)
+    previous = max((version for version in versions if served is not None and version < served), default=None)
+    found = [_version(store, model, version, served) for version in reversed(versions)]
     if output.is_json:
-        output.document({"model": model, "served": served, "versions": found})
+        output.document({"model": model, "served": served, "previous": previous, "versions": found})
         return
     header = ("version", "", "precision", "bytes", "built", "why")
     rows: List[List[str]] = []
     for each in found:
-        mark = "served" if each["served"] else ""
+        mark = "served" if each["served"] else "before" if each["version"] == previous else ""
         if each["problem"]:
             rows.append([str(each["version"]), mark, "", "", "", each["problem"]])
             continue

@@ -230,7 +230,7 @@ def test_pinned_models_come_first_where_the_budget_has_room_for_one(engines: Pat
 def test_rollback_lists_versions_with_what_is_served_and_what_is_broken(engines: Path) -> None:
     (engines / "m" / "1" / "manifest.json").write_text("{")
     found = run(engines, "rollback", "m", "--list")
-    assert found["served"] == 2
+    assert (found["served"], found["previous"]) == (2, 1)
     assert [(each["version"], each["served"]) for each in found["versions"]] == [(2, True), (1, False)]
     assert found["versions"][0]["reason"] == "made to multiply by 2"
     assert "manifest.json" in found["versions"][1]["problem"]
