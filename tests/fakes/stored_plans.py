@@ -23,6 +23,15 @@ def stored_plan(root: Path, model: bytes, signature: Signature, name: str = "m")
     return PlanStore(root).publish(name, lambda version: _manifest(content, version), files.contents)
 
 
+def stored_board_plan(root: Path, plan: bytes, signature: Signature) -> StoredPlan:
+    """A plan of TensorRT 10.3 on an Orin."""
+    files = PlanFiles({"model.plan": plan})
+    backend = {"name": "tensorrt", "version": "10.3.0", "platform": "tensorrt_plan", "device": "gpu:0"}
+    target = {"form": "strong", "compute_capability": [8, 7]}
+    content = {**_content("m", signature), "plan": files.record.model_dump(), "backend": backend, "target": target}
+    return PlanStore(root).publish("m", lambda version: _manifest(content, version), files.contents)
+
+
 def plan_of_nodes(root: Path, nodes: list[Any], inputs: Tensors, outputs: Tensors, name: str = "m") -> StoredPlan:
     """A plan of nodes, with tensors given as (type, shape); a dynamic dimension is a string, and 1 to 8 long."""
     values = [
