@@ -48,10 +48,11 @@ def needed_disk_nbytes(source_nbytes: int) -> int:
 def needed_memory_nbytes(source_nbytes: int) -> int:
     """What a build takes of memory at the least, beyond what Python and the libraries have already.
 
-    The float model is there as bytes, as a parsed graph and in its session, and the candidate that is compared with it
-    once more so: six times the ONNX. Measured on the CPU (peak resident size less that after importing, fp32 and auto):
-    a model of 66 MiB 7.5 and 10.4 times, small ones 78 MiB and more, whatever they weigh. Activations and samples come
-    on top and aren't known yet, so this refuses what can't succeed, and lets pass what still may not.
+    The float model is there as bytes, as a parsed graph and in its session, and once more so while it is compared with
+    a candidate: six times the ONNX. Measured on the CPU, the peak of the resident size less that after importing, for
+    fp32 and auto: 498 and 688 MiB with a model of 66 MiB (this gives 460), and 78 to 808 MiB with four of 0.6 to 10 MiB
+    (67 to 126). Activations and samples come on top and aren't known yet, so this refuses what can't succeed, and lets
+    pass what still may fail.
     """
     return _BASE_NBYTES + _MEMORY_FACTOR * source_nbytes
 

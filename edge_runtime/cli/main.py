@@ -1,6 +1,6 @@
 """The `edge-runtime` command: finds the verb, loads just that one, and turns errors into exit codes.
 
-Exit codes: 0 done, 1 failed, 2 usage, 78 configuration, 128 + N ended by signal N.
+Exit codes: 0 done, 1 failed, 2 usage, 75 busy, 78 configuration, 128 + N ended by signal N.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from edge_runtime.errors import ConfigError, EdgeRuntimeError, GateError, UsageE
 
 VERBS = {
     "build": "Build a plan from a recipe or an ONNX model, and publish it if it passes the gate.",
+    "rebuild": "Build plans anew that no longer fit this machine, or that a server asked for.",
     "calibrate": "Make only the calibration tables of a recipe or an ONNX model.",
     "inspect": "Show what a plan, an ONNX model or a calibration cache holds.",
     "keygen": "Make a key that signs plans and packs, or the key of encrypted plans.",
@@ -41,7 +42,7 @@ VERBS = {
     "import-triton": "Make recipes of a Triton model repository, and say what becomes of each field.",
 }
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-_EPILOG = "Exit codes: 0 done, 1 failed, 2 usage, 78 configuration, 128 + N ended by signal N."
+_EPILOG = "Exit codes: 0 done, 1 failed, 2 usage, 75 busy, 78 configuration, 128 + N ended by signal N."
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

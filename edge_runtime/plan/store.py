@@ -15,7 +15,7 @@ import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Collection, Dict, Iterator, List, Mapping, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 from edge_runtime.errors import PlanCorruptError, PlanError, PlanNotFoundError, nearest
 from edge_runtime.plan.contents import PlanFiles, PlanPart, StoredFile, opened
@@ -301,8 +301,8 @@ class PlanStore:
         with writing(folder):
             self._point(folder, version)
 
-    def prune(self, name: str, keep: int, spared: Collection[int] = ()) -> List[int]:
-        """Removes old versions: the served one stays, with the `keep` newest below it, all above it and `spared`.
+    def prune(self, name: str, keep: int) -> List[int]:
+        """Removes old versions: the served one stays, with the `keep` newest below it and all above it.
 
         A server that has loaded a version needs its files no more: each was read once, into memory. One that loads a
         version just now loads the served one, or one of those that stay; should so many be published meanwhile that its
@@ -318,7 +318,7 @@ class PlanStore:
         if not self.versions(name):
             return []
         with writing(folder):
-            removed = superseded(self.versions(name), self.served(name), keep, spared)
+            removed = superseded(self.versions(name), self.served(name), keep)
             remove_versions(folder, removed)
         return removed
 

@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 from pathlib import Path
-from typing import Collection, Iterator, List, Sequence
+from typing import Iterator, List, Sequence
 
 from edge_runtime.errors import PlanError
 from edge_runtime.plan.files import make_folder, sync_folder
@@ -42,13 +42,13 @@ def writing(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def superseded(versions: Sequence[int], served: int, keep: int, spared: Collection[int] = ()) -> List[int]:
-    """The versions that may go: those below the served one but for the `keep` newest of them, and `spared`.
+def superseded(versions: Sequence[int], served: int, keep: int) -> List[int]:
+    """The versions that may go: those below the served one but for the `keep` newest of them.
 
     A version above the served one is there since somebody went back; it stays until a newer one is served.
     """
     older = sorted((version for version in versions if version < served), reverse=True)
-    return sorted(version for version in older[keep:] if version not in spared)
+    return sorted(older[keep:])
 
 
 def remove_versions(folder: Path, versions: Sequence[int]) -> None:

@@ -28,7 +28,12 @@ def stored_board_plan(root: Path, plan: bytes, signature: Signature) -> StoredPl
     files = PlanFiles({"model.plan": plan})
     backend = {"name": "tensorrt", "version": "10.3.0", "platform": "tensorrt_plan", "device": "gpu:0"}
     target = {"form": "strong", "compute_capability": [8, 7]}
-    content = {**_content("m", signature), "plan": files.record.model_dump(), "backend": backend, "target": target}
+    content = {
+        **stored_content("m", signature),
+        "plan": files.record.model_dump(),
+        "backend": backend,
+        "target": target,
+    }
     return PlanStore(root).publish("m", lambda version: _manifest(content, version), files.contents)
 
 
