@@ -11,6 +11,7 @@ from fakes.versioned_plans import VersionedPlans
 
 from edge_runtime.errors import (
     BackendUnavailableError,
+    DeviceLostError,
     EdgeRuntimeError,
     GoldenRunError,
     InsufficientMemoryError,
@@ -259,6 +260,15 @@ def test_a_server_that_is_stopped_while_it_swaps_ends_in_time(kept) -> None:
         server.thread.join(10)
         assert server.outcome == [True]
         goes_on.set()
+
+
+def test_a_gpu_that_is_lost_while_a_version_is_loaded_ends_the_server(kept) -> None:
+    plans = VersionedPlans(m=1)
+    plans.fails["m", 2] = DeviceLostError("an illegal memory access")
+    with kept(plans, is_following=True, is_staying_up=True, interval_s=0.01) as server:
+        plans.serve("m", 2)
+        server.thread.join(20)
+        assert server.outcome == [False]
 
 
 def test_a_store_that_cant_be_read_is_looked_at_again(kept, logged) -> None:
