@@ -10,6 +10,7 @@ from pydantic import Field
 
 from edge_runtime.config import Layer, Settings, environment_layer, merged, read_toml, validated
 from edge_runtime.errors import ConfigError
+from edge_runtime.plan.ladder import LadderTable
 
 SECTION = "serving"
 
@@ -24,6 +25,7 @@ class ServingTable(Settings):
     batching: Literal["auto", "on", "off"] = Field(
         "auto", description="Whether requests that wait may share a run (auto: on a GPU)."
     )
+    ladder: LadderTable = Field(LadderTable(), description="Models that stand in while it is too hot or too much.")
 
 
 def serving_table(
