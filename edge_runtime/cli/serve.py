@@ -15,7 +15,7 @@ from edge_runtime.cli.output import Output
 from edge_runtime.cli.service_log import FORMATS, ServiceLog
 from edge_runtime.config import Layer, environment_layer, merged, validated
 from edge_runtime.errors import ConfigError
-from edge_runtime.plan.serving import ServingTable, serving_table
+from edge_runtime.plan.serving import ServingTable, serving_table, with_rungs
 from edge_runtime.server.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ def command(
     if not names and not settings.model_control:
         raise ConfigError(f"{engines}: no plan to serve; build one: edge-runtime build")
     wishes = given(deadline_ms=deadline_ms, batching=batching)
-    _serve([store.open(name) for name in dict.fromkeys(names)], engines, settings, wishes, output, log)
+    served = with_rungs(engines, names, store.models(), wishes)
+    _serve([store.open(name) for name in served], engines, settings, wishes, output, log)
 
 
 def _serve(

@@ -84,6 +84,10 @@ class LadderTable(Settings):
             raise ValueError("expected most_return_dwell_s to be at least return_dwell_s")
         return self
 
+    def below(self, model: str) -> Tuple[str, ...]:
+        """The rungs of a model; if they name it, as where many share one list, those behind its name."""
+        return self.rungs[self.rungs.index(model) + 1 :] if model in self.rungs else self.rungs
+
     @property
     def calm_headroom_c(self) -> float:
         """The headroom from which on a return may be."""

@@ -15,6 +15,7 @@ from edge_runtime.server.accelerators import Accelerators, Prepared
 from edge_runtime.server.administration import Administration, ServerLog
 from edge_runtime.server.board import ServedBoard
 from edge_runtime.server.conditions import watch_conditions
+from edge_runtime.server.degradation import Ladders
 from edge_runtime.server.listeners import Bound, Listeners
 from edge_runtime.server.loads import Loads
 from edge_runtime.server.models import ModelTable
@@ -94,7 +95,7 @@ async def serve(
     """Serves until told to stop; False if a run was still under way at the end, or if something of ours failed.
 
     Raises:
-        ConfigError: an address can't be served.
+        ConfigError: an address can't be served, or a rung of a ladder can't stand in for its model.
     """
     failures: List[str] = []
     accelerators = Accelerators(settings, partial(_fail, stop, failures))
@@ -106,6 +107,7 @@ async def serve(
     models = ModelTable([])
     try:
         models = ModelTable(accelerators.add(*engines))
+        ladders = Ladders(models, accelerators, board.read)
         if control.loads is not None:
             repository = ModelRepository(models, accelerators, control.loads)
         models.administration = Administration(repository, control.log)
@@ -114,6 +116,7 @@ async def serve(
         models.is_ready = True
         on_ready(bound)
         watches.append(asyncio.ensure_future(watch_conditions(accelerators.relearn, board.conditions)))
+        watches.append(asyncio.ensure_future(ladders.watch()))
         watches.append(asyncio.ensure_future(_reload(listeners, stop)))
         await stop.requested.wait()
         models.is_ready = False

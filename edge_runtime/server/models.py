@@ -13,6 +13,8 @@ from edge_runtime.errors import EdgeRuntimeError, RequestError, ServerUnavailabl
 from edge_runtime.scheduling.request import Outputs, Period, Request
 from edge_runtime.server.administration import Administration
 from edge_runtime.server.dispatcher import Dispatcher
+from edge_runtime.server.ladder_view import LadderView
+from edge_runtime.server.places import Place, Routes
 from edge_runtime.server.statistics import ModelStatistics, statistics_record
 from edge_runtime.server.under_way import UnderWay
 from edge_runtime.server.work import Work
@@ -46,6 +48,8 @@ class ServedModel:
         under_way: its inferences; the engine isn't closed before they end.
         lent: memory of clients that the engine is bound to; nor before that is free.
         is_retired: it isn't in the table any more, and takes no requests but those that have begun.
+        place: where new requests run; `ModelTable.move` changes it.
+        ladder: how it degrades, None if it doesn't.
     """
 
     def __init__(self, work: Work, dispatcher: Dispatcher, usual: Schedule = NO_HURRY) -> None:
@@ -58,8 +62,9 @@ class ServedModel:
         self.cancel = dispatcher.cancel
         self.now_ns = dispatcher.now_ns
         self.runs_here = dispatcher.runs_here
-        self._work = work
-        self._dispatcher = dispatcher
+        self.home = self.place = Place(work, dispatcher)
+        self.ladder: Callable[[], LadderView] | None = None
+        self._dispatchers = {self.key: dispatcher}
         self.under_way = UnderWay()
         self.lent = UnderWay()
         self.is_retired = False
@@ -70,7 +75,19 @@ class ServedModel:
     @property
     def pending(self) -> int:
         """Requests that wait and don't run yet."""
-        return self._dispatcher.pending(self.key)
+        return sum([dispatcher.pending(key) for key, dispatcher in self._dispatchers.items()])
+
+    def add_place(self, place: Place) -> None:
+        """Lets requests run in another place too."""
+        self._dispatchers[place.work.name] = place.dispatcher
+        if place.dispatcher is not self.home.dispatcher:  # which finds the engine by the request itself
+            routes = Routes(self._dispatchers)
+            self.submit, self.cancel, self.runs_here = routes.submit, routes.cancel, routes.runs_here
+
+    async def remove_place(self, place: Place) -> None:
+        """Forgets a place where no new requests run, once those that do have ended."""
+        await place.dispatcher.remove(place.work.name)
+        del self._dispatchers[place.work.name]
 
     def metadata(self) -> Dict[str, Any]:
         """The protocol's model metadata; the batch axis is in the shapes."""
@@ -129,13 +146,14 @@ class ServedModel:
     ) -> Request:
         """A request for `submit`; `timeout_ns` is what the transport itself says of its deadline."""
         rows = len(inputs[self._first_input]) if self._has_batches else 1
-        request = Request(self.key, inputs, encode, emit, arrival_ns, rows)
+        work = self.place.work
+        request = Request(work.name, inputs, encode, emit, arrival_ns, rows)
         if schedule is not NO_HURRY or self._usual is not NO_HURRY or timeout_ns is not None:
             request.priority = schedule.priority or self._usual.priority
             request.deadline_ns = self.deadline_ns(schedule.budget_ns, timeout_ns, arrival_ns)
             if schedule.period_ns is not None:
-                request.stream = self._stream(schedule)
-        if self._work.policy.max_batch > 1:
+                request.stream = _period(work.name, schedule)
+        if work.policy.max_batch > 1:
             request.group = tuple((name, value.shape[1:]) for name, value in inputs.items())
         return request
 
@@ -153,9 +171,6 @@ class ServedModel:
             if each is not None and (shortest is None or each < shortest):
                 shortest = each
         return None if shortest is None else arrival_ns + shortest
-
-    def _stream(self, schedule: Schedule) -> Period:
-        return Period((self.key, schedule.stream), schedule.period_ns or 0, schedule.budget_ns or 0)
 
     async def infer(
         self,
@@ -175,8 +190,10 @@ class ServedModel:
         """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
+        rung = self.place.label
+
         def encoded(outputs: Outputs) -> T:
-            return encode(InferAnswer(self.name, self.version, received.id, outputs))
+            return encode(InferAnswer(self.name, self.version, received.id, outputs, rung))
 
         under_way = self.under_way
         emit = partial(_settle, done, under_way)
@@ -195,6 +212,10 @@ class ServedModel:
             if self.cancel(request):
                 under_way.ended()
             raise
+
+
+def _period(key: str, schedule: Schedule) -> Period:
+    return Period((key, schedule.stream), schedule.period_ns or 0, schedule.budget_ns or 0)
 
 
 def _settle(done: asyncio.Future[Any], under_way: UnderWay, outcome: Any) -> None:
@@ -309,6 +330,11 @@ class ModelTable:
         self._unloaded.add(name)
         self._change(model)
         return model
+
+    def move(self, model: ServedModel, place: Place) -> None:
+        """Runs new requests of a model in one of its places; those that are under way end where they began."""
+        model.place = place
+        self._change(None)
 
     def _change(self, retired: ServedModel | None) -> None:
         self.epoch += 1

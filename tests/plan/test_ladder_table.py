@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.errors import ConfigError
+from edge_runtime.errors import ConfigError, LadderError
 from edge_runtime.plan.ladder import LadderTable
-from edge_runtime.plan.serving import ServingTable, serving_table
+from edge_runtime.plan.serving import ServingTable, serving_table, with_rungs
 
 
 def read(tmp_path: Path, text: str) -> LadderTable:
@@ -52,3 +52,21 @@ def test_variables_set_it_too(tmp_path: Path) -> None:
 def test_what_makes_no_sense_is_refused_and_named(tmp_path: Path, text: str, problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         read(tmp_path, text)
+
+
+def test_rungs_are_served_too_and_theirs_each_once(tmp_path: Path) -> None:
+    (tmp_path / "m.toml").write_text('[serving.ladder]\nrungs = ["int8", "small"]\n')
+    (tmp_path / "int8.toml").write_text('[serving.ladder]\nrungs = ["small", "smallest"]\n')
+    stored = ["int8", "m", "other", "small", "smallest"]
+    assert with_rungs(tmp_path, ["other", "m", "m"], stored, environ={}) == ["other", "m", "int8", "small", "smallest"]
+
+
+def test_of_a_list_that_many_share_those_behind_a_model_are_its_rungs() -> None:
+    shared = LadderTable(rungs=("fp16", "int8", "small"))
+    assert [shared.below(name) for name in ("big", "fp16", "small")] == [shared.rungs, ("int8", "small"), ()]
+
+
+def test_a_rung_that_is_not_in_the_store_is_named_with_what_builds_it(tmp_path: Path) -> None:
+    (tmp_path / "m.toml").write_text('[serving.ladder]\nrungs = ["int8"]\n')
+    with pytest.raises(LadderError, match=r"model 'm': rung 'int8'.*isn't in .*edge-runtime build .*/int8\.toml"):
+        with_rungs(tmp_path, ["m"], ["m"], environ={})

@@ -57,6 +57,7 @@ class Snapshots:
             "backend": info.backend,
             "device": info.device,
             "waiting": model.pending,
+            "ladder": None if model.ladder is None else model.ladder().record(),
             "total": sums.record(),
             "windows": history.records(),
         }

@@ -1,0 +1,236 @@
+"""Models that step down and return: under made-up heat that is replayed, on virtual time and in a whole server."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Callable, Coroutine, Iterator
+
+import numpy as np
+import pytest
+from fakes.board_readings import RAMP, ramp, reading_of
+
+from edge_runtime.client import Client
+from edge_runtime.engine.engine import Engine
+from edge_runtime.errors import LadderError
+from edge_runtime.plan.ladder import LadderTable
+from edge_runtime.plan.serving import ServingTable
+from edge_runtime.server.accelerators import Accelerators, prepared
+from edge_runtime.server.board import BoardReading
+from edge_runtime.server.degradation import Ladders
+from edge_runtime.server.models import ModelTable
+from edge_runtime.server.settings import ServerSettings
+from edge_runtime.wire.inference import InferRequest, WantedOutput
+
+S = 1_000_000_000
+LADDER = {"rungs": ["slow", "fast"], "headroom_c": 10, "dwell_s": 1, "return_dwell_s": 1, "most_return_dwell_s": 1}
+ROW = np.array([[1, 2, 3, 4]], np.float32)
+
+
+class Heated:
+    """A table of models with ladders, over a board whose reading and clock are the test's."""
+
+    def __init__(self, engines: list[Engine], ladder: dict[str, Any]) -> None:
+        self.now_s = 0.0
+        self.reading = BoardReading(0)
+        self.accelerators = Accelerators(ServerSettings())
+        table = ServingTable(ladder=LadderTable(**ladder))
+        self.models = ModelTable(self.accelerators.add(*(prepared(engine, table) for engine in engines)))
+        self.ladders = Ladders(self.models, self.accelerators, lambda: self.reading, lambda: round(self.now_s * S))
+
+    def look(self, reading: BoardReading, until_s: float) -> list[int]:
+        """The rung of `slow` after each look, twice a second."""
+        self.reading, rungs = reading, []
+        while self.now_s < until_s:
+            self.ladders.look()
+            rungs.append(self.view().rung)
+            self.now_s += 0.5
+        return rungs
+
+    def view(self) -> Any:
+        ladder = self.models.find("slow").ladder
+        assert ladder is not None
+        return ladder()
+
+    async def ask(self, inputs: np.ndarray = ROW) -> tuple[float, str]:
+        """What came of the first element, and which rung said so."""
+        received = InferRequest("slow", "", "", {"x": inputs}, (WantedOutput("y", True),))
+        model = self.models.find("slow")
+        return await model.infer(
+            received, model.now_ns(), lambda answer: (float(answer.outputs["y"][0, 0]), answer.rung)
+        )
+
+
+@pytest.fixture
+def heated(factor_engine: Any) -> Iterator[Callable[..., None]]:
+    """`heated(story, ...)` runs a coroutine over models `slow` (answers x) and `fast` (answers 2 x)."""
+    engines = [factor_engine("slow", 1), factor_engine("fast", 2)]
+
+    def run(story: Callable[[Heated], Coroutine[Any, Any, None]], **ladder: Any) -> None:
+        async def main() -> None:
+            world = Heated(engines, {**LADDER, **ladder})
+            await story(world)
+            await world.accelerators.close(5)
+
+        asyncio.run(main())
+
+    yield run
+    for engine in engines:
+        engine.close()
+
+
+SAMPLES = ramp().samples
+
+
+def test_over_a_made_up_ramp_it_steps_down_once_and_returns_once(heated: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async def story(world: Heated) -> None:
+        rungs: list[int] = []
+        for second in range(len(SAMPLES)):
+            rungs += world.look(reading_of(*SAMPLES[: second + 1]), second + 1)
+        assert [before != after for before, after in zip(rungs, rungs[1:])].count(True) == 2
+        assert (rungs[2 * 24], rungs[2 * 26], rungs[2 * 60], rungs[-1]) == (0, 1, 1, 0)
+        assert list(world.view().switches.values()) == [1, 1]
+
+    heated(story, dwell_s=5, return_dwell_s=10, most_return_dwell_s=60)
+    down, back = [each.getMessage() for each in caplog.records if each.name.endswith("degradation")]
+    assert down == "model slow steps down from slow/3 to fast/3: headroom 9.6 °C, limit 10"
+    assert back.startswith("model slow returns from fast/3 to slow/3: calm for 10 s: not throttled; headroom ")
+
+
+def test_requests_run_where_they_are_sent_and_the_answer_says_where(heated: Any) -> None:
+    async def story(world: Heated) -> None:
+        hot, cool = reading_of(*SAMPLES[:35]), reading_of(*SAMPLES[:5])
+        assert await world.ask() == (1.0, "")
+        world.look(hot, 3)
+        assert await world.ask() == (2.0, "fast/3")
+        world.look(cool, 6)
+        assert await world.ask() == (1.0, "")
+        view = world.view()
+        assert (view.rungs, view.rung) == (("slow/3", "fast/3"), 0)
+        assert [each.success for each in view.totals] == [2, 1]
+        assert world.models.find("slow").statistics.totals.success == 3
+        assert world.models.find("fast").statistics.totals.success == 0
+
+    heated(story)
+
+
+def test_a_silent_board_neither_leads_down_nor_back(heated: Any) -> None:
+    async def story(world: Heated) -> None:
+        nothing = BoardReading(0)
+        assert set(world.look(nothing, 20)) == {0}
+        world.look(reading_of(*SAMPLES[:35]), 25)
+        assert set(world.look(nothing, 100)) == {1}
+
+    heated(story)
+
+
+def test_refusals_lead_down_and_are_counted_where_they_came_to_be(heated: Any) -> None:
+    async def story(world: Heated) -> None:
+        model = world.models.find("slow")
+        world.look(BoardReading(0), 3)
+        for _ in range(40):
+            model.home.work.statistics.add_failure("REJECTED", 0)
+        world.look(BoardReading(0), 4)
+        view = world.view()
+        assert (view.rung, view.why) == (1, "misses 1.000, limit 0.1")
+        assert [each.failures["REJECTED"] for each in view.totals] == [40, 0]
+
+    heated(story, headroom_c=None, miss_share=0.1)
+
+
+def test_without_all_its_rungs_a_model_goes_without_its_ladder_until_they_come(heated: Any, caplog: Any) -> None:
+    async def story(world: Heated) -> None:
+        world.look(reading_of(*SAMPLES[:35]), 3)
+        fast = world.models.remove("fast")
+        assert world.models.find("slow").ladder is None
+        assert await world.ask() == (1.0, "")
+        await fast.lent.idle()  # nothing of the ladder holds its engine any more
+        world.models.put(fast)
+        assert world.view().rung == 0
+        world.look(reading_of(*SAMPLES[:35]), 9)
+        assert await world.ask() == (2.0, "fast/3")
+
+    heated(story)
+    assert any("no ladder until all its rungs are loaded; not loaded: fast" in line for line in caplog.messages)
+
+
+def test_a_model_that_is_loaded_anew_begins_at_the_top(heated: Any, factor_engine: Any) -> None:
+    async def story(world: Heated) -> None:
+        world.look(reading_of(*SAMPLES[:35]), 3)
+        engine = factor_engine("slow", 3)
+        serving = ServingTable(ladder=LadderTable(**LADDER))
+        (anew,) = world.accelerators.add(prepared(engine, serving))
+        before = world.models.put(anew)
+        assert before is not None
+        assert (await world.ask(), world.view().rung) == ((3.0, ""), 0)
+        await world.models.ended(before)
+        await world.accelerators.remove(before)
+        world.look(reading_of(*SAMPLES[:35]), 6)
+        assert await world.ask() == (2.0, "fast/3")
+        await world.accelerators.close(5)
+        engine.close()
+
+    heated(story)
+
+
+def test_a_rung_with_another_signature_ends_a_start(tiny_engine: Any, factor_engine: Any) -> None:
+    async def main() -> None:
+        Heated([factor_engine("slow", 1), tiny_engine("fixed")], {"rungs": ["slow", "fixed"]})
+
+    with pytest.raises(LadderError, match="rung 'fixed' of its ladder can't stand in for it: input 'x' is"):
+        asyncio.run(main())
+
+
+@pytest.fixture(scope="module")
+def ramped(serving: Any, factor_engine: Any) -> Iterator[Any]:
+    """A server of both models whose board heats up and cools down in six seconds, over and over."""
+    engines = [factor_engine("slow", 1), factor_engine("fast", 2)]
+    with serving(*engines, serving={"ladder": LADDER}, board=f"replay@20:{RAMP}") as server:
+        yield server
+
+
+def ladder(server: Any) -> dict[str, Any]:
+    found: dict[str, Any] = next(each for each in server.ask("GET", "/live").json["models"] if each["name"] == "slow")
+    return found["ladder"]
+
+
+def until(server: Any, rung: int) -> dict[str, Any]:
+    while True:
+        found = ladder(server)
+        if found["rung"] == rung:
+            return found
+
+
+def test_a_server_under_replayed_heat_steps_down_and_returns_when_cool(ramped: Any, good_head: Any) -> None:
+    before = until(ramped, 0)["switches"]
+    hot = until(ramped, 1)
+    assert (hot["name"], hot["switches"], "headroom" in hot["why"] or "throttled" in hot["why"]) == (
+        "fast/3", before + 1, True
+    )  # fmt: skip
+    answer = ramped.infer("slow", good_head(), ROW.tobytes())
+    assert (answer.json["model_name"], answer.json["parameters"]) == ("slow", {"edge_runtime_rung": "fast/3"})
+    cool = until(ramped, 0)
+    assert (cool["switches"], "calm" in cool["why"]) == (before + 2, True)
+
+
+def test_own_clients_are_answered_on_every_rung_over_every_transport(ramped: Any) -> None:
+    with Client(f"http://{ramped.bound.http}") as http, Client(f"grpc://{ramped.bound.grpc}") as grpc:
+        for rung, factor in ((1, 2), (0, 1)):
+            until(ramped, rung)
+            for client in (http, grpc):  # both ask again and again by the same message, which the server knows
+                values = [client.infer("slow", {"x": ROW})["y"][0, 0] for _ in range(3)]
+                assert factor in values
+                assert set(values) <= {1, 2}
+
+
+def test_its_metrics_tell_rungs_and_switches(ramped: Any) -> None:
+    until(ramped, 1)
+    lines = [line for line in ramped.ask("GET", "/metrics").body.decode().splitlines() if "_ladder_" in line]
+    of_model = 'model="slow",version="3"'
+    switched = f'edge_runtime_ladder_switches_total{{{of_model},from="slow/3",to="fast/3",reason='
+    assert any(line.startswith(switched) for line in lines)
+    for rung in ("slow/3", "fast/3"):
+        assert any(
+            line.startswith(f'edge_runtime_ladder_missed_total{{{of_model},rung="{rung}",how="late"}}')
+            for line in lines
+        )
+    assert not [line for line in lines if 'model="fast"' in line]
