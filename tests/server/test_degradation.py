@@ -7,6 +7,7 @@ from typing import Any, Callable, Coroutine, Iterator
 
 import numpy as np
 import pytest
+import tritonclient.grpc as triton
 from fakes.board_readings import RAMP, ramp, reading_of
 
 from edge_runtime.client import Client
@@ -220,6 +221,18 @@ def test_own_clients_are_answered_on_every_rung_over_every_transport(ramped: Any
                 values = [client.infer("slow", {"x": ROW})["y"][0, 0] for _ in range(3)]
                 assert factor in values
                 assert set(values) <= {1, 2}
+
+
+def test_triton_s_client_finds_the_rung_among_the_parameters_of_the_answer(ramped: Any) -> None:
+    with triton.InferenceServerClient(ramped.bound.grpc) as client:
+        asked = triton.InferInput("x", [1, 4], "FP32")
+        asked.set_data_from_numpy(ROW)
+        until(ramped, 1)
+        hot = client.infer("slow", [asked]).get_response()
+        until(ramped, 0)
+        cool = client.infer("slow", [asked]).get_response()
+    assert (hot.parameters["edge_runtime_rung"].string_param, dict(cool.parameters)) == ("fast/3", {})
+    assert (hot.model_name, hot.model_version) == (cool.model_name, cool.model_version) == ("slow", "3")
 
 
 def test_its_metrics_tell_rungs_and_switches(ramped: Any) -> None:

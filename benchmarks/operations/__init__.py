@@ -1,0 +1,1 @@
+"""Years in the field, held against goals: what `operations.py` runs."""
