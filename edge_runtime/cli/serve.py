@@ -44,6 +44,8 @@ def command(
     tls_key: Optional[str] = flag(ServerSettings, "tls_key", "--tls-key", metavar="FILE"),
     tls_client_ca: Optional[str] = flag(ServerSettings, "tls_client_ca", "--tls-client-ca", metavar="FILE"),
     board: Optional[str] = flag(ServerSettings, "board", "--board", metavar="SOURCE"),
+    idle: Optional[str] = flag(ServerSettings, "idle", "--idle", metavar="off|release"),
+    allow_power_changes: Optional[bool] = flag(ServerSettings, "allow_power_changes", "--allow-power-changes"),
     slots: Optional[int] = flag(ServerSettings, "slots", "--slots", minimum=1),
     deadline_ms: Optional[float] = flag(ServingTable, "deadline_ms", "--deadline-ms"),
     batching: Optional[str] = flag(ServingTable, "batching", "--batching", metavar="auto|on|off"),
@@ -65,6 +67,7 @@ def command(
     flags = given(http=http, grpc=grpc, unix=unix, allow_client_shm=allow_client_shm, slots=slots, tokens=tokens)
     flags.update(given(tls_certificate=tls_certificate, tls_key=tls_key, tls_client_ca=tls_client_ca))
     flags.update(given(model_control=model_control, board=board))
+    flags.update(given(idle=idle, allow_power_changes=allow_power_changes))
     settings = _settings(flags)
     if not settings.is_reloadable:
         release_hangups()

@@ -112,14 +112,14 @@ class Ladders:
                     "model %s %s from %s to %s: %s%s", laddered.model.name, word, source, target, step.text, marked
                 )
 
-    async def watch(self, every_s: float = _EVERY_S) -> None:
-        """Looks ever again."""
+    async def watch(self, pace: Callable[[float], float] = float) -> None:
+        """Looks ever again; `pace` makes of the usual seconds between two looks those that hold now."""
         while True:
             try:
                 self.look()
             except Exception:  # the top frame of the watch
                 logger.exception("looking after the ladders failed")
-            await asyncio.sleep(every_s)
+            await asyncio.sleep(pace(_EVERY_S))
 
     def _changed(self, _: ServedModel | None) -> None:
         if self._is_moving:

@@ -14,13 +14,12 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.server.accelerators import Accelerators, Prepared
 from edge_runtime.server.administration import Administration, ServerLog
 from edge_runtime.server.board import ServedBoard
-from edge_runtime.server.conditions import watch_conditions
-from edge_runtime.server.degradation import Ladders
 from edge_runtime.server.listeners import Bound, Listeners
 from edge_runtime.server.loads import Loads
 from edge_runtime.server.models import ModelTable
 from edge_runtime.server.repository import ModelRepository
 from edge_runtime.server.settings import ServerSettings
+from edge_runtime.server.upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
 
@@ -105,9 +104,10 @@ async def serve(
     board.start(settings.board, settings.board_interval_s)
     watches: List[asyncio.Future[None]] = []
     models = ModelTable([])
+    upkeep: Upkeep | None = None
     try:
         models = ModelTable(accelerators.add(*engines))
-        ladders = Ladders(models, accelerators, board.read)
+        upkeep = Upkeep(models, accelerators, settings, board)
         if control.loads is not None:
             repository = ModelRepository(models, accelerators, control.loads)
         models.administration = Administration(repository, control.log)
@@ -115,8 +115,7 @@ async def serve(
         bound = await listeners.open()
         models.is_ready = True
         on_ready(bound)
-        watches.append(asyncio.ensure_future(watch_conditions(accelerators.relearn, board.conditions)))
-        watches.append(asyncio.ensure_future(ladders.watch()))
+        watches += upkeep.begin()
         watches.append(asyncio.ensure_future(_reload(listeners, stop)))
         await stop.requested.wait()
         models.is_ready = False
@@ -135,6 +134,8 @@ async def serve(
         if listeners is not None:
             await listeners.close(_CLOSE_S)
         await asyncio.get_running_loop().run_in_executor(None, board.close)
+        if upkeep is not None:
+            await asyncio.get_running_loop().run_in_executor(None, upkeep.close)
     return is_closed and not failures
 
 

@@ -236,6 +236,7 @@ class ModelTable:
         hindrances: why a model isn't ready though inferences are taken, by its name ("": the whole server) and what is
             told of it; whoever enters one takes it out again.
         epoch: another number whenever the table has changed: who keeps what it found here must look again.
+        on_request: called once, before the next inference is taken in or refused.
         changed: called then, with the model that isn't served any more, or None: for those who keep what holds a model.
     """
 
@@ -244,6 +245,7 @@ class ModelTable:
         self.administration = Administration()
         self.hindrances: Dict[Tuple[str, str], str] = {}
         self.epoch = 0
+        self.on_request: Callable[[], object] | None = None
         self.changed: List[Callable[[ServedModel | None], None]] = []
         self._models = {model.name: model for model in models}
         self._retired: List[ServedModel] = []
@@ -293,6 +295,9 @@ class ModelTable:
 
     def check_admission(self, model: ServedModel) -> None:
         """Raises ServerUnavailableError, and counts it, while no inferences of `model` are taken."""
+        if self.on_request is not None:
+            tell, self.on_request = self.on_request, None
+            tell()
         if not self.is_ready:
             model.statistics.add_failure("REJECTED", 0)
             raise ServerUnavailableError(_NOT_READY)
