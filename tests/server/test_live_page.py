@@ -22,7 +22,10 @@ from fakes.board_readings import RAMP
 from fakes.browser import BROWSER, in_a_browser, page_in
 
 from edge_runtime.client import Client
+from edge_runtime.client.address import address_from_url
+from edge_runtime.client.http import HttpTransport
 from edge_runtime.errors import ServerUnavailableError
+from edge_runtime.provisioning.serving_load import serving_load
 from edge_runtime.server.board import BoardReading
 from edge_runtime.server.live.feed import LiveFeed
 
@@ -91,6 +94,16 @@ def test_a_snapshot_says_what_each_model_did(watched: Any) -> None:
     assert model["total"]["failed"]["OTHER"] == before["failed"]["OTHER"] + 1
     assert found["server"]["ready"] is True
     assert found["board"]["power_mw"] is None
+
+
+def test_two_snapshots_tell_how_busy_the_server_was(watched: Any) -> None:
+    transport = HttpTransport(address_from_url(f"http://{watched.bound.http}"), 20.0)
+    before = transport.snapshot()
+    asked(watched, 3)
+    found = serving_load(before, transport.snapshot(), 10.0, "identity")
+    transport.close()
+    assert (found.requests, found.miss_share, found.slack_ms) == (3, 0.0, None)
+    assert 0 < found.utilisation < 0.5
 
 
 def test_watchers_get_a_snapshot_at_once_and_then_each_second(watched: Any) -> None:
