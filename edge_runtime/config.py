@@ -21,7 +21,7 @@ else:
 
 PREFIX = "EDGE_RUNTIME_"
 RECIPE_SECTIONS = ("model", "input", "calibration", "held_out", "metric", "precision", "gate", "backend", "serving")
-SECTIONS = (*RECIPE_SECTIONS, "server", "bench", "profile", "regression", "sweep", "client")
+SECTIONS = (*RECIPE_SECTIONS, "server", "bench", "profile", "regression", "sweep", "client", "trust")
 
 Layer = Mapping[str, Any]
 

@@ -16,7 +16,10 @@ EdgeRuntimeError                 exit 1
 ├── PlanError                    a plan on disk that can't be used
 │   ├── PlanNotFoundError
 │   ├── PlanCorruptError         its digest differs from its manifest's
-│   └── PlanTargetError          built for another backend, board or schema
+│   ├── PlanTargetError          built for another backend, board or schema
+│   └── PlanUntrustedError       its signature, signer or version isn't one that may be loaded
+│       ├── PlanRollbackError    older than a version that was found good
+│       └── PlanSealedError      encrypted for a key that isn't here
 ├── BackendError                 the engine library failed
 │   ├── BackendUnavailableError  it isn't installed, or there is no device for it
 │   ├── GoldenRunError           an engine answers otherwise than its plan did when it was built
@@ -126,6 +129,20 @@ class PlanTargetError(PlanError):
     """A plan for another backend, board or manifest schema."""
 
     exit_code = 78
+
+
+class PlanUntrustedError(PlanError):
+    """A plan that isn't signed, or not by whom it should be: it takes a person to mend, so nothing restarts for it."""
+
+    exit_code = 78
+
+
+class PlanRollbackError(PlanUntrustedError):
+    """A version below one that was found good, which nobody allowed."""
+
+
+class PlanSealedError(PlanUntrustedError):
+    """A plan that is encrypted, and not for a key that is here."""
 
 
 class BackendError(EdgeRuntimeError):

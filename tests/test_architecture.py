@@ -41,6 +41,7 @@ BOUNDARIES = {
     "pynvml": {"device"},
     "jtop": {"device"},
     "matplotlib": {"profiler"},
+    "cryptography": {"plan"},
 }
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "misc"}
 GENERATED = {"descriptors.py"}

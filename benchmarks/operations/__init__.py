@@ -1,1 +1,1 @@
-"""Years in the field, held against goals: what `operations.py` runs."""
+"""Parts of `benchmarks/operations.py`."""

@@ -27,6 +27,7 @@ from edge_runtime.engine.engine import EngineInfo
 from edge_runtime.errors import EdgeRuntimeError, GateError, UnsupportedModelError
 from edge_runtime.evaluation.latency import LatencyRatio
 from edge_runtime.plan.manifest import SensitivityRecord
+from edge_runtime.plan.signature import sign_version
 from edge_runtime.plan.store import PlanStore, StoredPlan
 from edge_runtime.tensors import DType
 
@@ -136,6 +137,9 @@ def _reused(job: Job) -> tuple[BuiltPlan | None, bool]:
         return None, found is not None
     if found is None or (found.manifest.forced and not job.recipe.tables.gate.publish_failed):
         return None, False
+    if job.options.seal is not None and not found.is_sealed:
+        job.progress.note(f"{found.folder} isn't encrypted; building again")
+        return None, True
     if job.options.verify_data:
         job.progress.stage("verifying the data")
         recorded = found.manifest.data
@@ -150,7 +154,7 @@ def _reused(job: Job) -> tuple[BuiltPlan | None, bool]:
             "memory was short when this plan was built, so it may be slower than need be: build it --again"
         )
     store.serve(job.recipe.name, found.manifest.version)
-    return BuiltPlan(found.folder, found.manifest, is_reused=True, sensitivity=tuple(found.manifest.sensitivity)), False
+    return _built_plan(job, found, is_reused=True), False
 
 
 def _float_model(job: Job) -> FloatModel:
@@ -263,6 +267,14 @@ def _published(job: Job, maker: PlanMaker, reference: Reference, result: Result,
         lambda version: manifest_of(job, made, replace(result, golden=record), version),
         made.contents if record is None else {**made.contents, record.file.file: content},
         is_new=not is_rebuild,
+        seal=job.options.seal,
+        sign=job.options.sign,
     )
+    return _built_plan(job, stored, is_reused=False)
+
+
+def _built_plan(job: Job, stored: StoredPlan, is_reused: bool) -> BuiltPlan:
+    if job.options.sign is not None and not stored.is_signed:
+        sign_version(stored, job.options.sign)
     sensitivity = tuple(stored.manifest.sensitivity)
-    return BuiltPlan(stored.folder, stored.manifest, is_reused=False, sensitivity=sensitivity)
+    return BuiltPlan(stored.folder, stored.manifest, stored.manifest_sha256, is_reused, sensitivity)

@@ -22,8 +22,9 @@ from edge_runtime.errors import ConfigError, PlanCorruptError
 from edge_runtime.graph.model import source_digest
 from edge_runtime.plan.board import Gpu, gpu_of
 from edge_runtime.plan.manifest import PluginRecord
+from edge_runtime.plan.plan_key import PlanKey
 from edge_runtime.plan.plugins import plugin_record
-from edge_runtime.plan.store import default_root
+from edge_runtime.plan.store import Signer, default_root
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class BuildOptions:
     """Where plans and calibration tables are kept, and what is done beyond building.
 
     `verify_data` runs the data functions before a plan is re-used; `explain` measures which layers INT8 hurts; `again`
-    builds anew what is there already.
+    builds anew what is there already; `seal` is the key by which the plan is encrypted, `sign` what makes
+    its signature; None: it isn't.
     """
 
     engines: Path = field(default_factory=default_root)
@@ -39,6 +41,8 @@ class BuildOptions:
     verify_data: bool = False
     explain: bool = False
     again: bool = False
+    seal: PlanKey | None = None
+    sign: Signer | None = None
 
 
 @dataclass(frozen=True)

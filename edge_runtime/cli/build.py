@@ -21,6 +21,7 @@ from edge_runtime.builder.recipe import (
     PrecisionTable,
 )
 from edge_runtime.cli.flags import engines_option, flag, given, json_option, one_of, shape_tables
+from edge_runtime.cli.keys import key_option, seal_of, signer_of
 from edge_runtime.cli.output import Output, configure_logging
 from edge_runtime.cli.source import absolute, data_path, recipe_from
 from edge_runtime.cli.tables import show_candidates, show_sensitivity
@@ -45,10 +46,7 @@ def command(
     max_batch: Optional[int] = flag(ModelTable, "max_batch", "--max-batch", minimum=1),
     split: List[str] = typer.Option([], "--split", metavar="TENSOR", help=_SPLIT),
     shape: List[str] = typer.Option(
-        [],
-        "--shape",
-        metavar="NAME=MIN,OPT,MAX",
-        help="Shapes of an input, such as x=1x3x48x192,8x3x48x192,16x3x48x192.",
+        [], "--shape", metavar="NAME=MIN,OPT,MAX", help="Shapes of an input: x=1x3x48x192,8x3x48x192,16x3x48x192."
     ),
     calibration: Optional[Path] = flag(CalibrationTable, "data", "--calibration", metavar="C.npz"),
     held_out: Optional[Path] = flag(DataTable, "data", "--held-out", metavar="H.npz"),
@@ -74,6 +72,8 @@ def command(
         False, "--explain", help="Measure how much each group of layers loses by INT8 alone, and show the worst first."
     ),
     again: bool = typer.Option(False, "--again", help="Build anew, though nothing changed."),
+    sign: Optional[Path] = key_option("--sign", "Sign the plan with this private key"),
+    encrypt: bool = typer.Option(False, "--encrypt", help="Encrypt the plan for this device (docs/signing.md)."),
     is_json: bool = json_option(),
 ) -> None:
     """Build a plan from a recipe or an ONNX model, and publish it if it passes the gate.
@@ -95,7 +95,8 @@ def command(
     }
     recipe = recipe_from(source, tables)
     output = Output(is_json)
-    _print(_built(recipe, BuildOptions(engines, calib_cache, verify_data, explain, again), output), explain, output)
+    options = BuildOptions(engines, calib_cache, verify_data, explain, again, seal_of(encrypt), signer_of(sign))
+    _print(_built(recipe, options, output), explain, output)
 
 
 def _built(recipe: Recipe, options: BuildOptions, output: Output) -> BuiltPlan:

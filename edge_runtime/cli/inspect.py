@@ -91,6 +91,19 @@ def _verdict(stored: StoredPlan) -> tuple[str, List[str]]:
     return "yes", list(warnings)
 
 
+def _signed(stored: StoredPlan) -> tuple[str, Dict[str, Any]]:
+    """Who vouches for a plan, or why nobody does that is trusted here: in a line, and for JSON."""
+    from edge_runtime.errors import EdgeRuntimeError
+    from edge_runtime.plan.signature import check_signature
+    from edge_runtime.plan.trust import trust_policy
+
+    try:
+        verdict = check_signature(stored, trust_policy())
+    except EdgeRuntimeError as error:
+        return f"refused: {error}", {"signed": stored.is_signed, "problem": str(error)}
+    return verdict.text, verdict.record()
+
+
 def _target_rows(target: Optional[TargetRecord]) -> List[List[str]]:
     if target is None:
         return []
@@ -135,14 +148,17 @@ def _show_plan(stored: StoredPlan, output: Output) -> None:
     stored.read_plan()
     manifest = stored.manifest
     loads, remarks = _verdict(stored)
+    signed = _signed(stored)
     if output.is_json:
         document = manifest.model_dump(mode="json", by_alias=True)
         here = {"loads": loads == "yes", "remarks": remarks}
-        output.document({"plan": str(stored.plan_path), "digest": "ok", "here": here, "manifest": document})
+        facts = {"plan": str(stored.plan_path), "digest": "ok", "encrypted": stored.is_sealed, "signature": signed[1]}
+        output.document({**facts, "here": here, "manifest": document})
         return
     signature = manifest.signature
     rows: List[List[str]] = [
         ["plan", f"{stored.plan_path} ({manifest.total_nbytes:,} bytes, digest ok)"],
+        ["signature", signed[0]],
         *_chain_rows(manifest.chain),
         ["precision", manifest.precision + (" (forced: it failed the gate)" if manifest.forced else "")],
         ["backend", f"{manifest.backend.name} {manifest.backend.version} on {manifest.backend.device}"],

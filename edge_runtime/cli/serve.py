@@ -47,6 +47,7 @@ def command(
     idle: Optional[str] = flag(ServerSettings, "idle", "--idle", metavar="off|release"),
     allow_power_changes: Optional[bool] = flag(ServerSettings, "allow_power_changes", "--allow-power-changes"),
     slots: Optional[int] = flag(ServerSettings, "slots", "--slots", minimum=1),
+    engine_process: Optional[bool] = flag(ServerSettings, "engine_process", "--engine-process"),
     deadline_ms: Optional[float] = flag(ServingTable, "deadline_ms", "--deadline-ms"),
     batching: Optional[str] = flag(ServingTable, "batching", "--batching", metavar="auto|on|off"),
     log_level: Optional[str] = typer.Option(
@@ -66,7 +67,7 @@ def command(
     log = ServiceLog(log_level or "WARNING", is_json=log_format == "json")
     flags = given(http=http, grpc=grpc, unix=unix, allow_client_shm=allow_client_shm, slots=slots, tokens=tokens)
     flags.update(given(tls_certificate=tls_certificate, tls_key=tls_key, tls_client_ca=tls_client_ca))
-    flags.update(given(model_control=model_control, board=board))
+    flags.update(given(model_control=model_control, board=board, engine_process=engine_process))
     flags.update(given(idle=idle, allow_power_changes=allow_power_changes))
     settings = _settings(flags)
     if not settings.is_reloadable:
@@ -89,10 +90,11 @@ def _serve(
     output: Output,
     log: ServiceLog,
 ) -> None:
-    from edge_runtime.cli.startup import Startup, give_memory_back, loading
+    from edge_runtime.cli.startup import Startup, give_memory_back, loading, raise_floor, warn_of_unsigned
 
     serving = {plan.manifest.name: serving_table(engines, plan.manifest.name, wishes) for plan in plans}
     startup = Startup()
+    warn_of_unsigned(plans)
     with loading(plans, settings) as engines_to_be, ExitStack() as closing:
         from edge_runtime.cli.store_plans import StorePlans
         from edge_runtime.plan.golden import read_golden
@@ -104,6 +106,8 @@ def _serve(
         startup.ended("loading and warming up")
         # One after another: beside each other the timed runs would take longer than alone.
         made = [prepared(engine, serving[engine.info.name], read_golden(plan)) for engine, plan in zip(loaded, plans)]
+        for plan in plans:
+            raise_floor(plan)
         give_memory_back()
         startup.ended("timing runs")
         loads = Loads(StorePlans(engines, settings, wishes)) if settings.model_control else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import logging
 import os
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,8 +14,13 @@ from typing import Dict, Iterator, List, Sequence
 
 from edge_runtime.engine.engine import Engine
 from edge_runtime.engine.loading import EngineOptions, default_slots, load
+from edge_runtime.errors import EdgeRuntimeError
+from edge_runtime.plan.rollback_floor import RollbackFloor
 from edge_runtime.plan.store import StoredPlan
+from edge_runtime.plan.trust import trust_policy
 from edge_runtime.server.settings import ServerSettings
+
+logger = logging.getLogger(__name__)
 
 
 class Startup:
@@ -47,7 +53,7 @@ def _process_age_s() -> float:
 def loading(plans: Sequence[StoredPlan], settings: ServerSettings) -> Iterator[List[Future[Engine]]]:
     """Engines of the plans, which are loaded and warmed in parallel from here on, and closed behind the block."""
     with ThreadPoolExecutor(max(1, min(len(plans), os.cpu_count() or 1)), "load") as pool:
-        engines = [pool.submit(load, plan, engine_options(plan, settings)) for plan in plans]
+        engines = [pool.submit(load_engine, plan, settings) for plan in plans]
         with contextlib.ExitStack() as closing:
             for engine in engines:
                 closing.callback(_close, engine)
@@ -57,6 +63,27 @@ def loading(plans: Sequence[StoredPlan], settings: ServerSettings) -> Iterator[L
 def _close(engine: Future[Engine]) -> None:
     if not engine.cancel() and engine.exception() is None:
         engine.result().close()
+
+
+def warn_of_unsigned(plans: Sequence[StoredPlan]) -> None:
+    """One line about the plans that nobody vouches for, if there are any."""
+    names = [plan.manifest.name for plan in plans if not plan.is_signed]
+    if names and not trust_policy().require_signed:  # else they are refused
+        logger.warning(
+            "not signed: %s; `edge-runtime sign` signs a plan, EDGE_RUNTIME_TRUST__REQUIRE_SIGNED=true refuses others",
+            ", ".join(names),
+        )
+
+
+def raise_floor(plan: StoredPlan) -> None:
+    """Says that a plan was loaded and found good, so that no older one is loaded again; a failure is only logged."""
+    floor = trust_policy().floor
+    if floor is None:
+        return
+    try:
+        RollbackFloor(floor).raise_floor(plan.manifest.name, plan.manifest.version)
+    except EdgeRuntimeError as error:
+        logger.warning("%s; older versions of model %s aren't refused", error, plan.manifest.name)
 
 
 def give_memory_back() -> None:
@@ -70,6 +97,19 @@ def trim_memory() -> None:
     """Gives free memory back to the system, where the C library can (glibc)."""
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def load_engine(plan: StoredPlan, settings: ServerSettings) -> Engine:
+    """A warmed engine of a plan, as this server is to run it.
+
+    Raises:
+        EdgeRuntimeError: it can't be loaded.
+    """
+    if not settings.engine_process:
+        return load(plan, engine_options(plan, settings))
+    from edge_runtime.engine.process.process_engine import load_in_process
+
+    return load_in_process(plan, engine_options(plan, settings))
 
 
 def engine_options(plan: StoredPlan, settings: ServerSettings) -> EngineOptions:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, List, Sequence, Tuple
 
+import numpy as np
+
 from edge_runtime.engine import onnxruntime
 from edge_runtime.engine.chain import ChainPart, PartMaker, chain_slot_maker, part_text
 from edge_runtime.engine.engine import Engine, EngineInfo, Slot
@@ -20,11 +22,14 @@ from edge_runtime.engine.tensorrt.trial_request import TrialRequest
 from edge_runtime.errors import ConfigError, PlanTargetError
 from edge_runtime.onnxruntime_api import SessionOptions
 from edge_runtime.plan.board import ONNXRUNTIME, tensorrt_version
-from edge_runtime.plan.contents import PlanFiles, PlanPart
+from edge_runtime.plan.contents import PlanFiles, PlanPart, StoredFile
 from edge_runtime.plan.manifest import Manifest, TargetRecord
 from edge_runtime.plan.plugins import plugin_libraries
+from edge_runtime.plan.sealed import SealedFile
+from edge_runtime.plan.signature import check_signature
 from edge_runtime.plan.store import StoredPlan, open_plan
 from edge_runtime.plan.target import check_target, preflight, version_numbers
+from edge_runtime.plan.trust import TrustPolicy, trust_policy
 from edge_runtime.tensorrt_api import FULL, LEAN, LIBRARIES, remedy
 from edge_runtime.tensors import Signature
 
@@ -39,6 +44,7 @@ class EngineOptions:
     TensorRT: `memory` (auto, mapped, copy) is where inputs and outputs lie, `graphs` (auto, off) is whether runs become
     CUDA graphs, `plugins` are libraries with operators that aren't where the plan was built with them, and
     `allows_plan_code` lets a version-compatible plan bring code of its own, which only one of trusted origin may.
+    `allocate` gives the memory in which ONNX Runtime's inputs and outputs lie, but for strings.
     """
 
     slots: int = 1
@@ -48,6 +54,7 @@ class EngineOptions:
     graphs: str = AUTO
     plugins: Tuple[str, ...] = ()
     allows_plan_code: bool = False
+    allocate: onnxruntime.Allocate = np.empty
 
     def __post_init__(self) -> None:
         if self.slots < 1 or (self.threads_per_run is not None and self.threads_per_run < 1):
@@ -60,22 +67,25 @@ class EngineOptions:
         return self.threads_per_run or max(1, len(os.sched_getaffinity(0)) // self.slots)
 
 
-def load(plan: str | os.PathLike[str] | StoredPlan, options: EngineOptions | None = None) -> Engine:
+def load(
+    plan: str | os.PathLike[str] | StoredPlan,
+    options: EngineOptions | None = None,
+    policy: TrustPolicy | None = None,
+) -> Engine:
     """A warmed engine for a plan: a version's folder, a model's folder (what it serves), or a stored plan.
 
-    The plan's digests and target are checked before the engine library sees a byte. The caller closes it.
+    The plan's signature, target and digests are checked before the engine library sees a byte. The caller closes it.
+    `policy` says what is asked of the signature; None: what `[trust]` of the environment says.
 
     Raises:
-        PlanError: not found, corrupt, or for another backend or board.
+        PlanError: not found, not trusted, corrupt, or for another backend or board.
         BackendError: the engine library refused the plan.
     """
     stored = plan if isinstance(plan, StoredPlan) else open_plan(Path(plan))
     manifest, chosen = stored.manifest, options or EngineOptions()
-    is_portable = manifest.backend.name == ONNXRUNTIME  # such a plan is for any board, which nobody needs to look at
-    for warning in check_target(manifest) if is_portable else preflight(stored, plugins=chosen.plugins):
-        logger.warning("%s", warning)
+    admit(stored, chosen.plugins, policy)
     info, signature = engine_info(manifest), manifest.signature
-    if is_portable:
+    if manifest.backend.name == ONNXRUNTIME:
         return engine_from_parts(stored.open_parts(), info, signature, chosen)
     from edge_runtime.engine.tensorrt import loading as tensorrt  # noqa: PLC0415
 
@@ -90,15 +100,35 @@ def load(plan: str | os.PathLike[str] | StoredPlan, options: EngineOptions | Non
     return _warmed(info, signature, make_slot, chosen)
 
 
+def admit(stored: StoredPlan, plugins: Sequence[str] = (), policy: TrustPolicy | None = None) -> None:
+    """Lets a plan pass that is trusted and made for this board; nothing of it was given to an engine library.
+
+    Raises:
+        PlanError: it isn't trusted, is corrupt, or for another backend or board.
+        BackendUnavailableError: there is no such library here, or no GPU.
+    """
+    verdict = check_signature(stored, trust_policy() if policy is None else policy)
+    logger.info("plan %s version %d: %s", stored.manifest.name, stored.manifest.version, verdict.text)
+    is_portable = stored.manifest.backend.name == ONNXRUNTIME  # for any board, which nobody needs to look at
+    for warning in check_target(stored.manifest) if is_portable else preflight(stored, plugins=plugins):
+        logger.warning("%s", warning)
+
+
 def trial_requests(stored: StoredPlan, settings: TensorRTOptions, what: str) -> List[TrialRequest]:
     """What has to be tried out before a stored plan is loaded: it, or each plan of its chain."""
     manifest = stored.manifest
     if manifest.chain is None:
-        return [TrialRequest(stored.plan_path, manifest.plan, manifest.signature, settings, what)]
+        return [_trial(stored.file(manifest.plan), manifest.signature, settings, what)]
+    parts = manifest.chain.parts
     return [
-        TrialRequest(path, part.plan, part.signature, settings, part_text(what, number, len(stored.plan_paths)))
-        for number, (path, part) in enumerate(zip(stored.plan_paths, manifest.chain.parts))
+        _trial(stored.file(part.plan), part.signature, settings, part_text(what, number, len(parts)))
+        for number, part in enumerate(parts)
     ]
+
+
+def _trial(file: StoredFile, signature: Signature, settings: TensorRTOptions, what: str) -> TrialRequest:
+    key = file.key() if isinstance(file, SealedFile) else None
+    return TrialRequest(file.path, file.record, signature, settings, what, key)
 
 
 def engine_info(manifest: Manifest) -> EngineInfo:
@@ -149,7 +179,7 @@ def engine_from_files(
         make_slot = tensorrt.slot_maker(plan, signature, tensorrt_options(info, options, root=root), what)
     else:
         settings = SessionOptions(intra_op_threads=options.resolved_threads)
-        make_slot = onnxruntime.slot_maker(plan, signature, settings, what)
+        make_slot = onnxruntime.slot_maker(plan, signature, settings, what, options.allocate)
     return _warmed(info, signature, make_slot, options)
 
 
@@ -174,7 +204,9 @@ def engine_from_parts(
         return _chained(found, parts, (info, signature), options)
     settings = SessionOptions(intra_op_threads=options.resolved_threads)
     makers = [
-        onnxruntime.slot_maker(part.files, part.signature, settings, part_text(what, number, len(parts)))
+        onnxruntime.slot_maker(
+            part.files, part.signature, settings, part_text(what, number, len(parts)), options.allocate
+        )
         for number, part in enumerate(parts)
     ]
     return _chained(makers, parts, (info, signature), options)

@@ -8,14 +8,13 @@ from edge_runtime.engine import onnxruntime_layers
 from edge_runtime.engine.chain import part_text
 from edge_runtime.engine.chain_layers import joined_profile
 from edge_runtime.engine.layers import LayerProfile, ProfileOptions
-from edge_runtime.engine.loading import EngineOptions, engine_from_files, engine_info, tensorrt_options
+from edge_runtime.engine.loading import EngineOptions, admit, engine_from_files, engine_info, tensorrt_options
 from edge_runtime.engine.tensorrt import profiling as tensorrt_profiling
 from edge_runtime.engine.tensorrt.loading import engines_root
 from edge_runtime.engine.tensorrt_layers import profile_from_tensorrt
 from edge_runtime.plan.board import ONNXRUNTIME
 from edge_runtime.plan.contents import PlanPart
 from edge_runtime.plan.store import StoredPlan
-from edge_runtime.plan.target import check_target, preflight
 from edge_runtime.tensorrt_api import LIBRARIES
 from edge_runtime.tensors import DType, Feeds
 
@@ -55,10 +54,7 @@ def profile_layers(plan: StoredPlan, feeds: Feeds, options: ProfileOptions) -> L
         PlanError: corrupt, or for another backend or board.
         BackendError: the engine library failed, or can't time layers.
     """
-    if plan.manifest.backend.name == ONNXRUNTIME:
-        check_target(plan.manifest)
-    else:
-        preflight(plan, plugins=options.plugins)
+    admit(plan, options.plugins)
     signature = plan.manifest.signature
     for name, value in feeds.items():
         signature.check_input(name, DType.from_numpy(value.dtype), value.shape)

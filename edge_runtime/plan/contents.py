@@ -106,6 +106,15 @@ class StoredFile:
         """
         return b"".join(self._chunks(max(self.record.nbytes, 1)))
 
+    def beginning(self, nbytes: int) -> Tuple[bytes, int]:
+        """The first bytes of the file, not verified, and its size.
+
+        Raises:
+            PlanCorruptError: it can't be read.
+        """
+        with opened(self.path) as file:
+            return file.read(nbytes), os.fstat(file.fileno()).st_size
+
     def _chunks(self, size: int) -> Iterator[bytes]:
         expected, digest = self.record, hashlib.sha256()
         with opened(self.path) as file:

@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.errors import ConfigError, InvalidRequestError, PlanCorruptError
-from edge_runtime.plan.contents import StoredFile
 from edge_runtime.plan.manifest import FileRecord, GoldenRecord
 from edge_runtime.tensors import DType, Feeds, Signature, TensorSpec, float32_from_bfloat16
 
@@ -97,8 +96,8 @@ def read_golden(stored: StoredPlan) -> Golden | None:
     record, signature = stored.manifest.golden, stored.manifest.signature
     if record is None:
         return None
-    path = stored.folder / record.file.file
-    content = StoredFile(path, record.file).read()
+    file = stored.file(record.file)
+    content = file.read()
     problem = "has other tensors than the plan"
     with contextlib.suppress(ValueError, OSError, KeyError, zipfile.BadZipFile, InvalidRequestError, ConfigError):
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
@@ -111,7 +110,7 @@ def read_golden(stored: StoredPlan) -> Golden | None:
         if golden.is_of(record):
             return golden
         problem = "has other outputs than its manifest names"
-    raise PlanCorruptError(f"{path}: {problem}; build the plan again")
+    raise PlanCorruptError(f"{file.path}: {problem}; build the plan again")
 
 
 def _named(arrays: Mapping[str, Array], kind: str, specs: Sequence[TensorSpec]) -> Dict[str, Array]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Tuple
 
 from edge_runtime.errors import PlanCorruptError
-from edge_runtime.plan.contents import opened
+from edge_runtime.plan.contents import StoredFile, opened
 
 HEADER_NBYTES = 64
 
@@ -48,8 +48,20 @@ def read_header(path: Path) -> PlanHeader:
         PlanCorruptError: it can't be read, isn't a TensorRT plan, or has another size than it says.
     """
     with opened(path) as file:
-        header = header_from_bytes(file.read(HEADER_NBYTES), str(path))
-        nbytes = os.fstat(file.fileno()).st_size
+        return _held(file.read(HEADER_NBYTES), os.fstat(file.fileno()).st_size, path)
+
+
+def header_of(file: StoredFile) -> PlanHeader:
+    """The header of a plan in a store, held against the size of the plan.
+
+    Raises:
+        PlanCorruptError: it can't be read, isn't a TensorRT plan, or has another size than it says.
+    """
+    return _held(*file.beginning(HEADER_NBYTES), file.path)
+
+
+def _held(data: bytes, nbytes: int, path: Path) -> PlanHeader:
+    header = header_from_bytes(data, str(path))
     if header.nbytes not in (None, nbytes):
         raise PlanCorruptError(
             f"{path}: expected {header.nbytes} bytes, as its header says, got {nbytes}; build the plan again"

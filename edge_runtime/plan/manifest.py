@@ -261,6 +261,12 @@ class Manifest(Record):
         return (self.plan,) if self.chain is None else tuple(part.plan for part in self.chain.parts)
 
     @property
+    def files(self) -> Tuple[FileRecord, ...]:
+        """Every file beside the manifest: plans, weights that lie apart, the golden run."""
+        files = [file for plan in self.plans for file in (plan, plan.weights) if file is not None]
+        return tuple(files if self.golden is None else [*files, self.golden.file])
+
+    @property
     def total_nbytes(self) -> int:
         """The size of all plans in all their files."""
         return sum(plan.total_nbytes for plan in self.plans)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import logging
 import os
 import re
@@ -20,12 +21,15 @@ from typing import Callable, Dict, Iterator, List, Mapping, Tuple
 from edge_runtime.errors import PlanCorruptError, PlanError, PlanNotFoundError, nearest
 from edge_runtime.plan.contents import PlanFiles, PlanPart, StoredFile, opened
 from edge_runtime.plan.files import Content, make_folder, obstacle, sync_folder, write_atomically, write_synced
-from edge_runtime.plan.manifest import Manifest, PlanRecord, manifest_from_text, manifest_text
+from edge_runtime.plan.manifest import FileRecord, Manifest, PlanRecord, manifest_from_text, manifest_text
 from edge_runtime.plan.names import MODEL_NAME, check_model_name
+from edge_runtime.plan.plan_key import PlanKey
+from edge_runtime.plan.sealed import SUFFIX, SealedFile, file_of, sealed_chunks
 
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+SIGNATURE = "manifest.dsse.json"
 CURRENT = "current"
 _HIGHEST = ".highest"
 _STAGE = ".stage-"
@@ -33,20 +37,35 @@ _STAGE = ".stage-"
 
 @dataclass(frozen=True)
 class StoredPlan:
-    """One version in a store."""
+    """One version in a store; `manifest_sha256` is the digest of the very bytes that its manifest was read from."""
 
     folder: Path
     manifest: Manifest
+    manifest_sha256: str
 
     @property
     def plan_path(self) -> Path:
         """The plan file, the first one's of a chain."""
-        return self.folder / self.manifest.plan.file
+        return self.file(self.manifest.plan).path
 
     @property
     def plan_paths(self) -> Tuple[Path, ...]:
         """The plan file, or those of all plans of a chain in their order."""
-        return tuple(self.folder / plan.file for plan in self.manifest.plans)
+        return tuple(self.file(plan).path for plan in self.manifest.plans)
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether its plan is encrypted."""
+        return isinstance(self.file(self.manifest.plan), SealedFile)
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether there is a signature, be it right or wrong."""
+        return os.path.lexists(self.folder / SIGNATURE)
+
+    def file(self, record: FileRecord) -> StoredFile:
+        """A file of the manifest, plain or encrypted."""
+        return file_of(self.folder, record)
 
     def open_files(self) -> PlanFiles:
         """The plan's files: its ONNX read and verified, its weights verified each time that they are read through.
@@ -57,9 +76,9 @@ class StoredPlan:
         return self._opened(self.manifest.plan)
 
     def _opened(self, record: PlanRecord) -> PlanFiles:
-        contents: Dict[str, Content] = {record.file: StoredFile(self.folder / record.file, record).read()}
+        contents: Dict[str, Content] = {record.file: self.file(record).read()}
         if record.weights is not None:
-            contents[record.weights.file] = StoredFile(self.folder / record.weights.file, record.weights)
+            contents[record.weights.file] = self.file(record.weights)
         return PlanFiles(contents)
 
     def open_parts(self) -> Tuple[PlanPart, ...]:
@@ -91,6 +110,9 @@ class StoredPlan:
         return parts[0].files.model
 
 
+Signer = Callable[[StoredPlan], bytes]  # what the signature of a version holds
+
+
 def _read_through(files: PlanFiles) -> None:
     """Reads the weights that lie apart, which verifies them."""
     for _ in files.weights or ():
@@ -110,9 +132,10 @@ def open_plan(folder: Path) -> StoredPlan:
     if has_manifest:
         text = _read(folder / MANIFEST)
         try:
-            return StoredPlan(folder, manifest_from_text(text.decode(), str(folder / MANIFEST)))
+            manifest = manifest_from_text(text.decode(), str(folder / MANIFEST))
         except UnicodeDecodeError:
             raise PlanCorruptError(f"{folder / MANIFEST}: not UTF-8; build the plan again") from None
+        return StoredPlan(folder, manifest, hashlib.sha256(text).hexdigest())
     if not folder.is_dir():
         raise PlanNotFoundError(f"{folder}: no such folder; name a folder of a plan or model, or build it first")
     resolved = folder.resolve()
@@ -203,7 +226,13 @@ class PlanStore:
         return None
 
     def publish(
-        self, name: str, make_manifest: Callable[[int], Manifest], files: Mapping[str, Content], is_new: bool = True
+        self,
+        name: str,
+        make_manifest: Callable[[int], Manifest],
+        files: Mapping[str, Content],
+        is_new: bool = True,
+        seal: PlanKey | None = None,
+        sign: Signer | None = None,
     ) -> StoredPlan:
         """Writes a new version and makes it the served one; at any moment there is all of it or nothing.
 
@@ -212,6 +241,8 @@ class PlanStore:
             make_manifest: the manifest, given the version number.
             files: contents by file name (`PlanFiles.contents`), written chunk by chunk.
             is_new: if somebody else published the same build key meanwhile, that version is taken instead.
+            seal: the device's key, if the files are to be encrypted as they are written.
+            sign: makes the signature, if the version is to have one from the moment on that it is there.
 
         Raises:
             PlanError: the store can't be written (full, read-only, no permission); nothing was published.
@@ -220,12 +251,15 @@ class PlanStore:
         with self._locked(folder):
             manifest = make_manifest(self._next_version(folder))
             found = self.find(name, manifest.build_key) if is_new else None
-            if found is not None and found.manifest.forced == manifest.forced:
+            if found is not None and (found.manifest.forced, found.is_sealed) == (manifest.forced, seal is not None):
                 return found
-            self._write_version(folder, manifest, files)
+            text = manifest_text(manifest).encode()
+            made = StoredPlan(folder / str(manifest.version), manifest, hashlib.sha256(text).hexdigest())
+            contents = {**(files if seal is None else _sealed(files, manifest, seal)), MANIFEST: text}
+            self._write_version(made, contents if sign is None else {**contents, SIGNATURE: sign(made)})
             if os.path.lexists(folder / CURRENT):
                 self._point(folder, manifest.version)
-        return StoredPlan(folder / str(manifest.version), manifest)
+        return made
 
     def check_writable(self, name: str) -> None:
         """Raises PlanError, before any work is done and with nothing made, if the store can't be written."""
@@ -235,15 +269,16 @@ class PlanStore:
         if found is not None:
             raise PlanError(f"{found}: can't be written, so nothing could be published into {self.root}")
 
-    def _write_version(self, folder: Path, manifest: Manifest, files: Mapping[str, Content]) -> None:
+    def _write_version(self, made: StoredPlan, files: Mapping[str, Content]) -> None:
+        folder = made.folder.parent
         stage = folder / f"{_STAGE}{secrets.token_hex(8)}"
         try:
             stage.mkdir()
-            for file, content in {**files, MANIFEST: manifest_text(manifest).encode()}.items():
+            for file, content in files.items():
                 write_synced(stage / file, content)
             sync_folder(stage)
-            write_atomically(folder / _HIGHEST, f"{manifest.version}\n".encode())
-            stage.rename(folder / str(manifest.version))
+            write_atomically(folder / _HIGHEST, f"{made.manifest.version}\n".encode())
+            stage.rename(made.folder)
             sync_folder(folder)
         except OSError as error:
             raise PlanError(f"{folder}: can't publish the plan ({error.strerror}); nothing was published") from error
@@ -303,6 +338,12 @@ class PlanStore:
             yield
         finally:
             os.close(handle)
+
+
+def _sealed(files: Mapping[str, Content], manifest: Manifest, key: PlanKey) -> Dict[str, Content]:
+    """The files encrypted, under the names that they then have."""
+    records = {record.file: record for record in manifest.files}
+    return {f"{file}{SUFFIX}": sealed_chunks(content, records[file], key) for file, content in files.items()}
 
 
 def _names(folder: Path) -> List[str]:

@@ -9,8 +9,8 @@ from typing import List, Sequence, Tuple
 from edge_runtime import onnxruntime_api, tensorrt_api
 from edge_runtime.errors import BackendUnavailableError, PlanCorruptError, PlanTargetError
 from edge_runtime.plan.board import ONNXRUNTIME, Board, local_board
-from edge_runtime.plan.header import PlanHeader, read_header
-from edge_runtime.plan.manifest import Manifest, TargetRecord
+from edge_runtime.plan.header import PlanHeader, header_of
+from edge_runtime.plan.manifest import Manifest, PlanRecord, TargetRecord
 from edge_runtime.plan.plugins import plugin_libraries
 from edge_runtime.plan.store import StoredPlan
 
@@ -37,7 +37,7 @@ def preflight(stored: StoredPlan, board: Board | None = None, plugins: Sequence[
     manifest = stored.manifest
     if manifest.backend.name not in tensorrt_api.LIBRARIES:
         return check_target(manifest, board, rebuild_command(stored))
-    headers = [_checked_header(stored, path) for path in stored.plan_paths]
+    headers = [_checked_header(stored, record) for record in manifest.plans]
     found = board or local_board(_ordinal(manifest))
     warnings = check_target(manifest, found, rebuild_command(stored))
     for header in headers:
@@ -197,15 +197,15 @@ class _Check:
             )
 
 
-def _checked_header(stored: StoredPlan, path: Path) -> PlanHeader:
-    manifest = stored.manifest
-    header = read_header(path)
+def _checked_header(stored: StoredPlan, record: PlanRecord) -> PlanHeader:
+    manifest, file = stored.manifest, stored.file(record)
+    header = header_of(file)
     expected, version = manifest.backend.name, version_numbers(manifest.backend.version) or ()
     made_by = tensorrt_api.FULL if expected == tensorrt_api.LEAN else expected
     shown = min(3, len(version), len(header.version))
     if header.library != made_by or header.version[:shown] != version[:shown]:
         raise PlanCorruptError(
-            f"{path}: expected a plan of {expected} {manifest.backend.version}, as its manifest says, "
+            f"{file.path}: expected a plan of {expected} {manifest.backend.version}, as its manifest says, "
             f"got one of {header.text}; build it again: {rebuild_command(stored)}"
         )
     return header

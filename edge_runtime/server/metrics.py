@@ -40,6 +40,9 @@ def metrics_page(
         page.add("edge_runtime_model_info", "gauge", f"{labels},{described}", 1)
         if model.ladder is not None:
             model.ladder().add_to(page, model.name, model.version)
+        if model.engine.keeper is not None:
+            for reason, count in model.engine.keeper.restarts.items():
+                page.add("edge_runtime_engine_restarts_total", "counter", f'{labels},reason="{reason}"', count)
     for reason, count in strangers.items():
         page.add("edge_runtime_access_refused", "counter", f'reason="{reason}"', count)
     page.add("edge_runtime_ready", "gauge", "", int(is_ready))
@@ -61,6 +64,7 @@ _HELP = {
     "nv_inference_first_response_histogram_ms": "Duration of successful requests in milliseconds",
     "edge_runtime_late_answers_total": "Answers that were made after their request's deadline",
     "edge_runtime_model_info": "What each model runs on; always 1",
+    "edge_runtime_engine_restarts_total": "How often the process that a model runs in was replaced, by reason",
     "edge_runtime_access_refused": "Requests without a valid token, or without the right to what they asked for",
     "edge_runtime_ready": "Whether the server takes inferences",
 }

@@ -58,7 +58,7 @@ def manifest(**changes: Any) -> Manifest:
 def stored_in(folder: Path, kept: Golden) -> StoredPlan:
     content, record = kept.to_file(SIGNATURE)
     (folder / record.file.file).write_bytes(content)
-    return StoredPlan(folder, manifest(golden=record))
+    return StoredPlan(folder, manifest(golden=record), "")
 
 
 def changed(stored: StoredPlan, **changes: Any) -> StoredPlan:
@@ -75,7 +75,7 @@ def test_what_is_stored_is_read_back(tmp_path: Path) -> None:
 
 
 def test_a_plan_without_one_has_none(tmp_path: Path) -> None:
-    assert read_golden(StoredPlan(tmp_path, manifest())) is None
+    assert read_golden(StoredPlan(tmp_path, manifest(), "")) is None
 
 
 @pytest.mark.parametrize("offset", [0, 40, -30])

@@ -23,7 +23,7 @@ def model(name: str, pending: int = 0) -> Any:
         statistics=ModelStatistics(),
         pending=pending,
         ladder=None,
-        engine=SimpleNamespace(info=info),
+        engine=SimpleNamespace(info=info, keeper=None),
     )
 
 

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any, Dict
 
 from edge_runtime.engine.tensorrt.options import TensorRTOptions
+from edge_runtime.plan.contents import StoredFile
 from edge_runtime.plan.manifest import FileRecord, RangeRecord, TensorRecord, range_record, tensor_record
+from edge_runtime.plan.plan_key import PlanKey
+from edge_runtime.plan.sealed import SealedFile
 from edge_runtime.tensors import ShapeRange, Signature, TensorSpec
 
 _OPTIONS = ("device", "memory", "plugins", "dla_core", "allows_host_code", "library")
@@ -16,13 +19,23 @@ _OPTIONS = ("device", "memory", "plugins", "dla_core", "allows_host_code", "libr
 
 @dataclass(frozen=True)
 class TrialRequest:
-    """A plan file, what must be in it, the signature that it must have, and how it is loaded."""
+    """A plan file, what must be in it, the signature that it must have, and how it is loaded.
+
+    `key` is that of an encrypted file. It goes to the child by its standard input alone, as all of this.
+    """
 
     path: Path
     record: FileRecord
     signature: Signature
     options: TensorRTOptions
     what: str
+    key: PlanKey | None = None
+
+    @property
+    def file(self) -> StoredFile:
+        """The plan's file, plain or encrypted."""
+        key = self.key
+        return StoredFile(self.path, self.record) if key is None else SealedFile(self.path, self.record, lambda: key)
 
     def line(self) -> str:
         """As the child reads it."""
@@ -38,6 +51,7 @@ class TrialRequest:
             },
             "options": {name: getattr(self.options, name) for name in _OPTIONS},
             "what": self.what,
+            "key": None if self.key is None else self.key.raw.hex(),
         }
         return json.dumps(content) + "\n"
 
@@ -56,6 +70,7 @@ def request_from_line(line: str) -> TrialRequest:
         ),
         _options(content["options"]),
         content["what"],
+        None if content["key"] is None else PlanKey(bytes.fromhex(content["key"])),
     )
 
 

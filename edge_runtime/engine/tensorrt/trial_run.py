@@ -23,7 +23,6 @@ from edge_runtime.engine.tensorrt.slot import TensorRTSlot
 from edge_runtime.engine.tensorrt.tensor_io import EnqueueError, UnfitInputsError
 from edge_runtime.engine.tensorrt.trial_request import TrialRequest, request_from_line
 from edge_runtime.errors import EdgeRuntimeError, InvalidRequestError
-from edge_runtime.plan.contents import StoredFile
 from edge_runtime.tensorrt_api import TensorRT, load
 
 logger = logging.getLogger(__name__)
@@ -40,7 +39,7 @@ def trial(request: TrialRequest, cuda: Cuda, library: TensorRT, owned: contextli
         PlanCorruptError: the file isn't what its record says.
         BackendError: the plan can't be used: TensorRT or CUDA fails, whatever it is fed.
     """
-    file = StoredFile(request.path, request.record)
+    file = request.file
     shared = PlanEngine(file.read(), request.signature, library, cuda, request.options, request.what)
     slot = owned.enter_context(contextlib.closing(TensorRTSlot(shared, file.read)))
     ran, problem = _run(slot, request)

@@ -12,7 +12,7 @@ from fakes.board_setup import use_in_process
 from fakes.cuda import ORIN
 
 from edge_runtime.device.identity import DeviceInfo
-from edge_runtime.engine import loading, profiling
+from edge_runtime.engine import loading
 from edge_runtime.engine.engine import EngineInfo
 from edge_runtime.engine.layers import ProfileOptions
 from edge_runtime.engine.loading import EngineOptions, engine_from_files, load, tensorrt_options
@@ -23,6 +23,7 @@ from edge_runtime.engine.tensorrt.options import TensorRTOptions
 from edge_runtime.errors import BackendError, ConfigError, DeviceLostError, PlanTargetError
 from edge_runtime.plan.contents import PlanFiles
 from edge_runtime.plan.manifest import Manifest, TargetRecord, range_record, tensor_record
+from edge_runtime.plan.plan_key import PlanKey, new_plan_key, write_plan_key
 from edge_runtime.plan.store import PlanStore, StoredPlan
 from edge_runtime.tensors import ShapeRange, Signature
 
@@ -48,7 +49,7 @@ def stored(
     return publish(PlanStore(tmp_path / "engines"), plan, signature_for(doubling, BATCHED))
 
 
-def publish(store: PlanStore, plan: PlanFiles, signature: Signature) -> StoredPlan:
+def publish(store: PlanStore, plan: PlanFiles, signature: Signature, seal: PlanKey | None = None) -> StoredPlan:
     def manifest(version: int) -> Manifest:
         return Manifest.model_validate(
             {
@@ -72,7 +73,7 @@ def publish(store: PlanStore, plan: PlanFiles, signature: Signature) -> StoredPl
             }
         )
 
-    return store.publish("m", manifest, plan.contents)
+    return store.publish("m", manifest, plan.contents, seal=seal)
 
 
 @pytest.fixture
@@ -103,6 +104,18 @@ def test_a_plan_is_tried_out_once_on_a_board(stored: StoredPlan, trials: list) -
     assert len(trials) == 1
     assert trials[0].path == stored.plan_path
     assert trials[0].record.sha256 == stored.manifest.plan.sha256
+
+
+def test_an_encrypted_plan_is_tried_out_and_answers(
+    board: Any, stored: StoredPlan, trials: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = new_plan_key()
+    monkeypatch.setenv("EDGE_RUNTIME_TRUST__PLAN_KEY", str(write_plan_key(key, "plan", tmp_path / "keys")))
+    sealed = publish(PlanStore(tmp_path / "sealed"), stored.open_files(), stored.manifest.signature, key)
+    x = np.ones((2, 4), np.float32)
+    with load(sealed) as engine:
+        np.testing.assert_array_equal(engine.infer({"x": x})["y"], 2 * x)
+    assert [(trial.path.name, trial.key) for trial in trials] == [("model.plan.enc", key)]
 
 
 def test_a_plan_that_fails_its_trial_is_not_loaded_here(
@@ -209,11 +222,8 @@ def test_what_was_measured_is_used_for_a_plan_that_was_never_stored(
     assert board.cuda.counts["copy_async"] > 0
 
 
-def test_layers_are_timed_with_memory_as_it_was_measured(
-    board: Any, stored: StoredPlan, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_layers_are_timed_with_memory_as_it_was_measured(board: Any, stored: StoredPlan) -> None:
     write_measured(stored.folder.parent.parent / FILE, device_key(ORIN), MeasuredMemory(0, "a test"))
-    monkeypatch.setattr(profiling, "preflight", lambda plan, plugins: ())
     profile_layers(stored, {"x": np.ones((2, 4), np.float32)}, ProfileOptions(runs=1, warm_up=0, threads=1))
     assert board.cuda.counts["copy_async"] > 0
 

@@ -20,7 +20,10 @@ from edge_runtime.engine.tensorrt.tensor_io import UnfitInputsError
 from edge_runtime.engine.tensorrt.trial_child import trial_run_in_child
 from edge_runtime.engine.tensorrt.trial_request import TrialRequest, request_from_line
 from edge_runtime.errors import BackendError, BackendUnavailableError, InvalidRequestError, PlanCorruptError
+from edge_runtime.plan.contents import StoredFile
 from edge_runtime.plan.manifest import FileRecord
+from edge_runtime.plan.plan_key import new_plan_key
+from edge_runtime.plan.sealed import sealed_chunks
 from edge_runtime.tensors import ShapeRange
 
 BATCHED = {"x": ShapeRange((1, 4), (2, 4), (8, 4))}
@@ -58,6 +61,22 @@ def test_a_request_arrives_as_it_was_sent(request_for: MakeRequest) -> None:
     got = request_from_line(sent.line())
     assert got == dataclasses.replace(sent, options=dataclasses.replace(sent.options, graphs="off"))
     assert "\n" not in sent.line()[:-1]
+
+
+def test_the_key_of_an_encrypted_plan_goes_to_the_child_with_the_request_and_nowhere_else(
+    make_rig: Callable[..., Any], request_for: MakeRequest, tmp_path: Path
+) -> None:
+    rig, key = make_rig("10.3"), new_plan_key()
+    request = request_for(rig.module)
+    sealed = tmp_path / "model.plan.enc"
+    sealed.write_bytes(b"".join(sealed_chunks(request.path.read_bytes(), request.record, key)))
+    request.path.unlink()
+    request = dataclasses.replace(request, path=sealed, key=key)
+    got = request_from_line(request.line())
+    assert got.key == key
+    assert key.raw.hex() not in repr(request)
+    assert tried(rig, got) == {"ok": True, "ran": True, "problem": ""}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.plan.enc"]
 
 
 def tried(rig: Any, request: TrialRequest) -> dict:
@@ -118,7 +137,7 @@ def test_the_bytes_of_a_plan_are_let_go_of_before_memory_is_reserved(
 
     rig = make_rig("10.3")
     request = request_for(rig.module)
-    monkeypatch.setattr(trial_run.StoredFile, "read", lambda file: Plan(file.path.read_bytes()))
+    monkeypatch.setattr(StoredFile, "read", lambda file: Plan(file.path.read_bytes()))
     real = trial_run.TensorRTSlot
     monkeypatch.setattr(trial_run, "TensorRTSlot", lambda *given: seen.append("slot") or real(*given))
     assert tried(rig, request)["ran"]
