@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,13 @@ def test_under_made_up_heat_a_ladder_misses_fewer_never_flaps_and_returns(record
     assert (record["switches"], record["flaps"], record["has_returned"]) == ([2], 0, True)
     during = {name: missed(record[name]["during"]) for name in ("without", "with")}
     assert during["with"] < during["without"] / 10
+
+
+def test_its_line_of_the_report_says_that_it_is_simulated(monkeypatch: pytest.MonkeyPatch, record: Any) -> None:
+    monkeypatch.setattr(degradation, "result", lambda: record)
+    (row,) = degradation.heat_rows(argparse.Namespace())
+    assert (row.verdict, row.server) == ("held", "simulated")
+    assert row.measured.endswith("2 switches, 0 flaps")
 
 
 def test_the_same_requests_come_to_both_and_what_is_made_up_is_said(record: dict[str, Any]) -> None:

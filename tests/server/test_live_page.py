@@ -370,6 +370,26 @@ def test_a_browser_shows_a_replayed_board_as_such_and_when_it_throttles(serving:
 
 @pytest.mark.slow
 @in_a_browser
+def test_a_browser_shows_which_rung_answers_and_why(serving: Any, factor_engine: Any, tmp_path: Path) -> None:
+    async def browse(url: str) -> None:
+        async with page_in(str(BROWSER), tmp_path) as page:
+            await page.open(url)
+            await page.until("document.querySelector('[data-is=ladder].bad')")
+            (text,) = await page.texts("[data-is=ladder].bad")
+            assert text.startswith("Degraded: fast/3 answers, for ")
+            assert " (1 switch; ladder: slow/3 → fast/3)" in text
+            assert await page.texts("main section:last-of-type [data-is=ladder]:not([hidden])") == []
+            await page.until("document.querySelector('[data-is=ladder]').textContent.startsWith('Not degraded, for ')")
+            assert page.of("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled") == []
+
+    ladder = {"rungs": ["slow", "fast"], "headroom_c": 10, "dwell_s": 1, "return_dwell_s": 1}
+    engines = [factor_engine("slow", 1), factor_engine("fast", 2)]
+    with serving(*engines, serving={"ladder": ladder}, board=f"replay@10:{RAMP}") as server:
+        asyncio.run(browse(f"http://{server.bound.http}/"))
+
+
+@pytest.mark.slow
+@in_a_browser
 def test_a_browser_shows_that_a_board_fell_silent(serving: Any, tmp_path: Path) -> None:
     lines = [json.loads(line) for line in RAMP.read_text().splitlines()[:4]]
     lines[-1]["at_s"] = 10_000

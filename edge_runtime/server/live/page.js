@@ -126,7 +126,7 @@ class Card {
 
   showLadder({ rungs, rung, name, why, since_s, switches }) {
     const { ladder } = this.parts, for_ = duration(Math.floor(since_s));
-    const steps = `${number(switches)} switches; ladder: ${rungs.map((each) => each.name).join(" → ")}`;
+    const steps = `${number(switches)} switch${switches === 1 ? "" : "es"}; ladder: ${rungs.map((each) => each.name).join(" → ")}`;
     setText(ladder, rung
       ? `Degraded: ${name} answers, for ${for_}. ${why} (${steps})`
       : `Not degraded${why && `, for ${for_}: ${why}`} (${steps})`);
