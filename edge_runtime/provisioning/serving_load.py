@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Dict, Mapping, Sequence
 
 from edge_runtime.errors import RemoteError
@@ -31,7 +31,7 @@ class ServingLoad:
 
     def record(self) -> Dict[str, Any]:
         """As reports write it."""
-        return dict(self.__dict__)
+        return asdict(self)
 
 
 def serving_load(before: Mapping[str, Any], after: Mapping[str, Any], seconds: float, name: str = "") -> ServingLoad:

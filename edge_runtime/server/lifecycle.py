@@ -20,7 +20,7 @@ from edge_runtime.server.loads import Loads
 from edge_runtime.server.models import ModelTable
 from edge_runtime.server.repository import ModelRepository
 from edge_runtime.server.settings import ServerSettings
-from edge_runtime.server.upkeep import Upkeep
+from edge_runtime.server.watches import Watches
 
 logger = logging.getLogger(__name__)
 
@@ -105,10 +105,10 @@ async def serve(
     board.start(settings.board, settings.board_interval_s)
     watches: List[asyncio.Future[None]] = []
     models = ModelTable([])
-    upkeep: Upkeep | None = None
+    watching: Watches | None = None
     try:
         models = ModelTable(accelerators.add(*engines))
-        upkeep = Upkeep(models, accelerators, settings, board)
+        watching = Watches(models, accelerators, settings, board)
         if control.loads is not None:
             repository = ModelRepository(models, accelerators, control.loads)
         models.administration = Administration(repository, control.log)
@@ -117,7 +117,7 @@ async def serve(
         bound = await listeners.open()
         models.is_ready = True
         on_ready(bound)
-        watches += upkeep.begin()
+        watches += watching.begin()
         watches.append(asyncio.ensure_future(_reload(listeners, stop)))
         await stop.requested.wait()
         models.is_ready = False
@@ -136,8 +136,8 @@ async def serve(
         if listeners is not None:
             await listeners.close(_CLOSE_S)
         await asyncio.get_running_loop().run_in_executor(None, board.close)
-        if upkeep is not None:
-            await asyncio.get_running_loop().run_in_executor(None, upkeep.close)
+        if watching is not None:
+            await asyncio.get_running_loop().run_in_executor(None, watching.close)
     return is_closed and not failures
 
 

@@ -14,11 +14,12 @@ from edge_runtime.scheduling.request import Outputs, Period, Request
 from edge_runtime.server.administration import Administration
 from edge_runtime.server.dispatcher import Dispatcher
 from edge_runtime.server.ladder_view import LadderView
+from edge_runtime.server.model_documents import model_config, model_metadata
 from edge_runtime.server.places import Place, Routes
 from edge_runtime.server.statistics import ModelStatistics, statistics_record
 from edge_runtime.server.under_way import UnderWay
 from edge_runtime.server.work import Work
-from edge_runtime.tensors import DType, Feeds, TensorSpec
+from edge_runtime.tensors import Feeds
 from edge_runtime.wire.inference import NO_HURRY, InferAnswer, InferRequest, Schedule, clipped
 
 EXTENSIONS = (
@@ -90,36 +91,12 @@ class ServedModel:
         del self._dispatchers[place.work.name]
 
     def metadata(self) -> Dict[str, Any]:
-        """The protocol's model metadata; the batch axis is in the shapes."""
-        signature, info = self.engine.signature, self.engine.info
-        return {
-            "name": self.name,
-            "versions": [self.version],
-            "platform": info.platform,
-            "inputs": [_tensor(spec) for spec in signature.inputs],
-            "outputs": [_tensor(spec) for spec in signature.outputs],
-        }
+        """The protocol's model metadata."""
+        return model_metadata(self.name, self.version, self.engine)
 
     def config(self) -> Dict[str, Any]:
-        """Triton's model configuration; the batch axis isn't in the dimensions.
-
-        Where a tensor has no other axis, clients would find no dimensions at all: then the batch axis is one of them,
-        as of a model without batches.
-        """
-        signature, info = self.engine.signature, self.engine.info
-        is_batched = all(len(spec.shape) > 1 for spec in (*signature.inputs, *signature.outputs))
-        max_batch_size = signature.max_batch_size if is_batched else 0
-        first = 1 if max_batch_size else 0
-        kind = "KIND_CPU" if info.device == "cpu" else "KIND_GPU"
-        return {
-            "name": self.name,
-            "platform": info.platform,
-            "backend": info.library,
-            "max_batch_size": max_batch_size,
-            "input": [_configured(spec, first) for spec in signature.inputs],
-            "output": [_configured(spec, first) for spec in signature.outputs],
-            "instance_group": [{"name": self.name, "count": self.engine.slot_count, "kind": kind}],
-        }
+        """Triton's model configuration."""
+        return model_config(self.name, self.engine)
 
     def statistics_record(self) -> Dict[str, Any]:
         """The protocol's statistics of this model."""
@@ -375,12 +352,3 @@ def server_metadata(has_client_regions: bool, has_log: bool) -> Dict[str, Any]:
     extensions = [*EXTENSIONS, *(["logging"] if has_log else [])]
     extensions += ["system_shared_memory"] if has_client_regions else []
     return {"name": "edge_runtime", "version": __version__, "extensions": extensions}
-
-
-def _tensor(spec: TensorSpec) -> Dict[str, Any]:
-    return {"name": spec.name, "datatype": spec.dtype.value, "shape": list(spec.shape)}
-
-
-def _configured(spec: TensorSpec, first: int) -> Dict[str, Any]:
-    kind = "STRING" if spec.dtype is DType.BYTES else spec.dtype.value  # as Triton calls it, here only
-    return {"name": spec.name, "data_type": f"TYPE_{kind}", "dims": list(spec.shape[first:])}

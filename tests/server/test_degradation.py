@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any, Callable, Coroutine, Iterator
 
 import numpy as np
@@ -15,12 +16,13 @@ from edge_runtime.engine.engine import Engine
 from edge_runtime.errors import LadderError
 from edge_runtime.plan.ladder import LadderTable
 from edge_runtime.plan.serving import ServingTable
-from edge_runtime.server.accelerators import Accelerators, prepared
+from edge_runtime.server.accelerators import Accelerators, Prepared, prepared
 from edge_runtime.server.board import BoardReading
 from edge_runtime.server.degradation import Ladders
 from edge_runtime.server.models import ModelTable
 from edge_runtime.server.settings import ServerSettings
-from edge_runtime.wire.inference import InferRequest, WantedOutput
+from edge_runtime.server.warm_up import Measured
+from edge_runtime.wire.inference import InferRequest, Schedule, WantedOutput
 
 S = 1_000_000_000
 LADDER = {"rungs": ["slow", "fast"], "headroom_c": 10, "dwell_s": 1, "return_dwell_s": 1, "most_return_dwell_s": 1}
@@ -35,7 +37,15 @@ class Heated:
         self.reading = BoardReading(0)
         self.accelerators = Accelerators(ServerSettings())
         table = ServingTable(ladder=LadderTable(**ladder))
-        self.models = ModelTable(self.accelerators.add(*(prepared(engine, table) for engine in engines)))
+        unknown = Measured((), False)  # a gated engine's runs can't be timed before it is released
+        self.models = ModelTable(
+            self.accelerators.add(
+                *(
+                    Prepared(each, unknown, table) if each.info.name == "gated" else prepared(each, table)
+                    for each in engines
+                )
+            )
+        )
         self.ladders = Ladders(self.models, self.accelerators, lambda: self.reading, lambda: round(self.now_s * S))
 
     def look(self, reading: BoardReading, until_s: float) -> list[int]:
@@ -48,14 +58,14 @@ class Heated:
         return rungs
 
     def view(self) -> Any:
-        ladder = self.models.find("slow").ladder
+        ladder = next(iter(self.models)).ladder
         assert ladder is not None
         return ladder()
 
-    async def ask(self, inputs: np.ndarray = ROW) -> tuple[float, str]:
+    async def ask(self, name: str = "slow") -> tuple[float, str]:
         """What came of the first element, and which rung said so."""
-        received = InferRequest("slow", "", "", {"x": inputs}, (WantedOutput("y", True),))
-        model = self.models.find("slow")
+        received = InferRequest(name, "", "", {"x": ROW}, (WantedOutput("y", True),))
+        model = self.models.find(name)
         return await model.infer(
             received, model.now_ns(), lambda answer: (float(answer.outputs["y"][0, 0]), answer.rung)
         )
@@ -171,6 +181,51 @@ def test_a_model_that_is_loaded_anew_begins_at_the_top(heated: Any, factor_engin
         engine.close()
 
     heated(story)
+
+
+def test_a_request_that_is_under_way_ends_where_it_began(gated: Any, factor_engine: Any) -> None:
+    engines = [gated.engine, factor_engine("fast", 2)]
+
+    async def main() -> None:
+        world = Heated(engines, {**LADDER, "rungs": ["fast"]})
+        first = asyncio.ensure_future(world.ask("gated"))
+        await asyncio.get_running_loop().run_in_executor(None, gated.begun.acquire)
+        world.look(reading_of(*SAMPLES[:35]), 3)
+        model = world.models.find("gated")
+        assert await world.ask("gated") == (2.0, "fast/3")
+        assert (model.under_way.count, first.done()) == (1, False)
+        gated.release()
+        assert await first == (1.0, "")
+        await world.models.idle()
+        await world.accelerators.close(5)
+
+    asyncio.run(main())
+    for engine in engines:
+        engine.close()
+
+
+def test_a_rung_may_run_on_another_accelerator(factor_engine: Any) -> None:
+    engines = [factor_engine("slow", 1), factor_engine("fast", 2)]
+    engines[1].info = replace(engines[1].info, device="dla:0")  # made up: it runs on the CPU as the other does
+
+    async def main() -> None:
+        world = Heated(engines, LADDER)
+        assert await world.ask() == (1.0, "")
+        world.look(reading_of(*SAMPLES[:35]), 3)
+        answers = await asyncio.gather(*(world.ask() for _ in range(5)))
+        assert answers == [(2.0, "fast/3")] * 5
+        model = world.models.find("slow")
+        assert model.place.dispatcher is not model.home.dispatcher
+        request = model.request({"x": ROW}, Schedule(), dict, lambda _: None, model.now_ns())
+        assert model.runs_here(request) is False  # another accelerator than a CPU runs nothing on the loop's thread
+        assert (model.cancel(request), model.pending) == (False, 0)
+        world.models.remove("fast")
+        assert await world.ask() == (1.0, "")
+        await world.accelerators.close(5)
+
+    asyncio.run(main())
+    for engine in engines:
+        engine.close()
 
 
 def test_a_rung_with_another_signature_ends_a_start(tiny_engine: Any, factor_engine: Any) -> None:

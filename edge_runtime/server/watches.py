@@ -1,4 +1,4 @@
-"""What a server sees to beside answering: run times, ladders, and what it does while nobody asks."""
+"""What a server watches beside answering: what changes run times, ladders, and whether anybody asks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edge_runtime.server.models import ModelTable
 from edge_runtime.server.settings import ServerSettings
 
 
-class Upkeep:
+class Watches:
     """All of it for one server, on the loop's thread.
 
     Raises:
