@@ -236,11 +236,18 @@ def test_a_rung_with_another_signature_ends_a_start(tiny_engine: Any, factor_eng
         asyncio.run(main())
 
 
-@pytest.fixture(scope="module")
-def ramped(serving: Any, factor_engine: Any) -> Iterator[Any]:
+LIBRARIES = {"http_transport": "aiohttp", "grpc_transport": "grpcio"}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param({}, id="own"), pytest.param(LIBRARIES, id="libraries", marks=pytest.mark.slow)],
+)
+def ramped(serving: Any, factor_engine: Any, request: Any, tmp_path_factory: Any) -> Iterator[Any]:
     """A server of both models whose board heats up and cools down in six seconds, over and over."""
     engines = [factor_engine("slow", 1), factor_engine("fast", 2)]
-    with serving(*engines, serving={"ladder": LADDER}, board=f"replay@20:{RAMP}") as server:
+    places = {"unix": str(tmp_path_factory.mktemp("ladder") / "s"), "board": f"replay@20:{RAMP}"}
+    with serving(*engines, serving={"ladder": LADDER}, **places, **request.param) as server:
         yield server
 
 
@@ -276,6 +283,14 @@ def test_own_clients_are_answered_on_every_rung_over_every_transport(ramped: Any
                 values = [client.infer("slow", {"x": ROW})["y"][0, 0] for _ in range(3)]
                 assert factor in values
                 assert set(values) <= {1, 2}
+
+
+def test_the_lane_of_shared_memory_stays_with_the_model_itself(ramped: Any) -> None:
+    with Client(f"unix://{ramped.bound.unix}") as client, client.frames("slow", {"x": (1, 4)}, count=1) as frames:
+        until(ramped, 1)
+        frames[0].inputs["x"][:] = ROW
+        frames[0].run()
+        assert frames[0].outputs["y"][0, 0] == 1
 
 
 def test_triton_s_client_finds_the_rung_among_the_parameters_of_the_answer(ramped: Any) -> None:
