@@ -91,6 +91,7 @@ class Ladders:
         self._laddered: Dict[ServedModel, LadderedModel] = {}
         self._leaving: Set[asyncio.Future[None]] = set()
         self._is_moving = False
+        self._said: Dict[str, str] = {}
         for model in models:
             self._attach(model)
         models.changed.append(self._changed)
@@ -132,7 +133,7 @@ class Ladders:
             try:
                 self._attach(model)
             except LadderError as error:
-                logger.error("%s; it is served without a ladder", error)
+                self._goes_without(model, str(error))
 
     def _attach(self, model: ServedModel) -> None:
         table = self._accelerators.serving(model).ladder
@@ -141,8 +142,7 @@ class Ladders:
             return
         missing = [name for name in names if not self._models.has(name)]
         if missing:
-            text = ", ".join(missing)
-            logger.warning("model %s has no ladder until all its rungs are loaded; not loaded: %s", model.name, text)
+            self._goes_without(model, f"not loaded: {', '.join(missing)}")
             return
         below = [self._models.find(name) for name in names]
         for each in below:
@@ -153,8 +153,14 @@ class Ladders:
         for each, place in zip(below, rungs):
             each.lent.begun()
             model.add_place(place)
+        self._said.pop(model.name, None)
         laddered = self._laddered[model] = LadderedModel(model, table, below, [model.home, *rungs])
         model.ladder = lambda: laddered.view(self._clock())
+
+    def _goes_without(self, model: ServedModel, why: str) -> None:
+        if self._said.get(model.name) != why:  # or each change of the table would say it again
+            self._said[model.name] = why
+            logger.warning("model %s is served without its ladder until that changes: %s", model.name, why)
 
     def _detach(self, laddered: LadderedModel) -> None:
         del self._laddered[laddered.model]
