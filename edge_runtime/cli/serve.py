@@ -17,7 +17,7 @@ from edge_runtime.cli.output import Output
 from edge_runtime.cli.service_log import FORMATS, ServiceLog
 from edge_runtime.config import Layer, environment_layer, merged, validated
 from edge_runtime.errors import ConfigError
-from edge_runtime.plan.serving import ServingTable
+from edge_runtime.plan.serving import ServingTable, with_rungs
 from edge_runtime.server.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def command(
     tls_key: Optional[str] = flag(ServerSettings, "tls_key", "--tls-key", metavar="FILE"),
     tls_client_ca: Optional[str] = flag(ServerSettings, "tls_client_ca", "--tls-client-ca", metavar="FILE"),
     board: Optional[str] = flag(ServerSettings, "board", "--board", metavar="SOURCE"),
+    idle: Optional[str] = flag(ServerSettings, "idle", "--idle", metavar="off|release"),
+    allow_power_changes: Optional[bool] = flag(ServerSettings, "allow_power_changes", "--allow-power-changes"),
     slots: Optional[int] = flag(ServerSettings, "slots", "--slots", minimum=1),
     engine_process: Optional[bool] = flag(ServerSettings, "engine_process", "--engine-process"),
     deadline_ms: Optional[float] = flag(ServingTable, "deadline_ms", "--deadline-ms"),
@@ -72,7 +74,7 @@ def command(
     flags = given(http=http, grpc=grpc, unix=unix, allow_client_shm=allow_client_shm, slots=slots, tokens=tokens)
     flags.update(given(tls_certificate=tls_certificate, tls_key=tls_key, tls_client_ca=tls_client_ca))
     flags.update(given(model_control=model_control, board=board, engine_process=engine_process))
-    flags.update(given(follow=follow, stay_up=stay_up))
+    flags.update(given(follow=follow, stay_up=stay_up, idle=idle, allow_power_changes=allow_power_changes))
     settings = _settings(flags)
     if not settings.is_reloadable:
         release_hangups()
@@ -82,7 +84,8 @@ def command(
     if not names and not (settings.model_control or settings.follow or settings.stay_up):
         raise ConfigError(f"{engines}: no plan to serve; build one: edge-runtime build")
     wishes = given(deadline_ms=deadline_ms, batching=batching)
-    keeping = _keeping(settings, engines, tuple(models) if models else None)
+    names = with_rungs(engines, names, store.models(), wishes)
+    keeping = _keeping(settings, engines, tuple(names) if models else None)
     _serve(store, names, keeping, settings, wishes, output, log)
 
 

@@ -14,7 +14,6 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.server.accelerators import Accelerators, Prepared
 from edge_runtime.server.administration import Administration, ServerLog
 from edge_runtime.server.board import ServedBoard
-from edge_runtime.server.conditions import watch_conditions
 from edge_runtime.server.engine_watch import watch_engines
 from edge_runtime.server.follower import Follower
 from edge_runtime.server.keeping import NOTHING_KEPT, Keeping
@@ -25,6 +24,7 @@ from edge_runtime.server.memory.told import memory_families
 from edge_runtime.server.models import ModelTable
 from edge_runtime.server.repository import ModelRepository
 from edge_runtime.server.settings import ServerSettings
+from edge_runtime.server.watches import Watches
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ async def serve(
     """Serves until told to stop; False if a run was still under way at the end, or if something of ours failed.
 
     Raises:
-        ConfigError: an address can't be served.
+        ConfigError: an address can't be served, or a rung of a ladder can't stand in for its model.
     """
     failures: List[str] = []
     accelerators = Accelerators(settings, partial(_fail, stop, failures))
@@ -115,11 +115,10 @@ async def serve(
     board.start(settings.board, settings.board_interval_s)
     watches: List[asyncio.Future[None]] = []
     models = ModelTable([])
+    watching: Watches | None = None
     try:
-        models = ModelTable(accelerators.add(*engines))
-        if control.ledger is not None:
-            models.ledger = control.ledger
-            models.metrics.append(partial(memory_families, control.ledger))
+        models = _table(engines, accelerators, control)
+        watching = Watches(models, accelerators, settings, board)
         if control.loads is not None:
             repository = ModelRepository(models, accelerators, control.loads, control.keeping)
             follower = Follower(models, repository, control.loads, control.keeping)
@@ -129,7 +128,7 @@ async def serve(
         bound = await listeners.open()
         models.is_ready = True
         on_ready(bound)
-        watches.append(asyncio.ensure_future(watch_conditions(accelerators.relearn, board.conditions)))
+        watches += watching.begin()
         watches.append(asyncio.ensure_future(_reload(listeners, follower, stop)))
         if follower is not None:
             watches.append(asyncio.ensure_future(follower.run()))
@@ -150,7 +149,18 @@ async def serve(
         if listeners is not None:
             await listeners.close(_CLOSE_S)
         await asyncio.get_running_loop().run_in_executor(None, board.close)
+        if watching is not None:
+            await asyncio.get_running_loop().run_in_executor(None, watching.close)
     return is_closed and not failures
+
+
+def _table(engines: Sequence[Prepared], accelerators: Accelerators, control: Control) -> ModelTable:
+    """The models that a server begins with."""
+    models = ModelTable(accelerators.add(*engines))
+    if control.ledger is not None:
+        models.ledger = control.ledger
+        models.metrics.append(partial(memory_families, control.ledger))
+    return models
 
 
 def _fail(stop: Stop, failures: List[str]) -> None:
