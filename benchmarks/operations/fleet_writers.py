@@ -6,11 +6,10 @@ import itertools
 from pathlib import Path
 from typing import Dict, Iterator, Tuple
 
-from operations.writers import Check, Writer, check_published, publish
-
 from edge_runtime.device.process import own_process
 from edge_runtime.plan.progress import PROGRESS, RUNNING, BuildProgress, ModelProgress, read_progress, write_progress
 from edge_runtime.plan.store import PlanStore
+from operations.writers import Check, Writer, check_published, publish
 
 _MODEL = "m"
 _KEEP = 2
