@@ -20,7 +20,9 @@ from edge_runtime.server.keeping import NOTHING_KEPT, Keeping
 from edge_runtime.server.listeners import Bound, Listeners
 from edge_runtime.server.loads import Loads
 from edge_runtime.server.models import ModelTable
+from edge_runtime.server.passed_sockets import NO_SOCKETS, PassedSockets
 from edge_runtime.server.repository import ModelRepository
+from edge_runtime.server.service_manager import NOBODY, ServiceManager
 from edge_runtime.server.settings import ServerSettings
 from edge_runtime.server.upkeep import Upkeep
 
@@ -51,12 +53,15 @@ class Stop:
 class Control:
     """What administrators may do: load models by `loads` (None: they may not), and change what `log` lets pass.
 
-    `keeping` is what the server does by itself about the models that it loads.
+    `keeping` is what the server does by itself about the models that it loads. `manager` is who has started it, and
+    `sockets` are what that one has passed to it.
     """
 
     loads: Loads | None = None
     log: ServerLog | None = None
     keeping: Keeping = NOTHING_KEPT
+    manager: ServiceManager = NOBODY
+    sockets: PassedSockets = NO_SOCKETS
 
 
 def run(
@@ -119,7 +124,7 @@ async def serve(
             upkeep = Upkeep(models, repository, control.loads, control.keeping)
         models.administration = Administration(repository, control.log, control.keeping.is_open)
         watch_engines(models)
-        listeners = Listeners(models, settings, board)
+        listeners = Listeners(models, settings, board, control.sockets)
         bound = await listeners.open()
         models.is_ready = True
         on_ready(bound)

@@ -20,6 +20,7 @@ from edge_runtime.server.http2.server import Http2Server
 from edge_runtime.server.lanes import Lanes
 from edge_runtime.server.live.feed import LiveFeed, live_feed
 from edge_runtime.server.models import ModelTable
+from edge_runtime.server.passed_sockets import NO_SOCKETS, PassedSockets
 from edge_runtime.server.region_access import RegionAccess
 from edge_runtime.server.settings import ServerSettings
 from edge_runtime.server.tcp_listener import TcpListener
@@ -66,15 +67,23 @@ class Speakers:
 
 
 class Listeners:
-    """All that a server listens with.
+    """All that a server listens with; `sockets` are those that listen already, wherever that is.
 
     Raises:
         ConfigError: the settings would let strangers in, or name files of TLS or tokens that can't be used.
     """
 
-    def __init__(self, models: ModelTable, settings: ServerSettings, board: ServedBoard = NO_BOARD) -> None:
+    def __init__(
+        self,
+        models: ModelTable,
+        settings: ServerSettings,
+        board: ServedBoard = NO_BOARD,
+        sockets: PassedSockets = NO_SOCKETS,
+    ) -> None:
+        settings = sockets.settings(settings)
         check_access(settings)
         self._settings = settings
+        self._passed = passed = sockets.by_name
         self._access = access_of(settings)
         self._live = live_feed(models, board)
         self._regions = ClientRegions()
@@ -86,8 +95,12 @@ class Listeners:
         self._unix = Speakers(models, settings, none if allowed is False else theirs, self._access, self._live)
         strangers = self._access.newcomers
         self._listening = {
-            "http": TcpListener("http", settings, self._tcp.http, self._remote.http, strangers),
-            "grpc": TcpListener("grpc", settings, self._tcp.http2, self._remote.http2, strangers),
+            "http": TcpListener(
+                "http", settings, self._tcp.http, self._remote.http, strangers, passed=passed.get("http")
+            ),
+            "grpc": TcpListener(
+                "grpc", settings, self._tcp.http2, self._remote.http2, strangers, passed=passed.get("grpc")
+            ),
         }
         self._grpcio: Any = None
         if settings.grpc_transport == "grpcio":
@@ -131,9 +144,12 @@ class Listeners:
             return None
         by_prefix: Dict[bytes, Any] = {_HTTP2_PREFACE: self._unix.http2, PREFIX: self._lanes}
         patience_s = self._settings.idle_timeout_s
-        self._unix_listener = UnixListener(path)
+        listening = self._passed.get("unix")
+        if listening is None:
+            self._unix_listener = UnixListener(path)
+            listening = self._unix_listener.socket
         self._unix_server = Acceptor(
-            self._unix_listener.socket,
+            listening,
             lambda: UnixProtocol(by_prefix, self._unix.http, self._undecided, patience_s),
         )
         return path
