@@ -91,7 +91,7 @@ class Accelerators:
 
 
 def _served(key: str, member: Prepared, dispatcher: Dispatcher, queue_size: int) -> ServedModel:
-    engine, measured, serving, _ = member
+    engine, measured, serving, golden = member
     policy = ModelPolicy(
         name=key,
         slots=engine.slot_count,
@@ -106,6 +106,6 @@ def _served(key: str, member: Prepared, dispatcher: Dispatcher, queue_size: int)
     dispatcher.add(work)
     budget_ns = None if serving.deadline_ms is None else round(serving.deadline_ms * 1e6)
     usual = Schedule(serving.priority, budget_ns) if serving.priority or budget_ns else NO_HURRY
-    model = ServedModel(work, dispatcher, usual)
+    model = ServedModel(work, dispatcher, usual, golden)
     model.is_pinned = serving.pinned
     return model

@@ -16,6 +16,7 @@ from edge_runtime.server.administration import Administration, ServerLog
 from edge_runtime.server.board import ServedBoard
 from edge_runtime.server.conditions import watch_conditions
 from edge_runtime.server.engine_watch import watch_engines
+from edge_runtime.server.heartbeat import Heartbeat
 from edge_runtime.server.keeping import NOTHING_KEPT, Keeping
 from edge_runtime.server.listeners import Bound, Listeners
 from edge_runtime.server.loads import Loads
@@ -128,6 +129,8 @@ async def serve(
         bound = await listeners.open()
         models.is_ready = True
         on_ready(bound)
+        heartbeat = Heartbeat(models, control.manager, settings.golden_interval_s)
+        watches.append(asyncio.ensure_future(heartbeat.run()))
         watches.append(asyncio.ensure_future(watch_conditions(accelerators.relearn, board.conditions)))
         watches.append(asyncio.ensure_future(_reload(listeners, upkeep, stop)))
         if upkeep is not None:

@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, Hashable, Iterator, List, Sequence, Set,
 from edge_runtime import __version__
 from edge_runtime.engine.engine import Engine
 from edge_runtime.errors import EdgeRuntimeError, RequestError, ServerUnavailableError, UnknownNameError
+from edge_runtime.plan.golden import Golden
 from edge_runtime.scheduling.request import Outputs, Period, Request
 from edge_runtime.server.absence import Absences
 from edge_runtime.server.administration import Administration
@@ -42,6 +43,7 @@ class ServedModel:
         work: the engine as the dispatcher knows it.
         dispatcher: of the accelerator that the engine runs on.
         usual: the schedule of requests that don't say.
+        golden: what it must answer to one input, if that is known.
 
     Attributes:
         key: what the dispatcher knows it by: another one for each time that a plan is loaded.
@@ -51,10 +53,14 @@ class ServedModel:
         is_pinned: it stays loaded, whatever else needs the memory.
     """
 
-    def __init__(self, work: Work, dispatcher: Dispatcher, usual: Schedule = NO_HURRY) -> None:
+    def __init__(
+        self, work: Work, dispatcher: Dispatcher, usual: Schedule = NO_HURRY, golden: Golden | None = None
+    ) -> None:
         self.engine: Engine = work.engine
         self.statistics: ModelStatistics = work.statistics
+        self.golden = golden
         self.key = work.name
+        self.queue_size = work.policy.queue_size
         self.name = work.engine.info.name
         self.version = str(work.engine.info.version)
         self.submit = dispatcher.submit
@@ -76,6 +82,11 @@ class ServedModel:
     def pending(self) -> int:
         """Requests that wait and don't run yet."""
         return self._dispatcher.pending(self.key)
+
+    @property
+    def longest_run_ns(self) -> int:
+        """What its longest run is planned with; 0 where nothing is known."""
+        return self._dispatcher.longest_ns(self.key)
 
     @property
     def idle_ns(self) -> int:
@@ -130,6 +141,10 @@ class ServedModel:
             self.statistics.add_failure("OTHER", self.now_ns() - start_ns)
             raise
 
+    def rows_of(self, inputs: Feeds) -> int:
+        """How many samples some inputs are."""
+        return len(inputs[self._first_input]) if self._has_batches else 1
+
     def request(
         self,
         inputs: Feeds,
@@ -140,8 +155,7 @@ class ServedModel:
         timeout_ns: int | None = None,
     ) -> Request:
         """A request for `submit`; `timeout_ns` is what the transport itself says of its deadline."""
-        rows = len(inputs[self._first_input]) if self._has_batches else 1
-        request = Request(self.key, inputs, encode, emit, arrival_ns, rows)
+        request = Request(self.key, inputs, encode, emit, arrival_ns, self.rows_of(inputs))
         if schedule is not NO_HURRY or self._usual is not NO_HURRY or timeout_ns is not None:
             request.priority = schedule.priority or self._usual.priority
             request.deadline_ns = self.deadline_ns(schedule.budget_ns, timeout_ns, arrival_ns)
