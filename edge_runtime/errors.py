@@ -8,6 +8,8 @@ EdgeRuntimeError                 exit 1
 ├── DataError                    calibration or held-out samples that don't fit the model
 ├── CalibrationError             activations from which no scale can be had
 ├── GateError                    no candidate passed: nothing was published
+├── ShortageError                too little disk or memory for it: nothing was begun
+├── StoreBusyError               exit 75: another process builds this store's plans
 ├── TelemetryError               a source of power, heat and clocks that failed or ended
 ├── VerdictError                 what was measured fails what was asked of it; the report is out already
 │   ├── RegressionError          a benchmark that is worse than its baseline
@@ -91,6 +93,16 @@ class GateError(EdgeRuntimeError):
         super().__init__(message)
         self.candidates = candidates
         self.sensitivity = sensitivity
+
+
+class ShortageError(EdgeRuntimeError):
+    """This machine has too little disk or memory left for a build; nothing was begun."""
+
+
+class StoreBusyError(EdgeRuntimeError):
+    """Another process builds all plans of this store, and only one may: try again when it has ended."""
+
+    exit_code = 75
 
 
 class TelemetryError(EdgeRuntimeError):

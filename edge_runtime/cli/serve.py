@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple
 
@@ -81,7 +82,7 @@ def command(
     if not names and not (settings.model_control or settings.follow or settings.stay_up):
         raise ConfigError(f"{engines}: no plan to serve; build one: edge-runtime build")
     wishes = given(deadline_ms=deadline_ms, batching=batching)
-    keeping = _keeping(settings, tuple(models) if models else None)
+    keeping = _keeping(settings, engines, tuple(models) if models else None)
     _serve(store, names, keeping, settings, wishes, output, log)
 
 
@@ -110,20 +111,23 @@ def _serve(
         loads = Loads(source, admission.ledger) if settings.changes_models else None
         if loads is not None:
             closing.callback(loads.close)
-        control = Control(loads, log, replace(keeping, refused=first.refused))
+        control = Control(loads, log, replace(keeping, refused=first.refused), admission.ledger)
         run(first.made, settings, lambda bound: _ready(bound, first.made, startup, output), control)
 
 
-def _keeping(settings: ServerSettings, names: Optional[Tuple[str, ...]]) -> Keeping:
+def _keeping(settings: ServerSettings, engines: Path, names: Optional[Tuple[str, ...]]) -> Keeping:
     """What the server is to do about its models by itself."""
+    from edge_runtime.plan.progress import progress_text
     from edge_runtime.server.keeping import Keeping
+    from edge_runtime.server.rebuild import Rebuilds
 
+    requests = settings.rebuild_requests
     return Keeping(
         names=names,
         is_following=settings.follow,
         is_staying_up=settings.stay_up,
         is_open=settings.model_control,
-        rebuilds=None,
+        rebuilds=None if requests is None else Rebuilds(Path(requests), partial(progress_text, engines)),
         interval_s=settings.follow_interval_s,
         evict_idle_s=settings.evict_idle_s if settings.evict else None,
     )

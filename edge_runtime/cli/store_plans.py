@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Dict, Mapping
 
 from edge_runtime.cli.startup import engine_options, load_engine, raise_floor, trim_memory
+from edge_runtime.cli.store_watch import StoreWatch
 from edge_runtime.engine.engine import Engine
 from edge_runtime.errors import DeviceLostError, EdgeRuntimeError, PlanError, PlanNotFoundError
 from edge_runtime.plan.golden import read_golden
@@ -31,6 +32,7 @@ class StorePlans:
     ) -> None:
         self._engines = engines
         self._store = PlanStore(engines)
+        self._watch = StoreWatch(engines)
         self._settings = settings
         self._wishes = wishes
         self._admission = admission
@@ -48,13 +50,7 @@ class StorePlans:
 
     def stamps(self) -> Dict[str, Stamp]:
         """The models of the store, each with what changes when another version is served, or put there anew."""
-        return {name: Stamp(version, self._changed_ns(name, version)) for name, version in self.versions().items()}
-
-    def _changed_ns(self, name: str, version: str) -> int:
-        try:
-            return (self._engines / name / version).stat().st_mtime_ns if version else 0
-        except OSError:
-            return 0
+        return self._watch.stamps()
 
     def serving(self, name: str) -> ServingTable:
         """How a model wants to be served; raises ConfigError."""

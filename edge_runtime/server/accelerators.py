@@ -74,6 +74,11 @@ class Accelerators:
         """Forgets a model that takes no requests any more, once none of its is under way."""
         await self._by_device[model.engine.info.device].remove(model.key)
 
+    def fail(self) -> None:
+        """Says that something failed that nothing here survives."""
+        if self._on_failure is not None:
+            self._on_failure()
+
     def relearn(self) -> None:
         """Says that runs take another time from now on."""
         for dispatcher in self._by_device.values():

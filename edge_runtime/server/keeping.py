@@ -42,7 +42,8 @@ class Keeping:
 
     def keeps(self, name: str) -> bool:
         """Whether a model ought to be served."""
-        return (self.is_following or self.is_staying_up) and (self.names is None or name in self.names)
+        is_any_kept = self.is_following or self.is_staying_up or self.evict_idle_s is not None
+        return is_any_kept and (self.names is None or name in self.names)
 
 
 NOTHING_KEPT = Keeping()

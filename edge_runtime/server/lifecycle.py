@@ -16,16 +16,18 @@ from edge_runtime.server.administration import Administration, ServerLog
 from edge_runtime.server.board import ServedBoard
 from edge_runtime.server.conditions import watch_conditions
 from edge_runtime.server.engine_watch import watch_engines
+from edge_runtime.server.follower import Follower
 from edge_runtime.server.heartbeat import Heartbeat
 from edge_runtime.server.keeping import NOTHING_KEPT, Keeping
 from edge_runtime.server.listeners import Bound, Listeners
 from edge_runtime.server.loads import Loads
+from edge_runtime.server.memory.ledger import MemoryLedger
+from edge_runtime.server.memory.told import memory_families
 from edge_runtime.server.models import ModelTable
 from edge_runtime.server.passed_sockets import NO_SOCKETS, PassedSockets
 from edge_runtime.server.repository import ModelRepository
 from edge_runtime.server.service_manager import NOBODY, ServiceManager
 from edge_runtime.server.settings import ServerSettings
-from edge_runtime.server.upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
 
@@ -54,13 +56,14 @@ class Stop:
 class Control:
     """What administrators may do: load models by `loads` (None: they may not), and change what `log` lets pass.
 
-    `keeping` is what the server does by itself about the models that it loads. `manager` is who has started it, and
-    `sockets` are what that one has passed to it.
+    `keeping` is what the server does by itself about the models that it loads, `ledger` what memory they have.
+    `manager` is who has started it, and `sockets` are what that one has passed to it.
     """
 
     loads: Loads | None = None
     log: ServerLog | None = None
     keeping: Keeping = NOTHING_KEPT
+    ledger: MemoryLedger | None = None
     manager: ServiceManager = NOBODY
     sockets: PassedSockets = NO_SOCKETS
 
@@ -112,7 +115,7 @@ async def serve(
     failures: List[str] = []
     accelerators = Accelerators(settings, partial(_fail, stop, failures))
     repository: ModelRepository | None = None
-    upkeep: Upkeep | None = None
+    follower: Follower | None = None
     listeners: Listeners | None = None
     board = ServedBoard()
     board.start(settings.board, settings.board_interval_s)
@@ -120,9 +123,12 @@ async def serve(
     models = ModelTable([])
     try:
         models = ModelTable(accelerators.add(*engines))
+        if control.ledger is not None:
+            models.ledger = control.ledger
+            models.metrics.append(partial(memory_families, control.ledger))
         if control.loads is not None:
             repository = ModelRepository(models, accelerators, control.loads, control.keeping)
-            upkeep = Upkeep(models, repository, control.loads, control.keeping)
+            follower = Follower(models, repository, control.loads, control.keeping)
         models.administration = Administration(repository, control.log, control.keeping.is_open)
         watch_engines(models)
         listeners = Listeners(models, settings, board, control.sockets)
@@ -132,9 +138,9 @@ async def serve(
         heartbeat = Heartbeat(models, control.manager, settings.golden_interval_s)
         watches.append(asyncio.ensure_future(heartbeat.run()))
         watches.append(asyncio.ensure_future(watch_conditions(accelerators.relearn, board.conditions)))
-        watches.append(asyncio.ensure_future(_reload(listeners, upkeep, stop)))
-        if upkeep is not None:
-            watches.append(asyncio.ensure_future(upkeep.run()))
+        watches.append(asyncio.ensure_future(_reload(listeners, follower, stop)))
+        if follower is not None:
+            watches.append(asyncio.ensure_future(follower.run()))
         await stop.requested.wait()
         models.is_ready = False
         if repository is not None:
@@ -162,7 +168,7 @@ def _fail(stop: Stop, failures: List[str]) -> None:
     stop.hurried.set()
 
 
-async def _reload(listeners: Listeners, upkeep: Upkeep | None, stop: Stop) -> None:
+async def _reload(listeners: Listeners, follower: Follower | None, stop: Stop) -> None:
     """Reads tokens and certificates anew, and looks at the store, whenever that is asked for."""
     while await stop.reload.wait():
         stop.reload.clear()
@@ -171,8 +177,8 @@ async def _reload(listeners: Listeners, upkeep: Upkeep | None, stop: Stop) -> No
             logger.info("tokens and certificates were read anew")
         except ConfigError as error:
             logger.error("tokens and certificates stay as they were: %s", error)
-        if upkeep is not None:
-            await upkeep.refresh()
+        if follower is not None:
+            await follower.refresh()
         stop.reloaded.set()
 
 

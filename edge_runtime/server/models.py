@@ -15,6 +15,7 @@ from edge_runtime.scheduling.request import Outputs, Period, Request
 from edge_runtime.server.absence import Absences
 from edge_runtime.server.administration import Administration
 from edge_runtime.server.dispatcher import Dispatcher
+from edge_runtime.server.memory.ledger import MemoryLedger
 from edge_runtime.server.prometheus import Families
 from edge_runtime.server.statistics import ModelStatistics, statistics_record
 from edge_runtime.server.under_way import UnderWay
@@ -242,6 +243,8 @@ class ModelTable:
             told of it; whoever enters one takes it out again.
         absent: the models that ought to be here, and aren't.
         metrics: what else there is to tell on the page of metrics.
+        remark: what is to be said of a model, though it may be ready.
+        ledger: what memory the models have; None where nobody keeps account.
         epoch: another number whenever the table has changed: who keeps what it found here must look again.
         changed: called then, with the model that isn't served any more, or None: for those who keep what holds a model.
     """
@@ -252,6 +255,8 @@ class ModelTable:
         self.hindrances: Dict[Tuple[str, str], str] = {}
         self.absent = Absences()
         self.metrics: List[Callable[[], Families]] = []
+        self.remark: Callable[[str], str] = self.problem
+        self.ledger: MemoryLedger | None = None
         self.epoch = 0
         self.changed: List[Callable[[ServedModel | None], None]] = []
         self._models = {model.name: model for model in models}

@@ -8,7 +8,7 @@ import math
 from functools import partial
 from typing import Dict
 
-from edge_runtime.errors import EdgeRuntimeError, InsufficientMemoryError, PlanNotFoundError
+from edge_runtime.errors import DeviceLostError, EdgeRuntimeError, InsufficientMemoryError, PlanNotFoundError
 from edge_runtime.server.absence import Absence
 from edge_runtime.server.accelerators import Accelerators, Prepared
 from edge_runtime.server.changes import Changes, Turn
@@ -33,19 +33,20 @@ class Residents:
 
     def __init__(self, models: ModelTable, accelerators: Accelerators, loads: Loads, keeping: Keeping) -> None:
         self.changes = Changes()
-        self.standings = Standings(models, loads.ledger)
+        self.standings = Standings(models)
         self._models = models
         self._accelerators = accelerators
         self._loads = loads
         self._keeping = keeping
         self._load_s: Dict[str, float] = {}
+        self._not_before_s: Dict[str, float] = {}
         for name, refusal in keeping.refused.items():
             self._was_refused_at_the_start(name, refusal.version, refusal.error)
 
     async def swap(self, name: str, turn: Turn) -> None:
         """Loads the version that the store serves, unless it is loaded, or nobody wants it to be."""
         version, standing = await self._loads.served(name), self.standings.of(name)
-        if self._models.has(name, version):
+        if version and self._models.has(name, version):
             self.standings.unchanged(name)
         elif self._models.has(name) or standing is None or standing.error is not None:
             await self.load(name, turn)
@@ -60,6 +61,8 @@ class Residents:
         except EdgeRuntimeError as error:
             self.changes.check_open()
             self._refused(name, version, error)
+            if isinstance(error, DeviceLostError):
+                self._accelerators.fail()
             raise
         self._load_s[name] = loop.time() - start_s
         before = self._put(made)
@@ -90,6 +93,7 @@ class Residents:
         standing = self.standings.of(name)
         if isinstance(error, InsufficientMemoryError) and standing is not None and standing.is_given_way:
             logger.warning("model %s isn't loaded again: %s", name, error)
+            self._not_before_s[name] = asyncio.get_running_loop().time() + _AGAIN_S
             return
         logger.error("model %s isn't loaded: %s", name, error)
         self.standings.refused(name, version, error, is_kept)
@@ -136,8 +140,9 @@ class Residents:
         self.standings.gave_way(name, Absence(text, retry_s, partial(self._demanded, name)))
 
     def _demanded(self, name: str) -> None:
-        """Loads a model again that somebody wants to run; what comes of it is logged and told to who asks next."""
-        if self.changes.is_free(name) and not self.changes.is_closing:
+        """Loads a model again that somebody wants to run, and once a second at most if there is no room for it."""
+        is_too_soon = asyncio.get_running_loop().time() < self._not_before_s.get(name, 0.0)
+        if self.changes.is_free(name) and not self.changes.is_closing and not is_too_soon:
             self.changes.begin(name, self.load)
 
     async def unload(self, name: str, turn: Turn) -> None:

@@ -10,7 +10,6 @@ from typing import Dict, Tuple
 from edge_runtime.errors import EdgeRuntimeError
 from edge_runtime.server.absence import Absence
 from edge_runtime.server.load_reasons import public_reason
-from edge_runtime.server.memory.ledger import MemoryLedger, mib
 from edge_runtime.server.models import ModelTable
 from edge_runtime.server.prometheus import Families, Family, labels_of
 
@@ -53,12 +52,12 @@ class Standings:
     too. What is told of others is in the index alone.
     """
 
-    def __init__(self, models: ModelTable, ledger: MemoryLedger) -> None:
+    def __init__(self, models: ModelTable) -> None:
         self._models = models
-        self._ledger = ledger
         self._by_name: Dict[str, Standing] = {}
         self._swaps: Counts[Tuple[str, str]] = Counter()
         models.metrics.append(self._families)
+        models.remark = self.reason
 
     def of(self, name: str) -> Standing | None:
         """The standing of a model; None if it is served as the store has it, or nothing is known of it."""
@@ -139,18 +138,6 @@ class Standings:
         amiss = [name for name, standing in self._by_name.items() if standing.error or standing.is_given_way]
         states = [(labels_of(model=name, state=self._state(name)), 1) for name in amiss]
         yield Family("edge_runtime_model_standing", "gauge", "Models not served as their store has them", states)
-        needs = [
-            (labels_of(model=name, how="measured" if need.is_measured else "estimated"), need.nbytes)
-            for name, need in self._ledger.held.items()
-        ]
-        yield Family("edge_runtime_model_memory_need_bytes", "gauge", "Memory that a loaded model needs", needs)
-        limits = self._ledger.limits
-        yield Family(
-            "edge_runtime_memory_reserve_bytes", "gauge", "Memory that loads leave free", [("", limits.reserve_nbytes)]
-        )
-        if limits.budget_nbytes is not None:
-            budget = [("", limits.budget_nbytes)]
-            yield Family("edge_runtime_memory_budget_bytes", "gauge", "Memory that all models may need", budget)
 
     def _state(self, name: str) -> str:
         standing = self._by_name[name]
@@ -159,11 +146,6 @@ class Standings:
         if not self._models.has(name):
             return "absent"
         return "stood in" if standing.is_stand_in else "kept back"
-
-    def memory_text(self, name: str) -> str:
-        """What a loaded model needs, for a person; "" where nobody reckoned."""
-        need = self._ledger.held.get(name)
-        return "" if need is None else f"{mib(need.nbytes)} ({'measured' if need.is_measured else 'estimated'})"
 
 
 def _verb(standing: Standing) -> str:

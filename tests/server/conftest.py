@@ -515,7 +515,7 @@ def kept() -> Callable[..., ContextManager[Server]]:
             with contextlib.suppress(EdgeRuntimeError):
                 made.append(source.load_stand_in(name, version))
         chosen = Keeping(**{"names": None, "interval_s": 3600.0, "refused": refused, **keeping})
-        control = Control(Loads(source, source.ledger), keeping=chosen)
+        control = Control(Loads(source, source.ledger), keeping=chosen, ledger=source.ledger)
         with running(made, control=control, **dict(settings)) as server:
             yield server
 

@@ -12,7 +12,7 @@ from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
 from edge_runtime.client.client import Client
-from edge_runtime.errors import InsufficientMemoryError, ServerUnavailableError
+from edge_runtime.errors import InsufficientMemoryError, PlanCorruptError, ServerUnavailableError
 from edge_runtime.plan.serving import ServingTable
 from edge_runtime.server.memory.ledger import MemoryLedger, MemoryLimits
 
@@ -159,6 +159,25 @@ def test_without_eviction_a_model_over_the_budget_is_refused(kept) -> None:
         assert loaded(server) == ["a"]
         assert server.ask("POST", "/v2/repository/models/a/unload").status == 200
         assert load(server, "b").status == 200
+
+
+def test_a_storm_of_requests_for_a_model_without_room_tries_to_load_it_once_a_second(crowded) -> None:
+    plans, serving = crowded(evict_idle_s=LONG_S)
+    with serving as server:
+        plans.fails.clear()
+        before = len(plans.tried)
+        for _ in range(50):
+            assert ask(server, "c").status == 503
+        assert 1 <= len(plans.tried) - before <= 3
+
+
+def test_a_model_that_gave_way_and_is_broken_by_now_is_absent_with_the_reason(crowded) -> None:
+    plans, serving = crowded()
+    with serving as server:
+        plans.fails["c", 3] = PlanCorruptError("broken")
+        ask(server, "c")
+        until(lambda: "its plan is damaged" in ask(server, "c").json["error"])
+        assert server.ask("GET", "/v2/health/ready").status == 503
 
 
 def test_a_model_that_gave_way_can_be_unloaded(crowded) -> None:

@@ -11,6 +11,7 @@ from fakes.versioned_plans import VersionedPlans
 
 from edge_runtime.errors import (
     BackendUnavailableError,
+    DeviceLostError,
     EdgeRuntimeError,
     GoldenRunError,
     InsufficientMemoryError,
@@ -78,6 +79,15 @@ def test_a_model_that_is_new_in_the_store_is_served_where_all_are(kept) -> None:
         plans.serve("other", 4)
         server.reload()
         assert answer(server, "other") == ("4", 4.0)
+
+
+def test_a_store_that_serves_nothing_any_more_is_told_of_and_what_is_loaded_serves_on(kept) -> None:
+    plans = VersionedPlans(m=1)
+    with kept(plans, is_following=True) as server:
+        plans.serve("m", 0)
+        server.reload()
+        assert answer(server) == ("1", 1.0)
+        assert entry(server)["reason"] == ("can't be loaded: the store has no plan of it to serve; version 1 serves on")
 
 
 def test_only_named_models_are_followed(kept) -> None:
@@ -252,6 +262,15 @@ def test_a_server_that_is_stopped_while_it_swaps_ends_in_time(kept) -> None:
         goes_on.set()
 
 
+def test_a_gpu_that_is_lost_while_a_version_is_loaded_ends_the_server(kept) -> None:
+    plans = VersionedPlans(m=1)
+    plans.fails["m", 2] = DeviceLostError("an illegal memory access")
+    with kept(plans, is_following=True, is_staying_up=True, interval_s=0.01) as server:
+        plans.serve("m", 2)
+        server.thread.join(20)
+        assert server.outcome == [False]
+
+
 def test_a_store_that_cant_be_read_is_looked_at_again(kept, logged) -> None:
     plans = VersionedPlans(m=1)
     with kept(plans, is_following=True) as server:
@@ -274,3 +293,17 @@ def test_an_answer_is_bit_for_bit_that_of_the_version_it_names(kept, good_head) 
     with kept(plans) as server:
         reply = server.infer("m", good_head(), row.tobytes())
     assert (reply.json["model_version"], reply.json["outputs"][0]["data"]) == ("7", (row[0] * 7).tolist())
+
+
+def test_the_live_page_is_told_what_is_amiss_and_what_models_need(kept) -> None:
+    plans = VersionedPlans(m=1, gone=1)
+    plans.fails.update({("m", 2): PlanCorruptError("broken"), ("gone", 1): PlanCorruptError("broken")})
+    with kept(plans, is_following=True, is_staying_up=True) as server:
+        plans.serve("m", 2)
+        server.reload()
+        found = server.ask("GET", "/live").json
+    assert found["server"]["problem"].startswith("model gone: version 1 can't be loaded")
+    assert found["server"]["memory"] == {"needed_nbytes": 1, "reserve_nbytes": 0, "budget_nbytes": None}
+    (model,) = found["models"]
+    assert model["remark"].endswith("version 1 serves on")
+    assert (model["memory_nbytes"], model["memory_is_measured"], model["state"]) == (1, False, "ready")

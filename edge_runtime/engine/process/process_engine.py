@@ -56,7 +56,8 @@ def load_in_process(
 ) -> ProcessEngine:
     """As `engine.loading.load`, but the plan is loaded, warmed and run in a process of its own.
 
-    That is replaced when it ends, for whatever reason; nothing of the plan and its library is in this process.
+    That is replaced when it ends, for whatever reason; nothing of the plan and its library is in this process. What is
+    asked of the plan's signature is what `[trust]` of the environment says.
 
     Raises:
         PlanError: not found, corrupt, or for another backend or board.

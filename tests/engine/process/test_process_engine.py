@@ -11,7 +11,7 @@ from fakes.stored_plans import stored_chain
 from onnx import helper
 
 from edge_runtime.engine.process.process_engine import ProcessEngine
-from edge_runtime.errors import BackendError, InvalidRequestError, PlanCorruptError
+from edge_runtime.errors import BackendError, InvalidRequestError, PlanCorruptError, PlanUntrustedError
 from edge_runtime.graph.model import model_from_bytes
 from edge_runtime.graph.shapes import with_shapes
 from edge_runtime.graph.split import split
@@ -167,3 +167,11 @@ def test_a_process_that_ends_while_it_loads_is_told_with_its_last_words(start: S
 def test_a_command_that_is_not_there_is_told(start: Start, doubling: StoredPlan) -> None:
     with pytest.raises(BackendError, match=r"can.t be started .No such file"):
         start(doubling, command=("/nowhere/python",))
+
+
+def test_what_is_asked_of_signatures_is_asked_of_it_too(
+    start: Start, doubling: StoredPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGE_RUNTIME_TRUST__REQUIRE_SIGNED", "true")
+    with pytest.raises(PlanUntrustedError, match="sign"):
+        start(doubling)

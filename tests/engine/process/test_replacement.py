@@ -25,6 +25,23 @@ X = np.ones((2, 4), np.float32)
 AT_ONCE = partial(Backoff, first_s=0.0)
 
 
+PATCHED = """
+import sys, threading
+from edge_runtime.engine import onnxruntime
+from edge_runtime.engine.process import served_engine
+from edge_runtime.errors import DeviceLostError
+plain = onnxruntime.OnnxRuntimeSlot.run
+def run(slot):
+    if slot._memory["x"][0] == 666:  # a made-up fault
+        {fault}
+    return plain(slot)
+onnxruntime.OnnxRuntimeSlot.run = run
+served_engine.main()
+"""
+HANGING = PATCHED.format(fault='print("begun", flush=True); threading.Event().wait()')
+LOSING_THE_GPU = PATCHED.format(fault='raise DeviceLostError("an illegal address")')
+
+
 class Changes:
     """Waits for what an engine's keeper says."""
 
@@ -44,10 +61,18 @@ class Changes:
         self.wait(lambda hindrance: not hindrance)
 
 
-def answer(engine: ProcessEngine, found: list[Any]) -> None:
+def wait_for_log(caplog: Any, text: str) -> None:
+    """Returns when the process has printed something."""
+    end_s = time.monotonic() + 20
+    while text not in caplog.text:
+        assert time.monotonic() < end_s
+        time.sleep(0.001)
+
+
+def answer(engine: ProcessEngine, found: list[Any], x: np.ndarray = X) -> None:
     """Runs once; what came of it, and when."""
     try:
-        found.append(engine.infer({"x": X})["y"])
+        found.append(engine.infer({"x": x})["y"])
     except ServerUnavailableError as error:
         found.append(error)
     found.append(time.monotonic())
@@ -69,11 +94,12 @@ def run_under_way(engine: ProcessEngine, found: list[Any]) -> threading.Thread:
 def test_a_run_ends_with_its_process_and_another_process_answers_the_next(
     start: Start, doubling: StoredPlan, number: signal.Signals, reason: str, caplog: Any
 ) -> None:
-    engine = start(doubling, slots=2)
+    engine = start(doubling, slots=2, command=(sys.executable, "-c", HANGING))
     changes, first, found = Changes(engine), engine.pid or 0, []
-    thread = run_under_way(engine, found)
-    for each in (number, signal.SIGCONT):
-        os.kill(first, each)
+    thread = threading.Thread(target=answer, args=(engine, found, np.full((2, 4), 666, np.float32)))
+    thread.start()
+    wait_for_log(caplog, "begun")
+    os.kill(first, number)
     killed_s = time.monotonic()
     thread.join(10)
     error, ended_s = found
@@ -142,21 +168,6 @@ def test_a_plan_that_is_damaged_meanwhile_is_tried_again_until_it_is_mended(star
     np.testing.assert_array_equal(engine.infer({"x": X})["y"], 2 * X)
     assert engine.keeper.restarts["killed"] == 1
     assert engine.keeper.restarts["load_failed"] >= 1
-
-
-LOSING_THE_GPU = """
-import sys
-from edge_runtime.engine import onnxruntime
-from edge_runtime.engine.process import served_engine
-from edge_runtime.errors import DeviceLostError
-plain = onnxruntime.OnnxRuntimeSlot.run
-def run(slot):
-    if slot._memory["x"][0] == 666:  # a made-up fault
-        raise DeviceLostError("an illegal address")
-    return plain(slot)
-onnxruntime.OnnxRuntimeSlot.run = run
-served_engine.main()
-"""
 
 
 def test_a_process_that_loses_the_gpu_is_replaced(start: Start, doubling: StoredPlan, caplog: Any) -> None:

@@ -10,12 +10,12 @@ from fakes.versioned_plans import VersionedPlans
 
 from edge_runtime.errors import BackendUnavailableError, InsufficientMemoryError, PlanCorruptError
 from edge_runtime.server.accelerators import Accelerators
+from edge_runtime.server.follower import Follower
 from edge_runtime.server.keeping import Keeping, Refusal
 from edge_runtime.server.loads import Loads
 from edge_runtime.server.models import ModelTable
 from edge_runtime.server.repository import ModelRepository
 from edge_runtime.server.settings import ServerSettings
-from edge_runtime.server.upkeep import Upkeep
 
 
 def tries(plans: VersionedPlans, until_s: float, **keeping: Any) -> list[float]:
@@ -31,11 +31,11 @@ def tries(plans: VersionedPlans, until_s: float, **keeping: Any) -> list[float]:
         kept = Keeping(names=None, refused=refused, **keeping)
         models = ModelTable([])
         repository = ModelRepository(models, accelerators, loads, kept)
-        upkeep = Upkeep(models, repository, loads, kept, clock=lambda: now_s)
+        follower = Follower(models, repository, loads, kept, clock=lambda: now_s)
         while now_s < until_s:
             before = len(plans.tried)
-            await upkeep.look()
-            await asyncio.gather(*upkeep.under_way, return_exceptions=True)
+            await follower.look()
+            await asyncio.gather(*follower.under_way, return_exceptions=True)
             found.extend([now_s] * (len(plans.tried) - before))
             now_s += 1.0
         await accelerators.close(1.0)

@@ -42,7 +42,7 @@ class _Kept:
         self.retry_at_s, self.retries, self.has_asked = None, 0, False
 
 
-class Upkeep:
+class Follower:
     """Looks at the store now and then, and lets the repository follow it; used on the loop's thread.
 
     A version that can't be loaded is tried again when the store changes; or, where memory or a device was missing,
@@ -94,7 +94,7 @@ class Upkeep:
     async def _look_safely(self) -> None:
         try:
             await self.look()
-        except Exception:  # the top frame of the upkeep
+        except Exception:  # the top frame of the follower
             logger.exception("the store can't be looked at")
 
     async def look(self) -> None:
@@ -127,7 +127,9 @@ class Upkeep:
     def _is_as_at_the_start(self, name: str, stamp: Stamp) -> bool:
         """Whether the store has what was loaded, or couldn't be, when the server began."""
         refusal = self._keeping.refused.get(name)
-        return self._models.has(name, stamp.version) if refusal is None else refusal.version == stamp.version
+        if refusal is not None:
+            return refusal.version == stamp.version
+        return bool(stamp.version) and self._models.has(name, stamp.version)
 
     def _begin(self, name: str, kept: _Kept) -> None:
         task = asyncio.ensure_future(self._update(name, kept))
