@@ -63,6 +63,10 @@ class ServiceLog:
             changed = ", ".join(f"{name} {value}" for name, value in settings.items())
             logger.info("log settings were changed: %s", changed)
 
+    def let_pass(self, level: str) -> None:
+        """Lets a level and what is graver pass, and nothing else."""
+        self.change(passing(level))
+
     def passes(self, record: logging.LogRecord) -> bool:
         """Whether a record is written."""
         if record.levelno < logging.INFO:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any, Dict, Set
+from typing import Any, Callable, Dict, Set
 
 from edge_runtime.server.acceptor import Acceptor
 from edge_runtime.server.access import Access, access_of
@@ -125,18 +125,24 @@ class Listeners:
             bound["grpc"] = address_text(host, await self._grpcio.start(host, port))
         return Bound(bound["http"], bound["grpc"], await self._listen_unix())
 
-    def reload(self) -> None:
-        """Reads tokens, certificates and authorities anew; connections that are there stay, under the new tokens.
+    def renewal(self) -> Callable[[], None]:
+        """Reads tokens, certificates and authorities anew; what is given lets them hold, and can't fail.
+
+        Connections that are there stay, under the new tokens.
 
         Raises:
-            ConfigError: some can't be used; all stay as they were.
+            ConfigError: some can't be used.
         """
         tokens = self._access.read()
         contexts = {name: listener.context() for name, listener in self._listening.items()}
-        for name, listener in self._listening.items():
-            listener.renew(contexts[name])
-        self._access.tokens = tokens
-        self._live.end()
+
+        def renew() -> None:
+            for name, listener in self._listening.items():
+                listener.renew(contexts[name])
+            self._access.tokens = tokens
+            self._live.end()
+
+        return renew
 
     async def _listen_unix(self) -> str | None:
         path = self._settings.unix

@@ -11,6 +11,7 @@ from edge_runtime import __version__
 from edge_runtime.engine.engine import Engine
 from edge_runtime.errors import EdgeRuntimeError, RequestError, ServerUnavailableError, UnknownNameError
 from edge_runtime.plan.golden import Golden
+from edge_runtime.plan.serving import ServingTable
 from edge_runtime.scheduling.request import Outputs, Period, Request
 from edge_runtime.server.absence import Absences
 from edge_runtime.server.administration import Administration
@@ -52,6 +53,7 @@ class ServedModel:
         lent: memory of clients that the engine is bound to; nor before that is free.
         is_retired: it isn't in the table any more, and takes no requests but those that have begun.
         is_pinned: it stays loaded, whatever else needs the memory.
+        serving: how it wants to be served.
     """
 
     def __init__(
@@ -74,8 +76,9 @@ class ServedModel:
         self.lent = UnderWay()
         self.is_retired = False
         self.is_pinned = False
+        self.serving = ServingTable()
         self._loaded_ns = dispatcher.now_ns()
-        self._usual = usual
+        self.usual = usual
         self._has_batches = bool(work.engine.signature.max_batch_size)
         self._first_input = work.engine.signature.inputs[0].name if work.engine.signature.inputs else ""
 
@@ -157,8 +160,8 @@ class ServedModel:
     ) -> Request:
         """A request for `submit`; `timeout_ns` is what the transport itself says of its deadline."""
         request = Request(self.key, inputs, encode, emit, arrival_ns, self.rows_of(inputs))
-        if schedule is not NO_HURRY or self._usual is not NO_HURRY or timeout_ns is not None:
-            request.priority = schedule.priority or self._usual.priority
+        if schedule is not NO_HURRY or self.usual is not NO_HURRY or timeout_ns is not None:
+            request.priority = schedule.priority or self.usual.priority
             request.deadline_ns = self.deadline_ns(schedule.budget_ns, timeout_ns, arrival_ns)
             if schedule.period_ns is not None:
                 request.stream = self._stream(schedule)
@@ -168,14 +171,14 @@ class ServedModel:
 
     def complete(self, request: Request) -> None:
         """Lets a request's own priority, or else the model's, hold, and the earlier of both deadlines."""
-        request.priority = request.priority or self._usual.priority
-        if self._usual.budget_ns is not None:
-            usual_ns = request.arrival_ns + self._usual.budget_ns
+        request.priority = request.priority or self.usual.priority
+        if self.usual.budget_ns is not None:
+            usual_ns = request.arrival_ns + self.usual.budget_ns
             request.deadline_ns = usual_ns if request.deadline_ns is None else min(request.deadline_ns, usual_ns)
 
     def deadline_ns(self, budget_ns: int | None, timeout_ns: int | None, arrival_ns: int) -> int | None:
         """The earliest deadline of a request's own, its transport's and the model's default."""
-        shortest = self._usual.budget_ns
+        shortest = self.usual.budget_ns
         for each in (budget_ns, timeout_ns):
             if each is not None and (shortest is None or each < shortest):
                 shortest = each
