@@ -1,8 +1,8 @@
 """A machine of its own in namespaces: a real systemd as process 1, with this checkout installed in /opt/edge-runtime.
 
-`/etc`, `/var` and `/opt` are overlays over the host's, `/run` and `/tmp` are new: what is written there is gone with it, and
-the host's processes can't be reached from it. The network is the host's. There is no memory or CPU controller, and no negative
-OOMScoreAdjust.
+`/etc`, `/var` and `/opt` are overlays over the host's, `/run` and `/tmp` are new: what is written there is gone with it.
+The host's processes can't be reached from it. The network is the host's. There is no memory or CPU controller, and no
+negative OOMScoreAdjust.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def missing() -> str:
     lacking = [program for program in _NEEDS if shutil.which(program) is None]
     if lacking or not _SYSTEMD.exists():
         return f"needs systemd and util-linux ({', '.join(lacking) or _SYSTEMD}); apt-get install systemd"
-    probe = [*_UNSHARE, "sh", "-c", "mount -t tmpfs tmpfs /run && mkdir /run/u /run/w && "
-             "mount -t overlay overlay -o lowerdir=/etc,upperdir=/run/u,workdir=/run/w /etc"]  # fmt: skip
+    overlay = "mount -t overlay overlay -o lowerdir=/etc,upperdir=/run/u,workdir=/run/w /etc"
+    probe = [*_UNSHARE, "sh", "-c", f"mount -t tmpfs tmpfs /run && mkdir /run/u /run/w && {overlay}"]
     done = subprocess.run(probe, capture_output=True, text=True, check=False)
     return "" if done.returncode == 0 else f"namespaces or overlays can't be had here: {done.stderr.strip()}"
 
