@@ -1,8 +1,8 @@
 """A machine of its own in namespaces: a real systemd as process 1, with this checkout installed in /opt/edge-runtime.
 
-`/etc`, `/var` and `/opt` are overlays over the host's, `/run` and `/tmp` are new: what is written there is gone with it.
-The host's processes can't be reached from it. The network is the host's. There is no memory or CPU controller, and no
-negative OOMScoreAdjust.
+`/etc`, `/var` and `/opt` are overlays over the host's, `/run` and `/tmp` are new: what is written there is gone with
+it, and the host's processes can't be reached from it. The network is the host's. There is no memory or CPU controller,
+and no negative OOMScoreAdjust.
 """
 
 from __future__ import annotations
