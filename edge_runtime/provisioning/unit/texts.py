@@ -63,7 +63,8 @@ Restart=always
 RestartSec=200ms
 # Configuration that is wrong doesn't mend itself.
 RestartPreventExitStatus=78
-{_since(site, 243, "OOMPolicy=stop")}\
+# An engine's process (engine_process) that is killed for want of memory is replaced, not a reason to stop.
+{_since(site, 243, "OOMPolicy=continue")}\
 OOMScoreAdjust=-200
 
 User={SERVER}
