@@ -6,7 +6,7 @@ import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import List
+from typing import List, Sequence, Tuple
 
 FILE = Path(__file__).resolve().parents[2] / ".bench" / "operations" / "service.json"
 
@@ -29,9 +29,14 @@ class Figures:
         self.rows: List[Figure] = []
 
     def add(self, number: str, goal: str, measured: str, n: int, is_held: bool) -> None:
-        """Takes one in, and fails the test that measured it if its goal isn't held."""
+        """Takes in what either is so or isn't, and fails the test that measured it if it isn't."""
         self.rows.append(Figure(number, goal, measured, n, is_held))
         assert is_held, f"{goal}: {measured}"
+
+    def add_time(self, number: str, goal: str, text: str, n: int, times: Sequence[Tuple[float, float]]) -> None:
+        """Takes in times in seconds, each with its bar; a test fails at ten times the bar, for machines are shared."""
+        self.rows.append(Figure(number, goal, text, n, all(took_s <= bar_s for took_s, bar_s in times)))
+        assert all(took_s <= 10 * bar_s for took_s, bar_s in times), f"{goal}: {text}"
 
     def write(self) -> None:
         """Prints them, past pytest, and writes the JSON."""
