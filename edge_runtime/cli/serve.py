@@ -45,6 +45,7 @@ def command(
     tls_client_ca: Optional[str] = flag(ServerSettings, "tls_client_ca", "--tls-client-ca", metavar="FILE"),
     board: Optional[str] = flag(ServerSettings, "board", "--board", metavar="SOURCE"),
     slots: Optional[int] = flag(ServerSettings, "slots", "--slots", minimum=1),
+    engine_process: Optional[bool] = flag(ServerSettings, "engine_process", "--engine-process"),
     deadline_ms: Optional[float] = flag(ServingTable, "deadline_ms", "--deadline-ms"),
     batching: Optional[str] = flag(ServingTable, "batching", "--batching", metavar="auto|on|off"),
     log_level: Optional[str] = typer.Option(
@@ -64,7 +65,7 @@ def command(
     log = ServiceLog(log_level or "WARNING", is_json=log_format == "json")
     flags = given(http=http, grpc=grpc, unix=unix, allow_client_shm=allow_client_shm, slots=slots, tokens=tokens)
     flags.update(given(tls_certificate=tls_certificate, tls_key=tls_key, tls_client_ca=tls_client_ca))
-    flags.update(given(model_control=model_control, board=board))
+    flags.update(given(model_control=model_control, board=board, engine_process=engine_process))
     settings = _settings(flags)
     if not settings.is_reloadable:
         release_hangups()

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Dict, Mapping
 
-from edge_runtime.cli.startup import engine_options, raise_floor, trim_memory
-from edge_runtime.engine.loading import load
+from edge_runtime.cli.startup import load_engine, raise_floor, trim_memory
 from edge_runtime.errors import PlanError
 from edge_runtime.plan.golden import read_golden
 from edge_runtime.plan.serving import serving_table
@@ -45,7 +44,7 @@ class StorePlans:
         """
         stored = self._store.open(name)
         serving = serving_table(self._engines, name, self._wishes)
-        engine = load(stored, engine_options(stored, self._settings))
+        engine = load_engine(stored, self._settings)
         try:
             made = prepared(engine, serving, read_golden(stored))
         except BaseException:

@@ -37,7 +37,7 @@ class Dispatcher:
     answers that are delivered already wake nobody: they are emitted a little later. `is_shared`
     says that the loop's thread may run beside the lanes (a CPU's cores), and needn't wait for one to be free. `now_ns`
     is the clock that requests' arrivals and deadlines are read from. `on_failure` is called on the loop's thread if a
-    lane failed in a way that nobody foresaw, after which its requests may never be answered.
+    lane failed in a way that nobody foresaw, after which its requests may never be answered, or if a run lost the GPU.
     """
 
     def __init__(
@@ -159,6 +159,8 @@ class Dispatcher:
                     self._planner.observe(work.name, rows, run.output_done_ns - run.start_ns)
                     work.cost_ns.clear()
                 self._emit(run, ())
+            if run.has_lost_device:
+                _call(self._loop, self.on_failure)
             if run.output_done_ns - begun_ns > _TICK_NS and index + 1 < len(entries):
                 self._tick.put_back(entries[index + 1 :])
                 return
@@ -201,11 +203,11 @@ class Dispatcher:
                 is_delivered = run.deliver()
             following, given_up = self._planner.finish(dispatch, self._clock(), run.is_failed)
             self._outcomes.report(None if goes_on else run, given_up, is_delivered)
+            if run.has_lost_device:
+                _call(self._loop, self.on_failure)
         except Exception:  # the top frame of a lane: what it leaves behind isn't known, so its owner must end it all
             logger.exception("a lane failed")
-            if self.on_failure is not None:
-                with contextlib.suppress(RuntimeError):
-                    self._loop.call_soon_threadsafe(self.on_failure)
+            _call(self._loop, self.on_failure)
             return []
         return following
 
@@ -229,3 +231,10 @@ def _cost_ns(planner: Planner, work: Work, rows: int) -> int:
     if rows not in work.cost_ns:
         work.cost_ns[rows] = planner.worst_ns(work.name, rows)
     return work.cost_ns[rows]
+
+
+def _call(loop: asyncio.AbstractEventLoop, on_failure: Callable[[], object] | None) -> None:
+    """Lets the owner end it all, behind the outcomes so far."""
+    if on_failure is not None:
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(on_failure)

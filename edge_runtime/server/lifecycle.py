@@ -15,6 +15,7 @@ from edge_runtime.server.accelerators import Accelerators, Prepared
 from edge_runtime.server.administration import Administration, ServerLog
 from edge_runtime.server.board import ServedBoard
 from edge_runtime.server.conditions import watch_conditions
+from edge_runtime.server.engine_watch import watch_engines
 from edge_runtime.server.listeners import Bound, Listeners
 from edge_runtime.server.loads import Loads
 from edge_runtime.server.models import ModelTable
@@ -60,25 +61,25 @@ def run(
 ) -> None:
     """Serves warmed engines until SIGTERM or SIGINT; what was taken in is answered, for `drain_s` at most.
 
-    The process ends with status 70 if a run doesn't return even then, for nothing else gets rid of it, or if one of our
-    threads failed; and with 0 at once if a plan is still being loaded, which nothing else ends either.
+    The process ends with status 70 if a run doesn't return even then, for nothing else gets rid of it, or at once if
+    one of our threads failed or the GPU was lost; and with 0 if a plan is still being loaded, which nothing else ends.
 
     Raises:
         ConfigError: an address can't be served.
     """
 
-    async def until_signalled() -> bool:
+    async def until_signalled() -> None:
         stop = Stop(asyncio.Event(), asyncio.Event())
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.signalled)
         if settings.is_reloadable:  # before they are read: what changes behind that is told
             loop.add_signal_handler(signal.SIGHUP, stop.reload.set)
-        return await serve(engines, settings, on_ready, stop, control)
+        if not await serve(engines, settings, on_ready, stop, control):
+            logger.error("a run is still under way, a thread failed, or the GPU was lost; ending the process")
+            os._exit(EXIT_HUNG)  # here, for the loop's end waits for threads that may never return
 
-    if not asyncio.run(until_signalled()):
-        logger.error("a run is still under way, or a thread failed; ending the process")
-        os._exit(EXIT_HUNG)
+    asyncio.run(until_signalled())
     if control.loads is not None and control.loads.are_under_way:
         logger.warning("a plan is still being loaded; ending the process")
         os._exit(0)
@@ -109,6 +110,7 @@ async def serve(
         if control.loads is not None:
             repository = ModelRepository(models, accelerators, control.loads)
         models.administration = Administration(repository, control.log)
+        watch_engines(models)
         listeners = Listeners(models, settings, board)
         bound = await listeners.open()
         models.is_ready = True
@@ -136,8 +138,8 @@ async def serve(
 
 
 def _fail(stop: Stop, failures: List[str]) -> None:
-    """Ends the server at once: some of its requests would never be answered."""
-    failures.append("a lane failed")
+    """Ends the server at once: some of its requests would never be answered, or none could succeed."""
+    failures.append("a lane failed, or the GPU was lost")
     stop.requested.set()
     stop.hurried.set()
 

@@ -36,6 +36,9 @@ def metrics_page(
         info = model.engine.info
         described = labels_of(backend=info.backend, device=info.device, precision=info.precision)
         page.add("edge_runtime_model_info", "gauge", f"{labels},{described}", 1)
+        if model.engine.keeper is not None:
+            for reason, count in model.engine.keeper.restarts.items():
+                page.add("edge_runtime_engine_restarts_total", "counter", f'{labels},reason="{reason}"', count)
     for reason, count in strangers.items():
         page.add("edge_runtime_access_refused", "counter", f'reason="{reason}"', count)
     page.add("edge_runtime_ready", "gauge", "", int(is_ready))
@@ -56,6 +59,7 @@ _HELP = {
     "nv_inference_compute_output_duration_us": "Cumulative time to encode outputs in microseconds",
     "nv_inference_first_response_histogram_ms": "Duration of successful requests in milliseconds",
     "edge_runtime_model_info": "What each model runs on; always 1",
+    "edge_runtime_engine_restarts_total": "How often the process that a model runs in was replaced, by reason",
     "edge_runtime_access_refused": "Requests without a valid token, or without the right to what they asked for",
     "edge_runtime_ready": "Whether the server takes inferences",
 }

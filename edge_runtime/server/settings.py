@@ -39,6 +39,9 @@ class ServerSettings(Settings):
     slots: Optional[int] = Field(
         None, ge=1, le=256, description="Runs at once, each model (without it: the cores, on a GPU 2)."
     )
+    engine_process: bool = Field(
+        False, description="Whether each model runs in a process of its own, which is replaced when it ends."
+    )
     memory: Literal["auto", "mapped", "copy"] = Field("auto", description="Where TensorRT's inputs and outputs lie.")
     graphs: Literal["auto", "off"] = Field("auto", description="Whether TensorRT's runs become CUDA graphs.")
     plugins: Tuple[str, ...] = Field((), description="Libraries of TensorRT plugins that aren't where plans name them.")

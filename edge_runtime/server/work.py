@@ -38,8 +38,11 @@ class Work:
         self.cost_ns: Dict[int, int] = {}
 
     def place(self) -> None:
-        """Decides how many rows run on the loop's thread: those that take 150 µs or less, until they take over 200."""
-        if self.policy.segments > 1:
+        """Decides how many rows run on the loop's thread: those that take 150 µs or less, until they take over 200.
+
+        None of an engine in another process: that one may hang, which the loop's thread never may.
+        """
+        if self.policy.segments > 1 or self.engine.keeper is not None:
             return
         for rows in sorted(self.usual_ns):
             limit_ns = _NEVER_INLINE_NS if rows <= self.inline_rows else INLINE_NS

@@ -168,7 +168,7 @@ def test_the_energy_of_a_replayed_board_is_said_to_be_an_example(store: PlanStor
 
 def test_a_plan_that_failed_its_gate_is_never_recommended(store: PlanStore, tools: SweepTools) -> None:
     plan = store.open("m")
-    forced = type(plan)(plan.folder, plan.manifest.model_copy(update={"forced": True}))
+    forced = replace(plan, manifest=plan.manifest.model_copy(update={"forced": True}))
     settings = SweepSettings(**QUICK, batches=(1,))
     record = sweep("m", [SweptPlan("fp32", forced)], HERE, settings, tools)
     assert record["recommended"] is None
