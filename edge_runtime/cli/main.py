@@ -41,6 +41,7 @@ VERBS = {
     "sweep": "Measure a model in every precision, batch size and power mode, and say which to take.",
     "doctor": "Say what this machine can run, and what is missing.",
     "telemetry": "Read what a board tells about its power, heat, clocks and load; tegrastats logs too.",
+    "install-unit": "Install the server, and what builds its plans, as services of systemd.",
     "import-triton": "Make recipes of a Triton model repository, and say what becomes of each field.",
 }
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
