@@ -20,6 +20,7 @@ def key_option(name: str, text: str) -> Any:
         None,
         name,
         metavar="FILE",
+        readable=False,  # for a credential comes before it
         help=f"{text} (mode 600; a credential {CREDENTIAL} of systemd comes before it).",
     )
 
