@@ -78,10 +78,6 @@ class Accelerators:
         await self._by_device[model.engine.info.device].remove(model.key)
         del self._members[model.key]
 
-    def serving(self, model: ServedModel) -> ServingTable:
-        """How a model wants to be served."""
-        return self._members[model.key].serving
-
     def rung(self, model: ServedModel, below: ServedModel, statistics: ModelStatistics) -> Place:
         """The engine of `below` as a place for requests to `model`: with a queue, run times and counters of its own."""
         member, dispatcher = self._members[below.key], below.home.dispatcher
@@ -115,7 +111,7 @@ class Accelerators:
 
 
 def _served(key: str, member: Prepared, dispatcher: Dispatcher, queue_size: int) -> ServedModel:
-    engine, measured, serving, _ = member
+    engine, measured, serving, golden = member
     policy = ModelPolicy(
         name=key,
         slots=engine.slot_count,
@@ -124,11 +120,17 @@ def _served(key: str, member: Prepared, dispatcher: Dispatcher, queue_size: int)
         segments=engine.segment_count,
     )
     work = _added(Work(engine, ModelStatistics(), policy), measured, dispatcher)
-    budget_ns = None if serving.deadline_ms is None else round(serving.deadline_ms * 1e6)
-    usual = Schedule(serving.priority, budget_ns) if serving.priority or budget_ns else NO_HURRY
-    model = ServedModel(work, dispatcher, usual)
-    model.is_pinned = serving.pinned
+    model = ServedModel(work, dispatcher, golden=golden)
+    serve_as(model, serving)
     return model
+
+
+def serve_as(model: ServedModel, serving: ServingTable) -> None:
+    """Lets a model be served so from its next request on."""
+    budget_ns = None if serving.deadline_ms is None else round(serving.deadline_ms * 1e6)
+    model.usual = Schedule(serving.priority, budget_ns) if serving.priority or budget_ns else NO_HURRY
+    model.is_pinned = serving.pinned
+    model.serving = serving
 
 
 def _added(work: Work, measured: Measured, dispatcher: Dispatcher) -> Work:

@@ -136,7 +136,7 @@ class Ladders:
                 self._goes_without(model, str(error))
 
     def _attach(self, model: ServedModel) -> None:
-        table = self._accelerators.serving(model).ladder
+        table = model.serving.ladder
         names = table.below(model.name)
         if not names:
             return

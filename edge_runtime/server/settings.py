@@ -78,6 +78,13 @@ class ServerSettings(Settings):
     allow_power_changes: bool = Field(
         False, description="Permit the idle policy to change clocks; else it only logs the commands."
     )
+    golden_interval_s: float = Field(
+        10.0, ge=0.1, le=3600, description="Longest time between two golden runs of a model, seconds."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("WARNING", description="What goes to stderr.")
+    log_format: Literal["auto", "text", "json", "journal"] = Field(
+        "auto", description="How it is written (auto: text, with priorities where stderr is the journal)."
+    )
     drain_s: float = Field(20.0, ge=0, description="Longest time to answer what was taken in, after SIGTERM, seconds.")
 
     @property
