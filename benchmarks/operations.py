@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Dict, Tuple
 
 from goal_report import Part, figures_of, names_of, reported, shared_cores
-from operations import power_cuts
+from operations import power_cuts, secrecy, tampering
 from operations.places import FOLDER
 from operations.writers import KINDS
 
@@ -24,6 +24,8 @@ PARTS: Dict[str, Tuple[str, Part]] = {
     "11": ("power cuts", power_cuts.power_rows),
     "11.1": ("killed at a system call", power_cuts.kill_rows),
     "12": ("failing disk", power_cuts.fault_rows),
+    "14": ("encrypted plan on a disk", secrecy.rows),
+    "14.1": ("encrypted plan tampered with", tampering.rows),
 }
 
 
