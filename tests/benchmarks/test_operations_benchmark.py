@@ -47,3 +47,32 @@ def test_every_kind_of_damage_changes_the_file(part) -> None:
     assert all(data != whole for _, data in found)
     counts = Counter(kind for kind, _ in found)
     assert (counts["chunks swapped"], counts["chunks left out"], counts["splices"]) == (3, 3, 9)
+
+
+RUNNING, AWAY, BACK = ("m", 0.9, 1.1, 503), ("m", 1.2, 1.3, 503), ("m", 1.8, 2.0, 200)
+
+
+@pytest.mark.parametrize(
+    ("more", "expected", "is_held"),
+    [
+        ([], "0 lost, 0 wrong of 3; 1 that ran had their 503 after at most 100 ms", True),
+        ([("m", 0.9, 5.0, 503)], "after at most 4000 ms", False),
+        ([("m", 1.2, 1.3, 0)], "1 lost", False),
+        ([("m", 0.1, 0.2, 200)], "1 wrong of 4", False),
+        ([("other", 0.9, 1.1, 503)], "1 refused without cause, first other: why", False),
+        ([("m", 2.1, 2.2, 503)], "1 refused without cause", False),
+    ],
+)
+def test_only_what_met_its_own_models_crash_may_be_refused(part, more, expected, is_held) -> None:
+    module = part("engine_process")
+    asked = [module.Asked(*each, each == BACK, "why") for each in [RUNNING, AWAY, BACK, *more]]
+    text, found = module.result_of(asked, [module.Crash("m", 1.0, 2.0)])
+    assert expected in text
+    assert found == is_held
+
+
+def test_crashes_that_met_no_running_request_or_took_too_long_to_mend_show_nothing(part) -> None:
+    module = part("engine_process")
+    asked = [module.Asked(*each, each == BACK) for each in [RUNNING, AWAY, BACK]]
+    assert module.result_of(asked, [module.Crash("m", 1.0, 4.1)])[1] is False
+    assert module.result_of(asked[1:], [module.Crash("m", 1.0, 2.0)])[1] is False
