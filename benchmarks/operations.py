@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Dict, Tuple
 
 from goal_report import Part, figures_of, names_of, reported, shared_cores
-from operations import engine_process, power_cuts, secrecy, tampering
+from operations import engine_process, hot_swap, power_cuts, secrecy, tampering
 from operations.places import FOLDER
 from operations.writers import KINDS
 
@@ -27,6 +27,7 @@ PARTS: Dict[str, Tuple[str, Part]] = {
     "12": ("failing disk", power_cuts.fault_rows),
     "14": ("encrypted plan on a disk", secrecy.rows),
     "14.1": ("encrypted plan tampered with", tampering.rows),
+    "23": ("hot swap under load", hot_swap.rows),
 }
 
 
@@ -42,6 +43,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--writers", type=names_of(KINDS), default=list(KINDS), help=f"of {', '.join(KINDS)}")
     parser.add_argument("--cuts", type=int, default=60, help="power cuts for each writer")
     parser.add_argument("--calls", type=int, default=12, help="how many of each system call are killed at or fail")
+    parser.add_argument("--requests", type=int, default=10_000, help="requests with swaps under way, and without")
     parser.add_argument("--json", type=Path, default=FOLDER / "operations.json", help="where the result goes")
     return parser.parse_args()
 

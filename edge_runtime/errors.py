@@ -8,6 +8,8 @@ EdgeRuntimeError                 exit 1
 ├── DataError                    calibration or held-out samples that don't fit the model
 ├── CalibrationError             activations from which no scale can be had
 ├── GateError                    no candidate passed: nothing was published
+├── ShortageError                too little disk or memory for it: nothing was begun
+├── StoreBusyError               exit 75: another process builds this store's plans
 ├── TelemetryError               a source of power, heat and clocks that failed or ended
 ├── VerdictError                 what was measured fails what was asked of it; the report is out already
 │   ├── RegressionError          a benchmark that is worse than its baseline
@@ -23,6 +25,7 @@ EdgeRuntimeError                 exit 1
 │   ├── BackendUnavailableError  it isn't installed, or there is no device for it
 │   ├── GoldenRunError           an engine answers otherwise than its plan did when it was built
 │   └── DeviceLostError          the GPU's context is dead: only a new process helps
+├── InsufficientMemoryError      a model needs more memory than there is, or than its budget has
 ├── RequestError                 the client's mistake, never ours
 │   ├── InvalidRequestError
 │   ├── UnauthenticatedError     it has no valid token
@@ -92,6 +95,16 @@ class GateError(EdgeRuntimeError):
         self.sensitivity = sensitivity
 
 
+class ShortageError(EdgeRuntimeError):
+    """This machine has too little disk or memory left for a build; nothing was begun."""
+
+
+class StoreBusyError(EdgeRuntimeError):
+    """Another process builds all plans of this store, and only one may: try again when it has ended."""
+
+    exit_code = 75
+
+
 class TelemetryError(EdgeRuntimeError):
     """A source of power, heat and clocks that failed, ended or fell silent."""
 
@@ -156,6 +169,14 @@ class GoldenRunError(BackendError):
 
 class DeviceLostError(BackendError):
     """The GPU's context is dead: every further call fails, and only a new process helps."""
+
+
+class InsufficientMemoryError(EdgeRuntimeError):
+    """A model that needs more memory than there is, or than the budget has; `short_nbytes` is how much is missing."""
+
+    def __init__(self, message: str, short_nbytes: int = 0) -> None:
+        super().__init__(message)
+        self.short_nbytes = short_nbytes
 
 
 class RequestError(EdgeRuntimeError):

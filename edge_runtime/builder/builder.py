@@ -16,6 +16,7 @@ from edge_runtime.builder.gate import Decision, GateRules, TimeAgainst, best_int
 from edge_runtime.builder.golden import golden_run
 from edge_runtime.builder.job import BuildOptions, Job, job_of
 from edge_runtime.builder.maker import OnnxRuntimeMaker, PlanMaker
+from edge_runtime.builder.preflight import check_room, room_of
 from edge_runtime.builder.progress import LoggedProgress, Progress
 from edge_runtime.builder.recipe import Recipe
 from edge_runtime.builder.records import Result, candidate_record, manifest_of, sensitivity_records
@@ -62,6 +63,7 @@ def build(
     Raises:
         ConfigError: the recipe is wrong.
         GateError: nothing passed, and nothing was published.
+        ShortageError: there is too little disk or memory.
         EdgeRuntimeError: the model, the data or the backend failed.
     """
     job = job_of(recipe, options or BuildOptions(), progress or LoggedProgress())
@@ -69,6 +71,7 @@ def build(
     if reused is not None:
         return _explained(job, reused)
     PlanStore(job.options.engines).check_writable(job.recipe.name)
+    check_room(job.recipe.name, job.source_nbytes, room_of(job.options.engines))
     if job.policy in ("auto", "int8") and not job.int8_problem and keeps_histograms(job.recipe.tables.calibration):
         check_calib_cache(job.options.calib_cache)
     model = _float_model(job)

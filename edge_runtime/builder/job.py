@@ -57,7 +57,7 @@ class Site:
 class Job:
     """All that is known before the model is opened; `policy` is the recipe's, or what it falls back to.
 
-    `site` is None for plans of the CPU.
+    `site` is None for plans of the CPU; `source_nbytes` is the size of the ONNX with its external data.
     """
 
     recipe: Recipe
@@ -67,6 +67,7 @@ class Job:
     device: DeviceInfo
     site: Site | None
     onnx_path: Path
+    source_nbytes: int
     key: str
     policy: str
     int8_problem: str
@@ -99,7 +100,8 @@ def job_of(
         recorded.note(f"{problem}: {policy} is built instead, as [precision] fallback says")
     site = _site(recipe, backend, device)
     path = model_path(recipe)
-    model_digest, _ = source_digest(path)
+    model_digest, files = source_digest(path)
+    source_nbytes = sum((path.parent / name).stat().st_size for name, _ in files)
     digests = {
         "model": model_digest,
         "data": data_of(recipe).keys(),
@@ -108,7 +110,7 @@ def job_of(
         "plugins": [record.sha256 for record in plugin_records(recipe)],
     }
     key = build_key(recipe.tables, digests, backend, (device.record(), site))
-    return Job(recipe, options, recorded, backend, device, site, path, key, policy, problem)
+    return Job(recipe, options, recorded, backend, device, site, path, source_nbytes, key, policy, problem)
 
 
 def _site(recipe: Recipe, backend: Backend, device: DeviceInfo) -> Site | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import typer
 
@@ -21,16 +21,18 @@ from edge_runtime.builder.recipe import (
     PrecisionTable,
 )
 from edge_runtime.cli.flags import engines_option, flag, given, json_option, one_of, shape_tables
+from edge_runtime.cli.fleet import fleet_options, keep_option, show_build_all
 from edge_runtime.cli.keys import key_option, seal_of, signer_of
 from edge_runtime.cli.output import Output, configure_logging
 from edge_runtime.cli.source import absolute, data_path, recipe_from
 from edge_runtime.cli.tables import show_candidates, show_sensitivity
-from edge_runtime.errors import GateError
+from edge_runtime.errors import GateError, UsageError
 
 if TYPE_CHECKING:
     from edge_runtime.builder.builder import BuiltPlan
     from edge_runtime.builder.job import BuildOptions
     from edge_runtime.builder.recipe import Recipe
+    from edge_runtime.provisioning.recipe_build import FleetOptions
 
 _METRIC_NAMES = "|".join(METRICS)
 _SPLIT = ModelTable.model_fields["split"].description
@@ -38,7 +40,8 @@ _ALGORITHM_NAMES = "|".join(CALIBRATIONS)
 
 
 def command(
-    source: Path = typer.Argument(..., metavar="RECIPE.toml|MODEL.onnx", help="A recipe, or an ONNX model."),
+    source: Optional[Path] = typer.Argument(None, metavar="[RECIPE.toml|MODEL.onnx]", help="A recipe, or a model."),
+    is_all: bool = typer.Option(False, "--all", help="Build the recipes and packs of the store that aren't built yet."),
     name: Optional[str] = flag(ModelTable, "name", "--name"),
     precision: Optional[str] = flag(
         PrecisionTable, "policy", "--precision", metavar="|".join(PRECISIONS), callback=one_of(PRECISIONS)
@@ -68,10 +71,9 @@ def command(
     verify_data: bool = typer.Option(
         False, "--verify-data", help="Run the data functions and compare what they yield before re-using a plan."
     ),
-    explain: bool = typer.Option(
-        False, "--explain", help="Measure how much each group of layers loses by INT8 alone, and show the worst first."
-    ),
+    explain: bool = typer.Option(False, "--explain", help="Measure how much each group of layers loses by INT8 alone."),
     again: bool = typer.Option(False, "--again", help="Build anew, though nothing changed."),
+    keep: Optional[int] = keep_option("Versions to keep below the served one (default: all; with --all 2)."),
     sign: Optional[Path] = key_option("--sign", "Sign the plan with this private key"),
     encrypt: bool = typer.Option(False, "--encrypt", help="Encrypt the plan for this device (docs/signing.md)."),
     is_json: bool = json_option(),
@@ -80,8 +82,6 @@ def command(
 
     An unchanged recipe, model, data, backend and device is recognised, and its plan used again.
     """
-    from edge_runtime.builder.job import BuildOptions
-
     configure_logging()
     tables: Dict[str, Any] = {
         "model": given(name=name, max_batch=max_batch, split=split or None),
@@ -93,10 +93,39 @@ def command(
         "gate": given(max_drop=max_drop, min_gain=min_gain, publish_failed=publish_failed),
         "backend": given(name=backend),
     }
+    fleet, beyond = fleet_options(engines, calib_cache, keep, sign, encrypt), (verify_data, explain, again)
+    if is_all:
+        _check_alone(source, [*tables.values(), *beyond])
+        show_build_all(fleet, Output(is_json))
+    else:
+        _build_one(source, tables, fleet, beyond, keep is not None, Output(is_json))
+
+
+def _build_one(
+    source: Optional[Path],
+    tables: Mapping[str, Mapping[str, Any]],
+    fleet: FleetOptions,
+    beyond: Tuple[bool, bool, bool],
+    prunes: bool,
+    output: Output,
+) -> None:
+    from edge_runtime.builder.job import BuildOptions
+    from edge_runtime.plan.store import PlanStore
+
+    if source is None:
+        raise UsageError("build what? give a recipe or an ONNX model, or --all for every recipe of the store")
     recipe = recipe_from(source, tables)
-    output = Output(is_json)
-    options = BuildOptions(engines, calib_cache, verify_data, explain, again, seal_of(encrypt), signer_of(sign))
-    _print(_built(recipe, options, output), explain, output)
+    verify_data, explain, again = beyond
+    keys = seal_of(fleet.encrypt), signer_of(fleet.sign)
+    built = _built(recipe, BuildOptions(fleet.engines, fleet.calib_cache, verify_data, explain, again, *keys), output)
+    removed = PlanStore(fleet.engines).prune(recipe.name, fleet.keep) if prunes else []
+    _print(built, explain, output, removed)
+
+
+def _check_alone(source: Optional[Path], flags: Sequence[object]) -> None:
+    """Raises UsageError if something is said of one model where all are built."""
+    if source is not None or any(flags):
+        raise UsageError("--all builds what the recipes of the store say: leave the source and flags of a recipe out")
 
 
 def _built(recipe: Recipe, options: BuildOptions, output: Output) -> BuiltPlan:
@@ -113,14 +142,13 @@ def _built(recipe: Recipe, options: BuildOptions, output: Output) -> BuiltPlan:
         raise
 
 
-def _print(built: BuiltPlan, explain: bool, output: Output) -> None:
+def _print(built: BuiltPlan, explain: bool, output: Output, removed: Sequence[int]) -> None:
     manifest = built.manifest
     if output.is_json:
         document = manifest.model_dump(mode="json", by_alias=True)
         layers = [record.model_dump(mode="json") for record in built.sensitivity]
-        output.document(
-            {"plan": str(built.folder), "reused": built.is_reused, "manifest": document, "sensitivity": layers}
-        )
+        head = {"plan": str(built.folder), "reused": built.is_reused, "removed": list(removed)}
+        output.document({**head, "manifest": document, "sensitivity": layers})
         return
     title = f"{manifest.name} on {manifest.backend.name} {manifest.backend.version}"
     show_candidates(title, manifest.candidates, output)
@@ -131,3 +159,5 @@ def _print(built: BuiltPlan, explain: bool, output: Output) -> None:
     output.say(f"{done}: {built.folder} ({manifest.precision}, {manifest.total_nbytes:,} bytes)")
     if manifest.reason:
         output.say(f"chosen {manifest.reason}")
+    if removed:
+        output.say(f"removed old versions: {', '.join(map(str, removed))}")

@@ -1,6 +1,6 @@
 """The `edge-runtime` command: finds the verb, loads just that one, and turns errors into exit codes.
 
-Exit codes: 0 done, 1 failed, 2 usage, 78 configuration, 128 + N ended by signal N.
+Exit codes: 0 done, 1 failed, 2 usage, 75 busy, 78 configuration, 128 + N ended by signal N.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from edge_runtime.errors import ConfigError, EdgeRuntimeError, GateError, UsageE
 
 VERBS = {
     "build": "Build a plan from a recipe or an ONNX model, and publish it if it passes the gate.",
+    "rebuild": "Build plans anew that no longer fit this machine, or that a server asked for.",
     "calibrate": "Make only the calibration tables of a recipe or an ONNX model.",
     "inspect": "Show what a plan, an ONNX model or a calibration cache holds.",
     "keygen": "Make a key that signs plans and packs, or the key of encrypted plans.",
@@ -30,6 +31,7 @@ VERBS = {
     "verify": "Check a plan's signature and its files, and say who vouches for it.",
     "encrypt": "Publish a plan once more as a new version, encrypted for this device.",
     "serve": "Serve plans over the Open Inference Protocol (HTTP, gRPC, a Unix socket) until SIGTERM.",
+    "rollback": "Serve the version of a model that was served before, or any other, and list them.",
     "token": "Make a token for a server's clients.",
     "infer": "Run a plan once, in this process or on a server.",
     "bench": "Measure latency and throughput, in this process or against a server.",
@@ -40,7 +42,7 @@ VERBS = {
     "import-triton": "Make recipes of a Triton model repository, and say what becomes of each field.",
 }
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-_EPILOG = "Exit codes: 0 done, 1 failed, 2 usage, 78 configuration, 128 + N ended by signal N."
+_EPILOG = "Exit codes: 0 done, 1 failed, 2 usage, 75 busy, 78 configuration, 128 + N ended by signal N."
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

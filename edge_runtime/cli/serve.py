@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, List, Optional, Sequence
+from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple
 
 import typer
 
@@ -15,15 +17,17 @@ from edge_runtime.cli.output import Output
 from edge_runtime.cli.service_log import FORMATS, ServiceLog
 from edge_runtime.config import Layer, environment_layer, merged, validated
 from edge_runtime.errors import ConfigError
-from edge_runtime.plan.serving import ServingTable, serving_table
+from edge_runtime.plan.serving import ServingTable
 from edge_runtime.server.settings import ServerSettings
 
 if TYPE_CHECKING:
     from edge_runtime.cli.startup import Startup
     from edge_runtime.engine.engine import Engine
-    from edge_runtime.plan.store import StoredPlan
+    from edge_runtime.plan.store import PlanStore
     from edge_runtime.server.accelerators import Prepared
+    from edge_runtime.server.keeping import Keeping
     from edge_runtime.server.listeners import Bound
+    from edge_runtime.server.memory.admission import Admission
     from edge_runtime.server.warm_up import Measured
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -39,6 +43,8 @@ def command(
         ServerSettings, "allow_client_shm", "--allow-client-shm/--no-allow-client-shm"
     ),
     model_control: Optional[bool] = flag(ServerSettings, "model_control", "--model-control"),
+    follow: Optional[bool] = flag(ServerSettings, "follow", "--follow/--no-follow"),
+    stay_up: Optional[bool] = flag(ServerSettings, "stay_up", "--stay-up/--no-stay-up"),
     tokens: Optional[str] = flag(ServerSettings, "tokens", "--tokens", metavar="FILE"),
     tls_certificate: Optional[str] = flag(ServerSettings, "tls_certificate", "--tls-certificate", metavar="FILE"),
     tls_key: Optional[str] = flag(ServerSettings, "tls_key", "--tls-key", metavar="FILE"),
@@ -66,50 +72,77 @@ def command(
     flags = given(http=http, grpc=grpc, unix=unix, allow_client_shm=allow_client_shm, slots=slots, tokens=tokens)
     flags.update(given(tls_certificate=tls_certificate, tls_key=tls_key, tls_client_ca=tls_client_ca))
     flags.update(given(model_control=model_control, board=board, engine_process=engine_process))
+    flags.update(given(follow=follow, stay_up=stay_up))
     settings = _settings(flags)
     if not settings.is_reloadable:
         release_hangups()
     output = Output(is_json)
     store = PlanStore(engines)
-    names = models or store.models()
-    if not names and not settings.model_control:
+    names = list(dict.fromkeys(models or store.models()))
+    if not names and not (settings.model_control or settings.follow or settings.stay_up):
         raise ConfigError(f"{engines}: no plan to serve; build one: edge-runtime build")
     wishes = given(deadline_ms=deadline_ms, batching=batching)
-    _serve([store.open(name) for name in dict.fromkeys(names)], engines, settings, wishes, output, log)
+    keeping = _keeping(settings, engines, tuple(models) if models else None)
+    _serve(store, names, keeping, settings, wishes, output, log)
 
 
 def _serve(
-    plans: Sequence[StoredPlan],
-    engines: Path,
+    store: PlanStore,
+    names: Sequence[str],
+    keeping: Keeping,
     settings: ServerSettings,
     wishes: Layer,
     output: Output,
     log: ServiceLog,
 ) -> None:
-    from edge_runtime.cli.startup import Startup, give_memory_back, loading, raise_floor, warn_of_unsigned
+    from edge_runtime.cli.first_models import Pardon, first_models
+    from edge_runtime.cli.startup import Startup, give_memory_back
+    from edge_runtime.cli.store_plans import StorePlans
+    from edge_runtime.server.lifecycle import Control, run
+    from edge_runtime.server.loads import Loads
 
-    serving = {plan.manifest.name: serving_table(engines, plan.manifest.name, wishes) for plan in plans}
     startup = Startup()
-    warn_of_unsigned(plans)
-    with loading(plans, settings) as engines_to_be, ExitStack() as closing:
-        from edge_runtime.cli.store_plans import StorePlans
-        from edge_runtime.plan.golden import read_golden
-        from edge_runtime.server.accelerators import prepared
-        from edge_runtime.server.lifecycle import Control, run
-        from edge_runtime.server.loads import Loads
-
-        loaded = [engine.result() for engine in engines_to_be]
-        startup.ended("loading and warming up")
-        # One after another: beside each other the timed runs would take longer than alone.
-        made = [prepared(engine, serving[engine.info.name], read_golden(plan)) for engine, plan in zip(loaded, plans)]
-        for plan in plans:
-            raise_floor(plan)
+    admission = _admission(settings)
+    source = StorePlans(store.root, settings, wishes, admission)
+    pardon = Pardon(settings.stay_up, settings.evict)
+    with first_models(store, names, source, pardon, startup.ended) as first, ExitStack() as closing:
         give_memory_back()
         startup.ended("timing runs")
-        loads = Loads(StorePlans(engines, settings, wishes)) if settings.model_control else None
+        loads = Loads(source, admission.ledger) if settings.changes_models else None
         if loads is not None:
             closing.callback(loads.close)
-        run(made, settings, lambda bound: _ready(bound, made, startup, output), Control(loads, log))
+        control = Control(loads, log, replace(keeping, refused=first.refused), admission.ledger)
+        run(first.made, settings, lambda bound: _ready(bound, first.made, startup, output), control)
+
+
+def _keeping(settings: ServerSettings, engines: Path, names: Optional[Tuple[str, ...]]) -> Keeping:
+    """What the server is to do about its models by itself."""
+    from edge_runtime.plan.progress import progress_text
+    from edge_runtime.server.keeping import Keeping
+    from edge_runtime.server.rebuild import Rebuilds
+
+    requests = settings.rebuild_requests
+    return Keeping(
+        names=names,
+        is_following=settings.follow,
+        is_staying_up=settings.stay_up,
+        is_open=settings.model_control,
+        rebuilds=None if requests is None else Rebuilds(Path(requests), partial(progress_text, engines)),
+        interval_s=settings.follow_interval_s,
+        evict_idle_s=settings.evict_idle_s if settings.evict else None,
+    )
+
+
+def _admission(settings: ServerSettings) -> Admission:
+    """What decides whether there is memory for a model."""
+    from edge_runtime.server.memory.admission import Admission
+    from edge_runtime.server.memory.ledger import MemoryLedger, MemoryLimits
+    from edge_runtime.server.memory.needs import MemoryNeeds
+
+    budget_mib, state = settings.memory_budget_mib, settings.state or os.environ.get("STATE_DIRECTORY")
+    limits = MemoryLimits(settings.memory_reserve_mib << 20, None if budget_mib is None else budget_mib << 20)
+    kept = None if not state else Path(state.partition(":")[0]) / "memory-needs.json"
+    return Admission(MemoryLedger(limits), MemoryNeeds(kept), in_process=not settings.engine_process)
 
 
 def _settings(flags: Layer) -> ServerSettings:

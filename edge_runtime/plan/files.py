@@ -14,9 +14,18 @@ from edge_runtime.errors import BackendError
 Content = Union[bytes, Iterable[bytes]]  # of a file, all at once or in chunks
 
 
-def write_synced(path: Path, content: Content) -> None:
-    """Writes a new file and waits until it is on the device; its name is durable after `sync_folder`."""
-    with path.open("xb") as file:
+def write_synced(path: Path, content: Content, mode: int | None = None) -> None:
+    """Writes a new file and waits until it is on the device; its name is durable after `sync_folder`.
+
+    It has the `mode` from its first byte on, whatever the umask (None: what that leaves of 0666).
+    """
+
+    def created(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_CLOEXEC, 0o666 if mode is None else mode)
+
+    with open(path, "xb", opener=created) as file:
+        if mode is not None:
+            os.fchmod(file.fileno(), mode)
         file.writelines([content] if isinstance(content, bytes) else content)
         file.flush()
         os.fsync(file.fileno())
@@ -46,11 +55,11 @@ def obstacle(folder: Path) -> Path | None:
     return None if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK) else existing
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, mode: int | None = None) -> None:
     """Replaces a file: after a crash at any moment it holds the old bytes or the new ones, never a mix."""
     temporary = path.with_name(f".{path.name[:48]}.{secrets.token_hex(4)}.tmp")  # the longest name has 255 bytes
     try:
-        write_synced(temporary, data)
+        write_synced(temporary, data, mode)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

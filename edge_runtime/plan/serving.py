@@ -24,6 +24,7 @@ class ServingTable(Settings):
     batching: Literal["auto", "on", "off"] = Field(
         "auto", description="Whether requests that wait may share a run (auto: on a GPU)."
     )
+    pinned: bool = Field(False, description="Whether the model stays loaded, whatever else needs its memory.")
 
 
 def serving_table(

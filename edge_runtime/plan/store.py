@@ -7,7 +7,6 @@ that file, the highest version is.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import logging
 import os
@@ -16,15 +15,16 @@ import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Mapping, Tuple
+from typing import Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 from edge_runtime.errors import PlanCorruptError, PlanError, PlanNotFoundError, nearest
 from edge_runtime.plan.contents import PlanFiles, PlanPart, StoredFile, opened
-from edge_runtime.plan.files import Content, make_folder, obstacle, sync_folder, write_atomically, write_synced
+from edge_runtime.plan.files import Content, obstacle, sync_folder, write_atomically, write_synced
 from edge_runtime.plan.manifest import FileRecord, Manifest, PlanRecord, manifest_from_text, manifest_text
 from edge_runtime.plan.names import MODEL_NAME, check_model_name
 from edge_runtime.plan.plan_key import PlanKey
 from edge_runtime.plan.sealed import SUFFIX, SealedFile, file_of, sealed_chunks
+from edge_runtime.plan.writing import STAGE, remove_versions, superseded, writing
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,6 @@ MANIFEST = "manifest.json"
 SIGNATURE = "manifest.dsse.json"
 CURRENT = "current"
 _HIGHEST = ".highest"
-_STAGE = ".stage-"
 
 
 @dataclass(frozen=True)
@@ -188,13 +187,7 @@ class PlanStore:
         if not versions:
             known = nearest(name, self.models())
             raise PlanNotFoundError(f"no plan of model {name!r} in {self.root} ({known}); build it: edge-runtime build")
-        pointer = self._folder(name) / CURRENT
-        if not os.path.lexists(pointer):
-            return versions[-1]
-        number = _version_number(_read(pointer).decode(errors="replace").strip())
-        if number not in versions:
-            raise PlanNotFoundError(f"{pointer}: expected one of {versions}, got {number}; write one of them there")
-        return number
+        return pointed_version(self._folder(name), versions)
 
     def open(self, name: str, version: int | None = None) -> StoredPlan:
         """A version of a model (None: the served one), its plan not read yet.
@@ -248,7 +241,7 @@ class PlanStore:
             PlanError: the store can't be written (full, read-only, no permission); nothing was published.
         """
         folder = self._folder(name)
-        with self._locked(folder):
+        with writing(folder):
             manifest = make_manifest(self._next_version(folder))
             found = self.find(name, manifest.build_key) if is_new else None
             if found is not None and (found.manifest.forced, found.is_sealed) == (manifest.forced, seal is not None):
@@ -271,7 +264,7 @@ class PlanStore:
 
     def _write_version(self, made: StoredPlan, files: Mapping[str, Content]) -> None:
         folder = made.folder.parent
-        stage = folder / f"{_STAGE}{secrets.token_hex(8)}"
+        stage = folder / f"{STAGE}{secrets.token_hex(8)}"
         try:
             stage.mkdir()
             for file, content in files.items():
@@ -305,8 +298,29 @@ class PlanStore:
                 return
         self.open(name, version)
         folder = self._folder(name)
-        with self._locked(folder):
+        with writing(folder):
             self._point(folder, version)
+
+    def prune(self, name: str, keep: int) -> List[int]:
+        """Removes old versions: the served one stays, with the `keep` newest below it and all above it.
+
+        A server that has loaded a version needs its files no more: each was read once, into memory. One that loads a
+        version just now loads the served one, or one of those that stay; should so many be published meanwhile that its
+        own goes, the load fails as of a plan that isn't whole, and what the server has goes on.
+
+        Gives the versions that were removed.
+
+        Raises:
+            PlanNotFoundError: `current` names a version that isn't there, so what is served isn't known.
+            PlanError: the store can't be written.
+        """
+        folder = self._folder(name)
+        if not self.versions(name):
+            return []
+        with writing(folder):
+            removed = superseded(self.versions(name), self.served(name), keep)
+            remove_versions(folder, removed)
+        return removed
 
     def _folder(self, name: str) -> Path:
         return self.root / check_model_name(name)
@@ -320,30 +334,26 @@ class PlanStore:
             raise PlanError(f"{folder}: no version number is left after {following - 1}; use another model name")
         return following
 
-    @contextlib.contextmanager
-    def _locked(self, folder: Path) -> Iterator[None]:
-        """Holds the model's folder against other writers, and clears what a killed one left."""
-        try:
-            make_folder(folder)
-            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError as error:
-            raise PlanError(f"{folder}: can't be written ({error.strerror}); nothing was published") from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            for stray in (*folder.glob(f"{_STAGE}*"), *folder.glob(".*.tmp")):
-                if stray.is_dir():
-                    shutil.rmtree(stray, ignore_errors=True)
-                else:
-                    stray.unlink()
-            yield
-        finally:
-            os.close(handle)
-
 
 def _sealed(files: Mapping[str, Content], manifest: Manifest, key: PlanKey) -> Dict[str, Content]:
     """The files encrypted, under the names that they then have."""
     records = {record.file: record for record in manifest.files}
     return {f"{file}{SUFFIX}": sealed_chunks(content, records[file], key) for file, content in files.items()}
+
+
+def pointed_version(folder: Path, versions: Sequence[int]) -> int:
+    """The one of a model's versions (ascending, at least one) that is served.
+
+    Raises:
+        PlanNotFoundError: `current` names one that isn't there.
+    """
+    pointer = folder / CURRENT
+    if not os.path.lexists(pointer):
+        return versions[-1]
+    number = _version_number(_read(pointer).decode(errors="replace").strip())
+    if number not in versions:
+        raise PlanNotFoundError(f"{pointer}: expected one of {list(versions)}, got {number}; write one of them there")
+    return number
 
 
 def _names(folder: Path) -> List[str]:

@@ -74,6 +74,11 @@ class Accelerators:
         """Forgets a model that takes no requests any more, once none of its is under way."""
         await self._by_device[model.engine.info.device].remove(model.key)
 
+    def fail(self) -> None:
+        """Says that something failed that nothing here survives."""
+        if self._on_failure is not None:
+            self._on_failure()
+
     def relearn(self) -> None:
         """Says that runs take another time from now on."""
         for dispatcher in self._by_device.values():
@@ -106,4 +111,6 @@ def _served(key: str, member: Prepared, dispatcher: Dispatcher, queue_size: int)
     dispatcher.add(work)
     budget_ns = None if serving.deadline_ms is None else round(serving.deadline_ms * 1e6)
     usual = Schedule(serving.priority, budget_ns) if serving.priority or budget_ns else NO_HURRY
-    return ServedModel(work, dispatcher, usual)
+    model = ServedModel(work, dispatcher, usual)
+    model.is_pinned = serving.pinned
+    return model

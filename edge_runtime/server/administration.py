@@ -31,7 +31,11 @@ class ServerLog(Protocol):
 
 @dataclass(frozen=True)
 class Administration:
-    """What may be changed: which models are loaded (None: that stays as it is), and what is logged (None: unknown)."""
+    """What may be changed: which models are loaded (None: that stays as it is), and what is logged (None: unknown).
+
+    `is_open` says whether clients may load and unload, too.
+    """
 
     repository: Repository | None = None
     log: ServerLog | None = None
+    is_open: bool = True

@@ -106,7 +106,7 @@ class GrpcCalls:
         known = self._known.get(text)
         if known is None:
             received = parsed(text, self._request_class)
-            model = self.models.find(received.model_name, received.model_version)
+            model = self.models.find(received.model_name, received.model_version, is_to_run=True)
             if any(tensor.HasField("contents") for tensor in received.inputs):
                 self._infer_typed(call)
                 return
@@ -142,7 +142,7 @@ class GrpcCalls:
         received: Any = None
         if model is None or head is None:
             received = parsed(call.message, self._request_class)
-            model = self.models.find(received.model_name, received.model_version)
+            model = self.models.find(received.model_name, received.model_version, is_to_run=True)
             head = self._checked_head(call, model, received)
         else:
             self.models.check_admission(model)

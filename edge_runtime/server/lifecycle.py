@@ -16,8 +16,12 @@ from edge_runtime.server.administration import Administration, ServerLog
 from edge_runtime.server.board import ServedBoard
 from edge_runtime.server.conditions import watch_conditions
 from edge_runtime.server.engine_watch import watch_engines
+from edge_runtime.server.follower import Follower
+from edge_runtime.server.keeping import NOTHING_KEPT, Keeping
 from edge_runtime.server.listeners import Bound, Listeners
 from edge_runtime.server.loads import Loads
+from edge_runtime.server.memory.ledger import MemoryLedger
+from edge_runtime.server.memory.told import memory_families
 from edge_runtime.server.models import ModelTable
 from edge_runtime.server.repository import ModelRepository
 from edge_runtime.server.settings import ServerSettings
@@ -47,10 +51,15 @@ class Stop:
 
 @dataclass(frozen=True)
 class Control:
-    """What administrators may do: load models by `loads` (None: they may not), and change what `log` lets pass."""
+    """What administrators may do: load models by `loads` (None: they may not), and change what `log` lets pass.
+
+    `keeping` is what the server does by itself about the models that it loads, `ledger` what memory they have.
+    """
 
     loads: Loads | None = None
     log: ServerLog | None = None
+    keeping: Keeping = NOTHING_KEPT
+    ledger: MemoryLedger | None = None
 
 
 def run(
@@ -100,6 +109,7 @@ async def serve(
     failures: List[str] = []
     accelerators = Accelerators(settings, partial(_fail, stop, failures))
     repository: ModelRepository | None = None
+    follower: Follower | None = None
     listeners: Listeners | None = None
     board = ServedBoard()
     board.start(settings.board, settings.board_interval_s)
@@ -107,16 +117,22 @@ async def serve(
     models = ModelTable([])
     try:
         models = ModelTable(accelerators.add(*engines))
+        if control.ledger is not None:
+            models.ledger = control.ledger
+            models.metrics.append(partial(memory_families, control.ledger))
         if control.loads is not None:
-            repository = ModelRepository(models, accelerators, control.loads)
-        models.administration = Administration(repository, control.log)
+            repository = ModelRepository(models, accelerators, control.loads, control.keeping)
+            follower = Follower(models, repository, control.loads, control.keeping)
+        models.administration = Administration(repository, control.log, control.keeping.is_open)
         watch_engines(models)
         listeners = Listeners(models, settings, board)
         bound = await listeners.open()
         models.is_ready = True
         on_ready(bound)
         watches.append(asyncio.ensure_future(watch_conditions(accelerators.relearn, board.conditions)))
-        watches.append(asyncio.ensure_future(_reload(listeners, stop)))
+        watches.append(asyncio.ensure_future(_reload(listeners, follower, stop)))
+        if follower is not None:
+            watches.append(asyncio.ensure_future(follower.run()))
         await stop.requested.wait()
         models.is_ready = False
         if repository is not None:
@@ -144,8 +160,8 @@ def _fail(stop: Stop, failures: List[str]) -> None:
     stop.hurried.set()
 
 
-async def _reload(listeners: Listeners, stop: Stop) -> None:
-    """Reads tokens and certificates anew whenever that is asked for."""
+async def _reload(listeners: Listeners, follower: Follower | None, stop: Stop) -> None:
+    """Reads tokens and certificates anew, and looks at the store, whenever that is asked for."""
     while await stop.reload.wait():
         stop.reload.clear()
         try:
@@ -153,6 +169,8 @@ async def _reload(listeners: Listeners, stop: Stop) -> None:
             logger.info("tokens and certificates were read anew")
         except ConfigError as error:
             logger.error("tokens and certificates stay as they were: %s", error)
+        if follower is not None:
+            await follower.refresh()
         stop.reloaded.set()
 
 

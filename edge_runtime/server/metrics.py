@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Iterable, Mapping
+from typing import Callable, Iterable, Mapping
 
 from edge_runtime.server.board import BoardReading
 from edge_runtime.server.board_metrics import BOARD_HELP, add_board
 from edge_runtime.server.models import ServedModel
-from edge_runtime.server.prometheus import MetricsPage, labels_of
+from edge_runtime.server.prometheus import Families, MetricsPage, labels_of
 from edge_runtime.server.statistics import FAILURE_REASONS, PARTS
 
 
 def metrics_page(
-    models: Iterable[ServedModel], is_ready: bool, strangers: Mapping[str, int], board: BoardReading
+    models: Iterable[ServedModel],
+    is_ready: bool,
+    strangers: Mapping[str, int],
+    board: BoardReading,
+    others: Iterable[Callable[[], Families]] = (),
 ) -> str:
     """All counters of all models, durations in microseconds, and what is known of the board.
 
-    `strangers` counts requests that access was refused to.
+    `strangers` counts requests that access was refused to; `others` have more to tell.
     """
     page = MetricsPage({**_HELP, **BOARD_HELP})
     for model in models:
@@ -42,6 +46,8 @@ def metrics_page(
     for reason, count in strangers.items():
         page.add("edge_runtime_access_refused", "counter", f'reason="{reason}"', count)
     page.add("edge_runtime_ready", "gauge", "", int(is_ready))
+    for families in others:
+        page.add_families(families())
     add_board(page, board)
     return page.text()
 

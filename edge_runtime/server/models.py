@@ -11,8 +11,11 @@ from edge_runtime import __version__
 from edge_runtime.engine.engine import Engine
 from edge_runtime.errors import EdgeRuntimeError, RequestError, ServerUnavailableError, UnknownNameError
 from edge_runtime.scheduling.request import Outputs, Period, Request
+from edge_runtime.server.absence import Absences
 from edge_runtime.server.administration import Administration
 from edge_runtime.server.dispatcher import Dispatcher
+from edge_runtime.server.memory.ledger import MemoryLedger
+from edge_runtime.server.prometheus import Families
 from edge_runtime.server.statistics import ModelStatistics, statistics_record
 from edge_runtime.server.under_way import UnderWay
 from edge_runtime.server.work import Work
@@ -46,6 +49,7 @@ class ServedModel:
         under_way: its inferences; the engine isn't closed before they end.
         lent: memory of clients that the engine is bound to; nor before that is free.
         is_retired: it isn't in the table any more, and takes no requests but those that have begun.
+        is_pinned: it stays loaded, whatever else needs the memory.
     """
 
     def __init__(self, work: Work, dispatcher: Dispatcher, usual: Schedule = NO_HURRY) -> None:
@@ -63,6 +67,8 @@ class ServedModel:
         self.under_way = UnderWay()
         self.lent = UnderWay()
         self.is_retired = False
+        self.is_pinned = False
+        self._loaded_ns = dispatcher.now_ns()
         self._usual = usual
         self._has_batches = bool(work.engine.signature.max_batch_size)
         self._first_input = work.engine.signature.inputs[0].name if work.engine.signature.inputs else ""
@@ -71,6 +77,13 @@ class ServedModel:
     def pending(self) -> int:
         """Requests that wait and don't run yet."""
         return self._dispatcher.pending(self.key)
+
+    @property
+    def idle_ns(self) -> int:
+        """How long ago it ran last, or was loaded; 0 while anything of it is under way, or has its memory bound."""
+        if self.under_way.count or self.lent.count or self.pending:
+            return 0
+        return self.now_ns() - max(self._loaded_ns, self.statistics.last_run_ns)
 
     def metadata(self) -> Dict[str, Any]:
         """The protocol's model metadata; the batch axis is in the shapes."""
@@ -214,6 +227,10 @@ class ModelTable:
         administration: what changes the table, and what else may be changed of the server.
         hindrances: why a model isn't ready though inferences are taken, by its name ("": the whole server) and what is
             told of it; whoever enters one takes it out again.
+        absent: the models that ought to be here, and aren't.
+        metrics: what else there is to tell on the page of metrics.
+        remark: what is to be said of a model, though it may be ready.
+        ledger: what memory the models have; None where nobody keeps account.
         epoch: another number whenever the table has changed: who keeps what it found here must look again.
         changed: called then, with the model that isn't served any more, or None: for those who keep what holds a model.
     """
@@ -222,6 +239,10 @@ class ModelTable:
         self.is_ready = False
         self.administration = Administration()
         self.hindrances: Dict[Tuple[str, str], str] = {}
+        self.absent = Absences()
+        self.metrics: List[Callable[[], Families]] = []
+        self.remark: Callable[[str], str] = self.problem
+        self.ledger: MemoryLedger | None = None
         self.epoch = 0
         self.changed: List[Callable[[ServedModel | None], None]] = []
         self._models = {model.name: model for model in models}
@@ -231,14 +252,18 @@ class ModelTable:
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._models.values())
 
-    def find(self, name: str, version: str = "") -> ServedModel:
+    def find(self, name: str, version: str = "", is_to_run: bool = False) -> ServedModel:
         """The model of that name; the version, if one is given, must be the loaded one.
+
+        `is_to_run` says that it is wanted now: one that gave way to others is loaded again.
 
         Raises:
             UnknownNameError: there is none.
+            ServerUnavailableError: it is absent.
         """
         model = self._models.get(name)
         if model is None:
+            self.absent.check(name, is_to_run)
             text = " was unloaded" if name in self._unloaded else ""
             raise UnknownNameError(f"model {clipped(name)}{text}" if text else f"unknown model {clipped(name)}")
         if version not in ("", model.version):
@@ -249,7 +274,7 @@ class ModelTable:
         """Whether `find` would find it."""
         try:
             self.find(name, version)
-        except UnknownNameError:
+        except (UnknownNameError, ServerUnavailableError):
             return False
         return True
 
@@ -294,6 +319,7 @@ class ModelTable:
         """Serves a model from here on; gives the one that had its name, which is retired."""
         before = self._models.get(model.name)
         self._models[model.name] = model
+        self.absent.pop(model.name, None)
         self._unloaded.discard(model.name)
         self._change(before)
         return before

@@ -53,9 +53,31 @@ class ServerSettings(Settings):
     )
     board: str = Field("auto", description=DESCRIPTION)
     board_interval_s: float = Field(1.0, ge=0.02, le=60, description="Time between two samples of the board, seconds.")
+    follow: bool = Field(False, description="Whether versions that the store serves anew are loaded by themselves.")
+    follow_interval_s: float = Field(1.0, ge=0.05, le=3600, description="Time between two looks at the store, seconds.")
+    stay_up: bool = Field(
+        False, description="Whether a plan that can't be loaded is stood in for and tried again, and ends no start."
+    )
+    rebuild_requests: Optional[str] = Field(
+        None, min_length=1, description="Folder in which plans for another board are asked for anew (default: none)."
+    )
+    memory_reserve_mib: int = Field(256, ge=0, description="Memory that must stay free when a model is loaded, MiB.")
+    memory_budget_mib: Optional[int] = Field(
+        None, ge=1, description="Memory that all models may need, MiB (default: what there is)."
+    )
+    evict: bool = Field(False, description="Whether idle models give way to others that need their memory.")
+    evict_idle_s: float = Field(5.0, gt=0, description="How long a model must be idle to give way, seconds.")
+    state: Optional[str] = Field(
+        None, min_length=1, description="Folder of what is learnt of models (default: $STATE_DIRECTORY, else none)."
+    )
     drain_s: float = Field(20.0, ge=0, description="Longest time to answer what was taken in, after SIGTERM, seconds.")
 
     @property
     def is_reloadable(self) -> bool:
-        """Whether it names files that a server reads anew when it is told to."""
-        return self.tokens is not None or self.tls_certificate is not None
+        """Whether there is something that a server looks at anew when it is told to."""
+        return self.tokens is not None or self.tls_certificate is not None or self.follow or self.stay_up
+
+    @property
+    def changes_models(self) -> bool:
+        """Whether other models, or versions, may be loaded while the server runs."""
+        return self.model_control or self.follow or self.stay_up or self.evict

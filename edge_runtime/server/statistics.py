@@ -58,9 +58,10 @@ class Counted:
 
 
 class ModelStatistics:
-    """Counters of one model; any thread may add to them."""
+    """Counters of one model; any thread may add to them. `last_run_ns` is when its last run ended."""
 
     def __init__(self) -> None:
+        self.last_run_ns = 0
         self._totals = Totals()
         self._latencies = Latencies()
         self._waits = Latencies()
@@ -85,6 +86,7 @@ class ModelStatistics:
         output_ns = times.output_done_ns - times.infer_done_ns
         count = len(arrivals_ns)
         arrived_ns = sum(arrivals_ns)
+        self.last_run_ns = times.output_done_ns
         with self._lock:
             totals = self._totals
             parts_ns = totals.parts_ns

@@ -19,7 +19,7 @@ Tensors = Dict[str, Tuple[DType, tuple]]
 def stored_plan(root: Path, model: bytes, signature: Signature, name: str = "m") -> StoredPlan:
     """A plan of ONNX Runtime CPU."""
     files = PlanFiles({"model.onnx": model})
-    content = {**_content(name, signature), "plan": files.record.model_dump()}
+    content = {**stored_content(name, signature), "plan": files.record.model_dump()}
     return PlanStore(root).publish(name, lambda version: _manifest(content, version), files.contents)
 
 
@@ -28,7 +28,12 @@ def stored_board_plan(root: Path, plan: bytes, signature: Signature) -> StoredPl
     files = PlanFiles({"model.plan": plan})
     backend = {"name": "tensorrt", "version": "10.3.0", "platform": "tensorrt_plan", "device": "gpu:0"}
     target = {"form": "strong", "compute_capability": [8, 7]}
-    content = {**_content("m", signature), "plan": files.record.model_dump(), "backend": backend, "target": target}
+    content = {
+        **stored_content("m", signature),
+        "plan": files.record.model_dump(),
+        "backend": backend,
+        "target": target,
+    }
     return PlanStore(root).publish("m", lambda version: _manifest(content, version), files.contents)
 
 
@@ -46,7 +51,7 @@ def plan_of_nodes(root: Path, nodes: list[Any], inputs: Tensors, outputs: Tensor
 
 def stored_chain(root: Path, parts: Sequence[PlanPart], signature: Signature, name: str = "m") -> StoredPlan:
     """A chain of them; the files of each part have names of their own."""
-    content = {**_content(name, signature), "schema": 2, "plan": parts[0].files.record.model_dump()}
+    content = {**stored_content(name, signature), "schema": 2, "plan": parts[0].files.record.model_dump()}
     content["chain"] = {
         "split": ["a"],
         "parts": [{"plan": part.files.record.model_dump(), **_tensors(part.signature)} for part in parts],
@@ -60,7 +65,8 @@ def _manifest(content: dict[str, Any], version: int) -> Manifest:
     return Manifest.model_validate({**content, "version": version})
 
 
-def _content(name: str, signature: Signature) -> dict[str, Any]:
+def stored_content(name: str, signature: Signature) -> dict[str, Any]:
+    """What a manifest says of a plan of ONNX Runtime CPU, but for its files and version."""
     return {
         "schema": 1,
         "name": name,

@@ -9,6 +9,7 @@ from edge_runtime import __version__
 from edge_runtime.server.board import BoardReading
 from edge_runtime.server.live.board_record import board_record
 from edge_runtime.server.live.windows import LEVELS, NEEDED, History, Sums
+from edge_runtime.server.memory.told import memory_record
 from edge_runtime.server.models import ModelTable, ServedModel
 from edge_runtime.server.statistics import ModelStatistics
 
@@ -38,6 +39,8 @@ class Snapshots:
             "server": {
                 "version": __version__,
                 "ready": not self._models.problem(),
+                "problem": self._models.problem(),
+                "memory": None if self._models.ledger is None else memory_record(self._models.ledger),
                 "uptime_s": (now_ns - self._begun_ns) // 1_000_000_000,
             },
             "board": board_record(board),
@@ -46,6 +49,8 @@ class Snapshots:
         }
 
     def _of_model(self, model: ServedModel, now_ns: int) -> Dict[str, Any]:
+        needs = {} if self._models.ledger is None else self._models.ledger.held
+        need = needs.get(model.name)
         info, sums = model.engine.info, Sums.of(model.statistics.counted)
         history = self._histories.setdefault(model.statistics, History())
         history.add(now_ns, sums)
@@ -57,6 +62,9 @@ class Snapshots:
             "backend": info.backend,
             "device": info.device,
             "waiting": model.pending,
+            "remark": self._models.remark(model.name),
+            "memory_nbytes": None if need is None else need.nbytes,
+            "memory_is_measured": None if need is None else need.is_measured,
             "total": sums.record(),
             "windows": history.records(),
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, List
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from edge_runtime.engine.engine import EngineInfo
 from edge_runtime.server.board import BoardReading
 from edge_runtime.server.live.snapshots import Snapshots
+from edge_runtime.server.models import ModelTable
 from edge_runtime.server.statistics import ModelStatistics, RunTimes
 
 UNKNOWN = BoardReading(0)
@@ -19,15 +20,6 @@ UNKNOWN = BoardReading(0)
 def model_of(statistics: ModelStatistics, name: str = "a") -> Any:
     info = EngineInfo(name, 3, "onnxruntime 1.0", "onnxruntime_onnx", "int8", "cpu")
     return SimpleNamespace(name=name, version="3", statistics=statistics, pending=2, engine=SimpleNamespace(info=info))
-
-
-class Table(List[Any]):
-    """Models, as snapshots see them."""
-
-    is_ready = True
-
-    def problem(self, name: str | None = None) -> str:
-        return ""
 
 
 class Clock:
@@ -44,8 +36,9 @@ class Watched:
     def __init__(self) -> None:
         self.clock = Clock()
         self.statistics = ModelStatistics()
-        self.table = Table([model_of(self.statistics)])
-        self.snapshots = Snapshots(self.table, self.clock)  # type: ignore[arg-type]
+        self.table = ModelTable([model_of(self.statistics)])
+        self.table.is_ready = True
+        self.snapshots = Snapshots(self.table, self.clock)
 
     def answer(self, duration_ms: float, count: int = 1) -> None:
         end_ns = round(duration_ms * 1e6)
@@ -134,7 +127,7 @@ def test_a_model_that_is_loaded_anew_counts_from_nothing() -> None:
     of.answer(1, count=50)
     of.after(0)
     of.statistics = ModelStatistics()
-    of.table[0] = model_of(of.statistics)
+    of.table.put(model_of(of.statistics))
     of.after(1)
     of.answer(1)
     model = of.after(1)
