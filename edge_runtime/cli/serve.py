@@ -17,6 +17,7 @@ from edge_runtime.cli.hangup import release_hangups
 from edge_runtime.cli.journal import is_journal
 from edge_runtime.cli.output import Output
 from edge_runtime.cli.service_log import ServiceLog
+from edge_runtime.config import Layer
 from edge_runtime.errors import ConfigError
 from edge_runtime.plan.serving import ServingTable, with_rungs
 from edge_runtime.server.settings import ServerSettings
@@ -97,12 +98,17 @@ def command(
     if not settings.is_reloadable and not manager.is_there:
         release_hangups()
     store = PlanStore(engines)
-    names = list(dict.fromkeys(models or store.models()))
-    if not names and not (settings.model_control or settings.follow or settings.stay_up):
-        raise ConfigError(f"{engines}: no plan to serve; build one: edge-runtime build")
-    names = with_rungs(engines, names, store.models(), wishes)
+    names = _names(models, store, settings, wishes)
     keeping = _keeping(settings, engines, tuple(names) if models else None)
     _serve(store, names, keeping, told, Output(is_json), log, manager)
+
+
+def _names(models: List[str], store: PlanStore, settings: ServerSettings, wishes: Layer) -> List[str]:
+    """The models to serve: those that were named, or all, and the rungs of their ladders."""
+    names = list(dict.fromkeys(models or store.models()))
+    if not names and not (settings.model_control or settings.follow or settings.stay_up):
+        raise ConfigError(f"{store.root}: no plan to serve; build one: edge-runtime build")
+    return with_rungs(store.root, names, store.models(), wishes)
 
 
 def _serve(

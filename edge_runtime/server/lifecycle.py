@@ -155,17 +155,28 @@ async def serve(
         models.is_ready = False
         for watch in watches:
             watch.cancel()
-        if listeners is not None:
-            listeners.stop_listening()
-        is_closed = await accelerators.close(_CLOSE_S)
-        if repository is not None:
-            await repository.close(_CLOSE_S)
-        if listeners is not None:
-            await listeners.close(_CLOSE_S)
-        await asyncio.get_running_loop().run_in_executor(None, board.close)
-        if watching is not None:
-            await asyncio.get_running_loop().run_in_executor(None, watching.close)
+        ends = [board.close, *([] if watching is None else [watching.close])]
+        is_closed = await _closed(accelerators, repository, listeners, ends)
     return is_closed and not failures
+
+
+async def _closed(
+    accelerators: Accelerators,
+    repository: ModelRepository | None,
+    listeners: Listeners | None,
+    ends: Sequence[Callable[[], object]],
+) -> bool:
+    """Ends all, those that may wait (`ends`) on another thread; False if a run was still under way."""
+    if listeners is not None:
+        listeners.stop_listening()
+    is_closed = await accelerators.close(_CLOSE_S)
+    if repository is not None:
+        await repository.close(_CLOSE_S)
+    if listeners is not None:
+        await listeners.close(_CLOSE_S)
+    for end in ends:
+        await asyncio.get_running_loop().run_in_executor(None, end)
+    return is_closed
 
 
 def _table(models: Sequence[ServedModel], ledger: MemoryLedger | None) -> ModelTable:
