@@ -84,10 +84,9 @@ def command(
     from edge_runtime.server.service_manager import service_manager
 
     flags = given(http=http, grpc=grpc, unix=unix, allow_client_shm=allow_client_shm, slots=slots, tokens=tokens)
-    flags.update(given(tls_certificate=tls_certificate, tls_key=tls_key, tls_client_ca=tls_client_ca))
-    flags.update(given(model_control=model_control, board=board, engine_process=engine_process))
-    flags.update(given(follow=follow, stay_up=stay_up, idle=idle, allow_power_changes=allow_power_changes))
-    flags.update(given(log_level=log_level, log_format=log_format))
+    flags.update(given(tls_certificate=tls_certificate, tls_key=tls_key, tls_client_ca=tls_client_ca, idle=idle))
+    flags.update(given(model_control=model_control, board=board, engine_process=engine_process, log_level=log_level))
+    flags.update(given(follow=follow, stay_up=stay_up, allow_power_changes=allow_power_changes, log_format=log_format))
     wishes = given(deadline_ms=deadline_ms, batching=batching)
     told = ServerConfig(engines, config, flags, wishes, sockets=passed_sockets())
     settings = told.first.settings
