@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Dict, Iterator, Tuple
 
 from edge_runtime.device.process import own_process
+from edge_runtime.errors import PlanError
 from edge_runtime.plan.progress import PROGRESS, RUNNING, BuildProgress, ModelProgress, read_progress, write_progress
 from edge_runtime.plan.store import PlanStore
 from operations.writers import Check, Writer, check_published, publish
@@ -43,7 +44,10 @@ def progress(folder: Path) -> Iterator[int]:
     """How far a build is, written again and again."""
     for number in itertools.count(1):
         model = ModelProgress(_MODEL, RUNNING, "calibrating", number, None)
-        write_progress(folder, BuildProgress(own_process(), (model,)))
+        try:
+            write_progress(folder, BuildProgress(own_process(), (model,)))
+        except OSError as error:
+            raise PlanError(f"{folder}: progress can't be written ({error.strerror})") from error
         yield number
 
 
