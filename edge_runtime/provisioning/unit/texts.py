@@ -57,7 +57,7 @@ WatchdogSec=10
 WatchdogSignal=SIGABRT
 TimeoutStartSec=180
 TimeoutStopSec=30
-{_since(site, 243, "TimeoutAbortSec=2")}\
+{_since(site, 243, "TimeoutAbortSec=1")}\
 {_sockets(places)}\
 Restart=always
 RestartSec=200ms
