@@ -374,7 +374,7 @@ def test_a_browser_shows_which_rung_answers_and_why(serving: Any, factor_engine:
     async def browse(url: str) -> None:
         async with page_in(str(BROWSER), tmp_path) as page:
             await page.open(url)
-            await page.until("document.querySelector('[data-is=ladder].bad')")
+            await page.until("document.querySelector('[data-is=ladder].bad') !== null")
             (text,) = await page.texts("[data-is=ladder].bad")
             assert text.startswith("Degraded: fast/3 answers, for ")
             assert " (1 switch; ladder: slow/3 → fast/3)" in text
