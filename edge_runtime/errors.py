@@ -3,6 +3,7 @@
 EdgeRuntimeError                 exit 1
 ├── UsageError                   exit 2: the command line itself is wrong
 ├── ConfigError                  exit 78: a recipe, a setting or the environment is wrong
+│   └── LadderError              a rung of a model's ladder that can't stand in for it
 ├── ModelError                   an ONNX file that is broken or can't be used
 │   └── UnsupportedModelError    a sound model with something that we don't handle
 ├── DataError                    calibration or held-out samples that don't fit the model
@@ -25,6 +26,7 @@ EdgeRuntimeError                 exit 1
 │   ├── BackendUnavailableError  it isn't installed, or there is no device for it
 │   ├── GoldenRunError           an engine answers otherwise than its plan did when it was built
 │   └── DeviceLostError          the GPU's context is dead: only a new process helps
+├── InsufficientMemoryError      a model needs more memory than there is, or than its budget has
 ├── RequestError                 the client's mistake, never ours
 │   ├── InvalidRequestError
 │   ├── UnauthenticatedError     it has no valid token
@@ -64,6 +66,10 @@ class ConfigError(EdgeRuntimeError):
     """A recipe, a setting or the environment is wrong; nothing was done."""
 
     exit_code = 78
+
+
+class LadderError(ConfigError):
+    """A rung of a model's ladder that can't stand in for it; says in what they differ."""
 
 
 class ModelError(EdgeRuntimeError):
@@ -168,6 +174,14 @@ class GoldenRunError(BackendError):
 
 class DeviceLostError(BackendError):
     """The GPU's context is dead: every further call fails, and only a new process helps."""
+
+
+class InsufficientMemoryError(EdgeRuntimeError):
+    """A model that needs more memory than there is, or than the budget has; `short_nbytes` is how much is missing."""
+
+    def __init__(self, message: str, short_nbytes: int = 0) -> None:
+        super().__init__(message)
+        self.short_nbytes = short_nbytes
 
 
 class RequestError(EdgeRuntimeError):

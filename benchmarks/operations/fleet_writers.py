@@ -6,11 +6,11 @@ import itertools
 from pathlib import Path
 from typing import Dict, Iterator, Tuple
 
-from operations.writers import Check, Writer, check_published, publish
-
 from edge_runtime.device.process import own_process
+from edge_runtime.errors import PlanError
 from edge_runtime.plan.progress import PROGRESS, RUNNING, BuildProgress, ModelProgress, read_progress, write_progress
 from edge_runtime.plan.store import PlanStore
+from operations.writers import Check, Writer, check_published, publish
 
 _MODEL = "m"
 _KEEP = 2
@@ -44,7 +44,10 @@ def progress(folder: Path) -> Iterator[int]:
     """How far a build is, written again and again."""
     for number in itertools.count(1):
         model = ModelProgress(_MODEL, RUNNING, "calibrating", number, None)
-        write_progress(folder, BuildProgress(own_process(), (model,)))
+        try:
+            write_progress(folder, BuildProgress(own_process(), (model,)))
+        except OSError as error:
+            raise PlanError(f"{folder}: progress can't be written ({error.strerror})") from error
         yield number
 
 

@@ -10,7 +10,7 @@ import os
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Dict, Iterator, List, Sequence
+from typing import Callable, Dict, Iterator, List, Sequence
 
 from edge_runtime.engine.engine import Engine
 from edge_runtime.engine.loading import EngineOptions, default_slots, load
@@ -50,10 +50,12 @@ def _process_age_s() -> float:
 
 
 @contextlib.contextmanager
-def loading(plans: Sequence[StoredPlan], settings: ServerSettings) -> Iterator[List[Future[Engine]]]:
+def loading(
+    plans: Sequence[StoredPlan], load_plan: Callable[[StoredPlan], Engine], at_once: int
+) -> Iterator[List[Future[Engine]]]:
     """Engines of the plans, which are loaded and warmed in parallel from here on, and closed behind the block."""
-    with ThreadPoolExecutor(max(1, min(len(plans), os.cpu_count() or 1)), "load") as pool:
-        engines = [pool.submit(load, plan, engine_options(plan, settings)) for plan in plans]
+    with ThreadPoolExecutor(max(1, min(len(plans), at_once)), "load") as pool:
+        engines = [pool.submit(load_plan, plan) for plan in plans]
         with contextlib.ExitStack() as closing:
             for engine in engines:
                 closing.callback(_close, engine)
@@ -97,6 +99,19 @@ def trim_memory() -> None:
     """Gives free memory back to the system, where the C library can (glibc)."""
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def load_engine(plan: StoredPlan, settings: ServerSettings) -> Engine:
+    """A warmed engine of a plan, as this server is to run it.
+
+    Raises:
+        EdgeRuntimeError: it can't be loaded.
+    """
+    if not settings.engine_process:
+        return load(plan, engine_options(plan, settings))
+    from edge_runtime.engine.process.process_engine import load_in_process
+
+    return load_in_process(plan, engine_options(plan, settings))
 
 
 def engine_options(plan: StoredPlan, settings: ServerSettings) -> EngineOptions:

@@ -44,6 +44,21 @@ class SegmentedSlot(Slot, Protocol):
         """Runs one segment, from 0 on in order; the last one gives what `run` does, those before it None."""
 
 
+class Keeping(Protocol):
+    """Keeps the process that an engine runs in, where that is another one; any thread may ask it."""
+
+    @property
+    def hindrance(self) -> str:
+        """Why nothing can run now; "" if it can."""
+
+    @property
+    def restarts(self) -> Mapping[str, int]:
+        """How often the process was replaced, by reason."""
+
+    def watch(self, changed: Callable[[], object]) -> None:
+        """Has `changed` called, on some thread, whenever there is another `hindrance`."""
+
+
 @dataclass(frozen=True)
 class EngineInfo:
     """What an engine is: said in metadata, metrics, health and reports.
@@ -78,8 +93,11 @@ def _check_bytes(name: str, value: Array) -> None:
 class Engine:
     """A loaded plan. Any thread may call `infer`; as many run at once as there are slots.
 
-    `segment_count` is how many dispatch units a run is: above 1, every slot is a `SegmentedSlot`.
+    `segment_count` is how many dispatch units a run is: above 1, every slot is a `SegmentedSlot`. `keeper` is there if
+    runs are in another process: then they may wait for it without end, or be refused with ServerUnavailableError.
     """
+
+    keeper: Keeping | None = None
 
     def __init__(
         self,

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, List, Sequence, Tuple
 
+import numpy as np
+
 from edge_runtime.engine import onnxruntime
 from edge_runtime.engine.chain import ChainPart, PartMaker, chain_slot_maker, part_text
 from edge_runtime.engine.engine import Engine, EngineInfo, Slot
@@ -42,6 +44,7 @@ class EngineOptions:
     TensorRT: `memory` (auto, mapped, copy) is where inputs and outputs lie, `graphs` (auto, off) is whether runs become
     CUDA graphs, `plugins` are libraries with operators that aren't where the plan was built with them, and
     `allows_plan_code` lets a version-compatible plan bring code of its own, which only one of trusted origin may.
+    `allocate` gives the memory in which ONNX Runtime's inputs and outputs lie, but for strings.
     """
 
     slots: int = 1
@@ -51,6 +54,7 @@ class EngineOptions:
     graphs: str = AUTO
     plugins: Tuple[str, ...] = ()
     allows_plan_code: bool = False
+    allocate: onnxruntime.Allocate = np.empty
 
     def __post_init__(self) -> None:
         if self.slots < 1 or (self.threads_per_run is not None and self.threads_per_run < 1):
@@ -175,7 +179,7 @@ def engine_from_files(
         make_slot = tensorrt.slot_maker(plan, signature, tensorrt_options(info, options, root=root), what)
     else:
         settings = SessionOptions(intra_op_threads=options.resolved_threads)
-        make_slot = onnxruntime.slot_maker(plan, signature, settings, what)
+        make_slot = onnxruntime.slot_maker(plan, signature, settings, what, options.allocate)
     return _warmed(info, signature, make_slot, options)
 
 
@@ -200,7 +204,9 @@ def engine_from_parts(
         return _chained(found, parts, (info, signature), options)
     settings = SessionOptions(intra_op_threads=options.resolved_threads)
     makers = [
-        onnxruntime.slot_maker(part.files, part.signature, settings, part_text(what, number, len(parts)))
+        onnxruntime.slot_maker(
+            part.files, part.signature, settings, part_text(what, number, len(parts)), options.allocate
+        )
         for number, part in enumerate(parts)
     ]
     return _chained(makers, parts, (info, signature), options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,12 +28,15 @@ from edge_runtime.tensors import DType, Shape, Signature, TensorSpec, element_co
 Array = npt.NDArray[Any]
 ShapeKey = Tuple[Shape, ...]
 Learnt = Dict[ShapeKey, Dict[str, Shape]]
+Allocate = Callable[[int, "np.dtype[Any]"], Array]  # memory for so many elements, as `np.empty` gives it
 
 _MAX_LEARNT_SHAPES = 256
 
 
-def slot_maker(plan: PlanFiles, signature: Signature, options: SessionOptions, what: str) -> SlotMaker:
-    """A maker of slots that share one session over the plan of `what`.
+def slot_maker(
+    plan: PlanFiles, signature: Signature, options: SessionOptions, what: str, allocate: Allocate = np.empty
+) -> SlotMaker:
+    """A maker of slots that share one session over the plan of `what`; their tensors lie in what `allocate` gives.
 
     Raises:
         PlanCorruptError: the weights of the plan aren't what they should be.
@@ -45,7 +48,7 @@ def slot_maker(plan: PlanFiles, signature: Signature, options: SessionOptions, w
     if found != expected:
         raise BackendError(f"{what}: expected inputs and outputs {expected}, got {found}; build it again")
     _check_types(signature, what)
-    return SlotMaker(session, signature, what)
+    return SlotMaker(session, signature, what, allocate)
 
 
 def _check_types(signature: Signature, what: str) -> None:
@@ -62,10 +65,11 @@ class SlotMaker:
 
     shares_warmth = True  # what one slot's runs made ready, all slots have
 
-    def __init__(self, session: Any, signature: Signature, what: str) -> None:
+    def __init__(self, session: Any, signature: Signature, what: str, allocate: Allocate) -> None:
         self._session = session
         self._signature = signature
         self._what = what
+        self._allocate = allocate
         self._learnt: Learnt = {}
         self._has_strings = any(spec.dtype is DType.BYTES for spec in (*signature.inputs, *signature.outputs))
 
@@ -73,7 +77,7 @@ class SlotMaker:
         """A slot with memory of its own; output shapes that one slot has learnt, all know."""
         if self._has_strings:
             return OnnxRuntimeStringSlot(self._session, self._signature, self._what)
-        slot = OnnxRuntimeSlot(self._session, self._signature, self._what)
+        slot = OnnxRuntimeSlot(self._session, self._signature, self._what, {}, self._allocate)
         slot.learnt = self._learnt
         return slot
 
@@ -84,8 +88,10 @@ class SlotMaker:
     def linked(self, links: Links) -> OnnxRuntimeSlot:
         """A slot of one part of a chain: what it makes for later parts lies where they read it."""
         specs = {spec.name: spec for spec in self._signature.outputs}
-        lends = {name: _allocated(specs[name], shape, self._what) for name, shape in links.lends.items()}
-        return OnnxRuntimeSlot(self._session, self._signature, self._what, {**links.lent, **lends})
+        lends = {
+            name: _allocated(specs[name], shape, self._what, self._allocate) for name, shape in links.lends.items()
+        }
+        return OnnxRuntimeSlot(self._session, self._signature, self._what, {**links.lent, **lends}, self._allocate)
 
     def over(self, memory: Mapping[str, Array], pool: Any) -> OnnxRuntimeSlotOver | None:  # noqa: ARG002
         """A slot over memory that the caller keeps until the slot is closed; see `Engine.slot_over`."""
@@ -102,18 +108,24 @@ class OnnxRuntimeSlot:
     """
 
     def __init__(
-        self, session: Any, signature: Signature, what: str, shared: Mapping[str, Array] | None = None
+        self,
+        session: Any,
+        signature: Signature,
+        what: str,
+        shared: Mapping[str, Array],
+        allocate: Allocate,
     ) -> None:
         self._session = session
         self._signature = signature
         self._what = what
+        self._allocate = allocate
         self._binding = session.io_binding()
         self._trimming = trimming_options()
-        self._shared = dict(shared or {})
+        self._shared = dict(shared)
         self._memory = {
             spec.name: self._shared[spec.name]
             if spec.name in self._shared
-            else _allocated(spec, signature.profile[spec.name].maximum, what)
+            else _allocated(spec, signature.profile[spec.name].maximum, what, allocate)
             for spec in signature.inputs
         }
         self._input_names = [spec.name for spec in signature.inputs]
@@ -230,7 +242,7 @@ class OnnxRuntimeSlot:
             return self._in_shared(spec.name, shape)
         memory = self._outputs[spec.name].base if spec.name in self._outputs else None
         if memory is None or memory.size < element_count(shape):
-            memory = _allocated(spec, shape, self._what)
+            memory = _allocated(spec, shape, self._what, self._allocate)
         return memory[: element_count(shape)].reshape(shape)
 
 
@@ -335,7 +347,7 @@ class OnnxRuntimeSlotOver:
                 raise unfit_output(spec.name, shape, expected)
 
 
-def _allocated(spec: TensorSpec, shape: Shape, what: str) -> Array:
+def _allocated(spec: TensorSpec, shape: Shape, what: str, allocate: Allocate) -> Array:
     """Memory for a tensor.
 
     Raises:
@@ -344,4 +356,4 @@ def _allocated(spec: TensorSpec, shape: Shape, what: str) -> Array:
     nbytes = element_count(shape) * spec.dtype.itemsize
     if nbytes > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
         raise BackendError(f"{what}: tensor {spec.name!r} takes {nbytes:,} bytes; build it for smaller shapes")
-    return np.empty(element_count(shape), spec.dtype.numpy)
+    return allocate(element_count(shape), spec.dtype.numpy)

@@ -15,7 +15,7 @@ import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Mapping, Tuple
+from typing import Callable, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 from edge_runtime.errors import PlanCorruptError, PlanError, PlanNotFoundError, nearest
 from edge_runtime.plan.contents import PlanFiles, PlanPart, StoredFile, opened
@@ -187,13 +187,7 @@ class PlanStore:
         if not versions:
             known = nearest(name, self.models())
             raise PlanNotFoundError(f"no plan of model {name!r} in {self.root} ({known}); build it: edge-runtime build")
-        pointer = self._folder(name) / CURRENT
-        if not os.path.lexists(pointer):
-            return versions[-1]
-        number = _version_number(_read(pointer).decode(errors="replace").strip())
-        if number not in versions:
-            raise PlanNotFoundError(f"{pointer}: expected one of {versions}, got {number}; write one of them there")
-        return number
+        return pointed_version(self._folder(name), versions)
 
     def open(self, name: str, version: int | None = None) -> StoredPlan:
         """A version of a model (None: the served one), its plan not read yet.
@@ -345,6 +339,21 @@ def _sealed(files: Mapping[str, Content], manifest: Manifest, key: PlanKey) -> D
     """The files encrypted, under the names that they then have."""
     records = {record.file: record for record in manifest.files}
     return {f"{file}{SUFFIX}": sealed_chunks(content, records[file], key) for file, content in files.items()}
+
+
+def pointed_version(folder: Path, versions: Sequence[int]) -> int:
+    """The one of a model's versions (ascending, at least one) that is served.
+
+    Raises:
+        PlanNotFoundError: `current` names one that isn't there.
+    """
+    pointer = folder / CURRENT
+    if not os.path.lexists(pointer):
+        return versions[-1]
+    number = _version_number(_read(pointer).decode(errors="replace").strip())
+    if number not in versions:
+        raise PlanNotFoundError(f"{pointer}: expected one of {list(versions)}, got {number}; write one of them there")
+    return number
 
 
 def _names(folder: Path) -> List[str]:

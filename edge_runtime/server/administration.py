@@ -25,13 +25,20 @@ class ServerLog(Protocol):
     def settings(self) -> Dict[str, Any]:
         """What holds now, by the names of the protocol's extension `logging`."""
 
+    def let_pass(self, level: str) -> None:
+        """Lets a level and what is graver pass, and nothing else."""
+
     def change(self, settings: Mapping[str, Any]) -> None:
         """Lets other settings hold, all or none; raises InvalidRequestError."""
 
 
 @dataclass(frozen=True)
 class Administration:
-    """What may be changed: which models are loaded (None: that stays as it is), and what is logged (None: unknown)."""
+    """What may be changed: which models are loaded (None: that stays as it is), and what is logged (None: unknown).
+
+    `is_open` says whether clients may load and unload, too.
+    """
 
     repository: Repository | None = None
     log: ServerLog | None = None
+    is_open: bool = True

@@ -105,7 +105,7 @@ async def _unload(models: ModelTable, name: str, body: bytes) -> Any:
 
 def _repository(models: ModelTable) -> Repository:
     found = models.administration.repository
-    if found is None:
+    if found is None or not models.administration.is_open:
         raise PermissionDeniedError(
             "loading and unloading models is off here; the server's flag --model-control switches it on"
         )

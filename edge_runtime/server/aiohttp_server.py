@@ -129,7 +129,7 @@ class AiohttpRoutes:
             limit = self._settings.max_request_bytes
             body = InferBody(data, content_encoding(request), head_nbytes, arrival_ns, limit, client)
             if model.is_retired:  # it was loaded anew, or unloaded, while the body came
-                model = models.find(model.name, route.version)
+                model = models.find(model.name, route.version, is_to_run=True)
             with models.admission(model):
                 accepted = accepted_coding(request.headers.get("Accept-Encoding", ""))
                 return await infer_answer(model, route.version, body, accepted, self._regions)

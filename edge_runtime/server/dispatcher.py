@@ -37,7 +37,7 @@ class Dispatcher:
     answers that are delivered already wake nobody: they are emitted a little later. `is_shared`
     says that the loop's thread may run beside the lanes (a CPU's cores), and needn't wait for one to be free. `now_ns`
     is the clock that requests' arrivals and deadlines are read from. `on_failure` is called on the loop's thread if a
-    lane failed in a way that nobody foresaw, after which its requests may never be answered.
+    lane failed in a way that nobody foresaw, after which its requests may never be answered, or if a run lost the GPU.
     """
 
     def __init__(
@@ -57,7 +57,10 @@ class Dispatcher:
         self._work: Dict[str, Work] = {}
         self._chains: Dict[Request, Run] = {}
         self._tick = Tick(lambda: self._loop.call_soon(self._run_tick), partial(_cost_ns, self._planner))
-        self._alarm = Alarm(clock, self._planner.next_expiry_ns, self._expire)
+        # Requests whose deadline can't be kept any more are told so at once.
+        self._alarm = Alarm(
+            clock, self._planner.next_expiry_ns, lambda: self._emit(None, self._planner.take_given_up(clock()))
+        )
         self._outcomes = Outcomes(self._loop, self._emit, lambda: self._planner.is_idle)
         self._is_closed = False
         self._has_settled = asyncio.Event()
@@ -79,6 +82,11 @@ class Dispatcher:
     def pending(self, name: str) -> int:
         """Requests of a model that wait and don't run yet."""
         return self._planner.waiting(name) + self._tick.waiting(name)
+
+    def longest_ns(self, name: str) -> int:
+        """What the longest run of a model is planned with, by the sizes that were run so far; 0: unknown."""
+        work = self._work[name]
+        return work.policy.segments * max((self._planner.worst_ns(name, rows) for rows in work.usual_ns), default=0)
 
     def relearn(self) -> None:
         """Says that runs take another time from now on, as after a change of power mode or temperature."""
@@ -103,7 +111,8 @@ class Dispatcher:
             else:
                 self._admit(work, request)
         except ServerUnavailableError:
-            work.statistics.add_failure("REJECTED", self._clock() - request.arrival_ns)
+            if request.is_counted:
+                work.statistics.add_failure("REJECTED", self._clock() - request.arrival_ns)
             raise
 
     def runs_here(self, request: Request) -> bool:
@@ -159,6 +168,8 @@ class Dispatcher:
                     self._planner.observe(work.name, rows, run.output_done_ns - run.start_ns)
                     work.cost_ns.clear()
                 self._emit(run, ())
+            if run.has_lost_device:
+                _call(self._loop, self.on_failure)
             if run.output_done_ns - begun_ns > _TICK_NS and index + 1 < len(entries):
                 self._tick.put_back(entries[index + 1 :])
                 return
@@ -201,11 +212,11 @@ class Dispatcher:
                 is_delivered = run.deliver()
             following, given_up = self._planner.finish(dispatch, self._clock(), run.is_failed)
             self._outcomes.report(None if goes_on else run, given_up, is_delivered)
+            if run.has_lost_device:
+                _call(self._loop, self.on_failure)
         except Exception:  # the top frame of a lane: what it leaves behind isn't known, so its owner must end it all
             logger.exception("a lane failed")
-            if self.on_failure is not None:
-                with contextlib.suppress(RuntimeError):
-                    self._loop.call_soon_threadsafe(self.on_failure)
+            _call(self._loop, self.on_failure)
             return []
         return following
 
@@ -219,13 +230,16 @@ class Dispatcher:
             self._work[request.model].give_up(request, error, self._clock())
         self._has_settled.set()
 
-    def _expire(self) -> None:
-        """Tells requests whose deadline can't be kept any more so at once."""
-        self._emit(None, self._planner.take_given_up(self._clock()))
-
 
 def _cost_ns(planner: Planner, work: Work, rows: int) -> int:
     """What a run takes at worst."""
     if rows not in work.cost_ns:
         work.cost_ns[rows] = planner.worst_ns(work.name, rows)
     return work.cost_ns[rows]
+
+
+def _call(loop: asyncio.AbstractEventLoop, on_failure: Callable[[], object] | None) -> None:
+    """Lets the owner end it all, behind the outcomes so far."""
+    if on_failure is not None:
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(on_failure)

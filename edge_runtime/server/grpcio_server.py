@@ -90,7 +90,7 @@ class GrpcioServer:
         client = _checked(self._visitor, INFER, context.invocation_metadata())  # again for each message of a stream
         request = parsed(received, message("inference.ModelInferRequest"))
         left_s = context.time_remaining()
-        model = self._models.find(request.model_name, request.model_version)
+        model = self._models.find(request.model_name, request.model_version, is_to_run=True)
         with model.counting_refusals(), self._models.admission(model), self._regions.use() as shared:
             asked = request_from_message(request, model.engine.signature, shared)
             timeout_ns = None if left_s is None else round(left_s * 1e9)

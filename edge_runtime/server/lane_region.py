@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import mmap
 import os
 from typing import Any, Callable, Dict, List, Mapping, Protocol, Sequence, Tuple
@@ -11,6 +10,7 @@ from typing import Any, Callable, Dict, List, Mapping, Protocol, Sequence, Tuple
 import numpy as np
 import numpy.typing as npt
 
+from edge_runtime.device.sealed_memory import sealed_memory
 from edge_runtime.engine.engine import Engine
 from edge_runtime.engine.user_memory import unfit_output
 from edge_runtime.errors import ServerUnavailableError, TooLargeError
@@ -20,10 +20,6 @@ from edge_runtime.tensors import TensorSpec, element_count
 from edge_runtime.wire.lane import LaneLayout, LaneTensor
 
 Array = npt.NDArray[Any]
-
-_ADD_SEALS = 1033  # Python 3.8 has no names for these
-_SEALS = 0x1 | 0x2 | 0x4  # no more seals, no shrinking, no growing
-_POPULATE = 0x8000
 
 
 class FailureCounter(Protocol):
@@ -196,7 +192,7 @@ class Region:
         self._running = 0
         self._freed: Callable[[], None] | None = None
         with contextlib.ExitStack() as undo:
-            self.descriptor, memory = sealed_memory(layout.nbytes)
+            self.descriptor, memory = _frames_memory(layout.nbytes)
             undo.callback(os.close, self.descriptor)
             undo.callback(self._free)
             for index in range(layout.frames):
@@ -236,24 +232,11 @@ def unserved() -> ServerUnavailableError:
     return ServerUnavailableError("the model was unloaded or loaded anew meanwhile; open its frames again")
 
 
-def sealed_memory(nbytes: int) -> Tuple[int, mmap.mmap]:
-    """A descriptor of memory that can't be resized, and the memory.
-
-    Raises:
-        ServerUnavailableError: this machine has no memory or descriptor for it now.
-    """
+def _frames_memory(nbytes: int) -> Tuple[int, mmap.mmap]:
     try:
-        with contextlib.ExitStack() as undo:
-            descriptor = os.memfd_create("frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-            undo.callback(os.close, descriptor)
-            os.ftruncate(descriptor, nbytes)
-            os.posix_fallocate(descriptor, 0, nbytes)
-            fcntl.fcntl(descriptor, _ADD_SEALS, _SEALS)
-            memory = mmap.mmap(descriptor, nbytes, mmap.MAP_SHARED | _POPULATE)
-            undo.pop_all()
+        return sealed_memory("frames", nbytes)
     except OSError:
         raise ServerUnavailableError("this machine has no memory left to share; try again later") from None
-    return descriptor, memory
 
 
 def _arrays(memory: mmap.mmap, index: int, layout: LaneLayout, hidden: Sequence[TensorSpec]) -> Dict[str, Array]:

@@ -37,7 +37,7 @@ class Lanes:
         Raises:
             UnknownNameError: there is none.
         """
-        model = self._models.find(name, version)
+        model = self._models.find(name, version, is_to_run=True)
         if model not in self._known:
             self._known[model] = LaneModel(self._models, model)
         return self._known[model]

@@ -5,23 +5,41 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Dict, Protocol, Set
+from functools import partial
+from typing import Any, Callable, Dict, NamedTuple, Protocol, Set
 
 from edge_runtime.engine.engine import Engine
 from edge_runtime.errors import ServerUnavailableError
 from edge_runtime.server.accelerators import Prepared
+from edge_runtime.server.memory.ledger import MemoryLedger, MemoryLimits
 
 _AT_ONCE = 2
+
+
+class Stamp(NamedTuple):
+    """What changes when another version is served ("": none can be), or when that one's files are put there anew."""
+
+    version: str
+    changed_ns: int = 0
 
 
 class PlanSource(Protocol):
     """Where plans come from; any thread may call it."""
 
+    def stamps(self) -> Dict[str, Stamp]:
+        """The models that there are; raises EdgeRuntimeError."""
+
+    def served(self, name: str) -> str:
+        """The version of a model that would be loaded ("": none can be)."""
+
     def versions(self) -> Dict[str, str]:
         """The models that there are, each with the version that would be loaded ("": none can be)."""
 
-    def load(self, name: str) -> Prepared:
-        """A warmed engine whose runs were timed; raises EdgeRuntimeError."""
+    def load(self, name: str, version: str) -> Prepared:
+        """A warmed engine of a version ("": the one that is served), whose runs were timed; raises EdgeRuntimeError."""
+
+    def load_stand_in(self, name: str, version: str) -> Prepared:
+        """The newest version that loads of those before that one ("": of all); raises EdgeRuntimeError."""
 
     def tidy(self) -> None:
         """Gives memory back to the system that an engine which was closed has left."""
@@ -31,9 +49,13 @@ class Loads:
     """Loads models of a source, up to two at once, and keeps the engines until they are closed.
 
     A load can't be broken off: what is under way at the end of the process is left behind.
+
+    Attributes:
+        ledger: what memory models have.
     """
 
-    def __init__(self, source: PlanSource) -> None:
+    def __init__(self, source: PlanSource, ledger: MemoryLedger | None = None) -> None:
+        self.ledger = MemoryLedger(MemoryLimits()) if ledger is None else ledger
         self._source = source
         self._pool = ThreadPoolExecutor(_AT_ONCE, "load")
         self._lock = threading.Lock()
@@ -51,15 +73,26 @@ class Loads:
         """What the source has; raises EdgeRuntimeError."""
         return await asyncio.get_running_loop().run_in_executor(None, self._source.versions)
 
-    def begin(self, name: str) -> asyncio.Future[Prepared]:
-        """What the source loads; its engine is this object's to close if it isn't closed before.
+    async def stamps(self) -> Dict[str, Stamp]:
+        """What the source has now; raises EdgeRuntimeError."""
+        return await asyncio.get_running_loop().run_in_executor(None, self._source.stamps)
+
+    async def served(self, name: str) -> str:
+        """The version of a model that would be loaded ("": none can be)."""
+        return await asyncio.get_running_loop().run_in_executor(None, self._source.served, name)
+
+    def begin(self, name: str, version: str, is_stand_in: bool = False) -> asyncio.Future[Prepared]:
+        """What the source loads, that version or one to stand in for it.
+
+        Its engine is this object's to close if it isn't closed before.
 
         Raises:
             ServerUnavailableError: it was stopped.
         """
         with self._lock:
             self._check_open()
-        return asyncio.get_running_loop().run_in_executor(self._pool, self._load, name)
+        load = self._source.load_stand_in if is_stand_in else self._source.load
+        return asyncio.get_running_loop().run_in_executor(self._pool, self._load, partial(load, name, version))
 
     async def close_engine(self, engine: Engine) -> None:
         """Closes an engine that nothing uses any more, whoever made it."""
@@ -79,12 +112,12 @@ class Loads:
         for engine in engines:
             engine.close()
 
-    def _load(self, name: str) -> Prepared:
+    def _load(self, load: Callable[[], Prepared]) -> Prepared:
         with self._lock:
             self._check_open()
             self._under_way += 1
         try:
-            made = self._source.load(name)
+            made = load()
             with self._lock:
                 if not self._is_closed:
                     self._engines.add(made.engine)

@@ -10,13 +10,21 @@ from typing import Any, Callable, Dict, Hashable, Iterator, List, Sequence, Set,
 from edge_runtime import __version__
 from edge_runtime.engine.engine import Engine
 from edge_runtime.errors import EdgeRuntimeError, RequestError, ServerUnavailableError, UnknownNameError
+from edge_runtime.plan.golden import Golden
+from edge_runtime.plan.serving import ServingTable
 from edge_runtime.scheduling.request import Outputs, Period, Request
+from edge_runtime.server.absence import Absences
 from edge_runtime.server.administration import Administration
 from edge_runtime.server.dispatcher import Dispatcher
+from edge_runtime.server.ladder_view import LadderView
+from edge_runtime.server.memory.ledger import MemoryLedger
+from edge_runtime.server.model_documents import model_config, model_metadata
+from edge_runtime.server.places import Place, Routes
+from edge_runtime.server.prometheus import Families
 from edge_runtime.server.statistics import ModelStatistics, statistics_record
 from edge_runtime.server.under_way import UnderWay
 from edge_runtime.server.work import Work
-from edge_runtime.tensors import DType, Feeds, TensorSpec
+from edge_runtime.tensors import Feeds
 from edge_runtime.wire.inference import NO_HURRY, InferAnswer, InferRequest, Schedule, clipped
 
 EXTENSIONS = (
@@ -40,69 +48,82 @@ class ServedModel:
         work: the engine as the dispatcher knows it.
         dispatcher: of the accelerator that the engine runs on.
         usual: the schedule of requests that don't say.
+        golden: what it must answer to one input, if that is known.
 
     Attributes:
         key: what the dispatcher knows it by: another one for each time that a plan is loaded.
         under_way: its inferences; the engine isn't closed before they end.
         lent: memory of clients that the engine is bound to; nor before that is free.
         is_retired: it isn't in the table any more, and takes no requests but those that have begun.
+        is_pinned: it stays loaded, whatever else needs the memory.
+        place: where new requests run; `ModelTable.move` changes it.
+        ladder: how it degrades, None if it doesn't.
+        serving: how it wants to be served.
     """
 
-    def __init__(self, work: Work, dispatcher: Dispatcher, usual: Schedule = NO_HURRY) -> None:
+    def __init__(
+        self, work: Work, dispatcher: Dispatcher, usual: Schedule = NO_HURRY, golden: Golden | None = None
+    ) -> None:
         self.engine: Engine = work.engine
         self.statistics: ModelStatistics = work.statistics
+        self.golden = golden
         self.key = work.name
+        self.queue_size = work.policy.queue_size
         self.name = work.engine.info.name
         self.version = str(work.engine.info.version)
         self.submit = dispatcher.submit
         self.cancel = dispatcher.cancel
         self.now_ns = dispatcher.now_ns
         self.runs_here = dispatcher.runs_here
-        self._work = work
-        self._dispatcher = dispatcher
+        self.home = self.place = Place(work, dispatcher)
+        self.ladder: Callable[[], LadderView] | None = None
+        self._dispatchers = {self.key: dispatcher}
         self.under_way = UnderWay()
         self.lent = UnderWay()
         self.is_retired = False
-        self._usual = usual
+        self.is_pinned = False
+        self.serving = ServingTable()
+        self._loaded_ns = dispatcher.now_ns()
+        self.usual = usual
         self._has_batches = bool(work.engine.signature.max_batch_size)
         self._first_input = work.engine.signature.inputs[0].name if work.engine.signature.inputs else ""
 
     @property
     def pending(self) -> int:
         """Requests that wait and don't run yet."""
-        return self._dispatcher.pending(self.key)
+        return sum([dispatcher.pending(key) for key, dispatcher in self._dispatchers.items()])
+
+    def add_place(self, place: Place) -> None:
+        """Lets requests run in another place too."""
+        self._dispatchers[place.work.name] = place.dispatcher
+        if place.dispatcher is not self.home.dispatcher:  # which finds the engine by the request itself
+            routes = Routes(self._dispatchers)
+            self.submit, self.cancel, self.runs_here = routes.submit, routes.cancel, routes.runs_here
+
+    async def remove_place(self, place: Place) -> None:
+        """Forgets a place where no new requests run, once those that do have ended."""
+        await place.dispatcher.remove(place.work.name)
+        del self._dispatchers[place.work.name]
+
+    @property
+    def longest_run_ns(self) -> int:
+        """What its longest run is planned with; 0 where nothing is known."""
+        return self.home.dispatcher.longest_ns(self.key)
+
+    @property
+    def idle_ns(self) -> int:
+        """How long ago it ran last, or was loaded; 0 while anything of it is under way, or has its memory bound."""
+        if self.under_way.count or self.lent.count or self.pending:
+            return 0
+        return self.now_ns() - max(self._loaded_ns, self.statistics.last_run_ns)
 
     def metadata(self) -> Dict[str, Any]:
-        """The protocol's model metadata; the batch axis is in the shapes."""
-        signature, info = self.engine.signature, self.engine.info
-        return {
-            "name": self.name,
-            "versions": [self.version],
-            "platform": info.platform,
-            "inputs": [_tensor(spec) for spec in signature.inputs],
-            "outputs": [_tensor(spec) for spec in signature.outputs],
-        }
+        """The protocol's model metadata."""
+        return model_metadata(self.name, self.version, self.engine)
 
     def config(self) -> Dict[str, Any]:
-        """Triton's model configuration; the batch axis isn't in the dimensions.
-
-        Where a tensor has no other axis, clients would find no dimensions at all: then the batch axis is one of them,
-        as of a model without batches.
-        """
-        signature, info = self.engine.signature, self.engine.info
-        is_batched = all(len(spec.shape) > 1 for spec in (*signature.inputs, *signature.outputs))
-        max_batch_size = signature.max_batch_size if is_batched else 0
-        first = 1 if max_batch_size else 0
-        kind = "KIND_CPU" if info.device == "cpu" else "KIND_GPU"
-        return {
-            "name": self.name,
-            "platform": info.platform,
-            "backend": info.library,
-            "max_batch_size": max_batch_size,
-            "input": [_configured(spec, first) for spec in signature.inputs],
-            "output": [_configured(spec, first) for spec in signature.outputs],
-            "instance_group": [{"name": self.name, "count": self.engine.slot_count, "kind": kind}],
-        }
+        """Triton's model configuration."""
+        return model_config(self.name, self.engine)
 
     def statistics_record(self) -> Dict[str, Any]:
         """The protocol's statistics of this model."""
@@ -118,6 +139,10 @@ class ServedModel:
             self.statistics.add_failure("OTHER", self.now_ns() - start_ns)
             raise
 
+    def rows_of(self, inputs: Feeds) -> int:
+        """How many samples some inputs are."""
+        return len(inputs[self._first_input]) if self._has_batches else 1
+
     def request(
         self,
         inputs: Feeds,
@@ -128,34 +153,31 @@ class ServedModel:
         timeout_ns: int | None = None,
     ) -> Request:
         """A request for `submit`; `timeout_ns` is what the transport itself says of its deadline."""
-        rows = len(inputs[self._first_input]) if self._has_batches else 1
-        request = Request(self.key, inputs, encode, emit, arrival_ns, rows)
-        if schedule is not NO_HURRY or self._usual is not NO_HURRY or timeout_ns is not None:
-            request.priority = schedule.priority or self._usual.priority
+        work = self.place.work
+        request = Request(work.name, inputs, encode, emit, arrival_ns, self.rows_of(inputs))
+        if schedule is not NO_HURRY or self.usual is not NO_HURRY or timeout_ns is not None:
+            request.priority = schedule.priority or self.usual.priority
             request.deadline_ns = self.deadline_ns(schedule.budget_ns, timeout_ns, arrival_ns)
             if schedule.period_ns is not None:
-                request.stream = self._stream(schedule)
-        if self._work.policy.max_batch > 1:
+                request.stream = _period(work.name, schedule)
+        if work.policy.max_batch > 1:
             request.group = tuple((name, value.shape[1:]) for name, value in inputs.items())
         return request
 
     def complete(self, request: Request) -> None:
         """Lets a request's own priority, or else the model's, hold, and the earlier of both deadlines."""
-        request.priority = request.priority or self._usual.priority
-        if self._usual.budget_ns is not None:
-            usual_ns = request.arrival_ns + self._usual.budget_ns
+        request.priority = request.priority or self.usual.priority
+        if self.usual.budget_ns is not None:
+            usual_ns = request.arrival_ns + self.usual.budget_ns
             request.deadline_ns = usual_ns if request.deadline_ns is None else min(request.deadline_ns, usual_ns)
 
     def deadline_ns(self, budget_ns: int | None, timeout_ns: int | None, arrival_ns: int) -> int | None:
         """The earliest deadline of a request's own, its transport's and the model's default."""
-        shortest = self._usual.budget_ns
+        shortest = self.usual.budget_ns
         for each in (budget_ns, timeout_ns):
             if each is not None and (shortest is None or each < shortest):
                 shortest = each
         return None if shortest is None else arrival_ns + shortest
-
-    def _stream(self, schedule: Schedule) -> Period:
-        return Period((self.key, schedule.stream), schedule.period_ns or 0, schedule.budget_ns or 0)
 
     async def infer(
         self,
@@ -175,8 +197,10 @@ class ServedModel:
         """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
+        rung = self.place.label
+
         def encoded(outputs: Outputs) -> T:
-            return encode(InferAnswer(self.name, self.version, received.id, outputs))
+            return encode(InferAnswer(self.name, self.version, received.id, outputs, rung))
 
         under_way = self.under_way
         emit = partial(_settle, done, under_way)
@@ -197,6 +221,10 @@ class ServedModel:
             raise
 
 
+def _period(key: str, schedule: Schedule) -> Period:
+    return Period((key, schedule.stream), schedule.period_ns or 0, schedule.budget_ns or 0)
+
+
 def _settle(done: asyncio.Future[Any], under_way: UnderWay, outcome: Any) -> None:
     under_way.ended()
     if done.done():
@@ -214,7 +242,12 @@ class ModelTable:
         administration: what changes the table, and what else may be changed of the server.
         hindrances: why a model isn't ready though inferences are taken, by its name ("": the whole server) and what is
             told of it; whoever enters one takes it out again.
+        absent: the models that ought to be here, and aren't.
+        metrics: what else there is to tell on the page of metrics.
+        remark: what is to be said of a model, though it may be ready.
+        ledger: what memory the models have; None where nobody keeps account.
         epoch: another number whenever the table has changed: who keeps what it found here must look again.
+        on_request: called once, before the next inference is taken in or refused.
         changed: called then, with the model that isn't served any more, or None: for those who keep what holds a model.
     """
 
@@ -222,7 +255,12 @@ class ModelTable:
         self.is_ready = False
         self.administration = Administration()
         self.hindrances: Dict[Tuple[str, str], str] = {}
+        self.absent = Absences()
+        self.metrics: List[Callable[[], Families]] = []
+        self.remark: Callable[[str], str] = self.problem
+        self.ledger: MemoryLedger | None = None
         self.epoch = 0
+        self.on_request: Callable[[], object] | None = None
         self.changed: List[Callable[[ServedModel | None], None]] = []
         self._models = {model.name: model for model in models}
         self._retired: List[ServedModel] = []
@@ -231,14 +269,18 @@ class ModelTable:
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._models.values())
 
-    def find(self, name: str, version: str = "") -> ServedModel:
+    def find(self, name: str, version: str = "", is_to_run: bool = False) -> ServedModel:
         """The model of that name; the version, if one is given, must be the loaded one.
+
+        `is_to_run` says that it is wanted now: one that gave way to others is loaded again.
 
         Raises:
             UnknownNameError: there is none.
+            ServerUnavailableError: it is absent.
         """
         model = self._models.get(name)
         if model is None:
+            self.absent.check(name, is_to_run)
             text = " was unloaded" if name in self._unloaded else ""
             raise UnknownNameError(f"model {clipped(name)}{text}" if text else f"unknown model {clipped(name)}")
         if version not in ("", model.version):
@@ -249,7 +291,7 @@ class ModelTable:
         """Whether `find` would find it."""
         try:
             self.find(name, version)
-        except UnknownNameError:
+        except (UnknownNameError, ServerUnavailableError):
             return False
         return True
 
@@ -272,6 +314,9 @@ class ModelTable:
 
     def check_admission(self, model: ServedModel) -> None:
         """Raises ServerUnavailableError, and counts it, while no inferences of `model` are taken."""
+        if self.on_request is not None:
+            tell, self.on_request = self.on_request, None
+            tell()
         if not self.is_ready:
             model.statistics.add_failure("REJECTED", 0)
             raise ServerUnavailableError(_NOT_READY)
@@ -294,6 +339,7 @@ class ModelTable:
         """Serves a model from here on; gives the one that had its name, which is retired."""
         before = self._models.get(model.name)
         self._models[model.name] = model
+        self.absent.pop(model.name, None)
         self._unloaded.discard(model.name)
         self._change(before)
         return before
@@ -309,6 +355,11 @@ class ModelTable:
         self._unloaded.add(name)
         self._change(model)
         return model
+
+    def move(self, model: ServedModel, place: Place) -> None:
+        """Runs new requests of a model in one of its places; those that are under way end where they began."""
+        model.place = place
+        self._change(None)
 
     def _change(self, retired: ServedModel | None) -> None:
         self.epoch += 1
@@ -344,12 +395,3 @@ def server_metadata(has_client_regions: bool, has_log: bool) -> Dict[str, Any]:
     extensions = [*EXTENSIONS, *(["logging"] if has_log else [])]
     extensions += ["system_shared_memory"] if has_client_regions else []
     return {"name": "edge_runtime", "version": __version__, "extensions": extensions}
-
-
-def _tensor(spec: TensorSpec) -> Dict[str, Any]:
-    return {"name": spec.name, "datatype": spec.dtype.value, "shape": list(spec.shape)}
-
-
-def _configured(spec: TensorSpec, first: int) -> Dict[str, Any]:
-    kind = "STRING" if spec.dtype is DType.BYTES else spec.dtype.value  # as Triton calls it, here only
-    return {"name": spec.name, "data_type": f"TYPE_{kind}", "dims": list(spec.shape[first:])}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Mapping, Union
+from typing import Dict, Iterable, List, Mapping, NamedTuple, Sequence, Tuple, Union
 
 from edge_runtime.server.latencies import cumulative
 from edge_runtime.server.statistics import Counted
@@ -10,6 +10,21 @@ from edge_runtime.server.statistics import Counted
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 _BOUNDS_MS = (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+
+
+Number = Union[int, float]
+
+
+class Family(NamedTuple):
+    """A metric with what it says of itself, and its samples by their labels."""
+
+    name: str
+    kind: str
+    help: str
+    samples: Sequence[Tuple[str, Number]]
+
+
+Families = Iterable[Family]
 
 
 def labels_of(**values: str) -> str:
@@ -21,15 +36,22 @@ class MetricsPage:
     """A page that grows; `helps` says of each metric what it is."""
 
     def __init__(self, helps: Mapping[str, str]) -> None:
-        self._helps = helps
+        self._helps = dict(helps)
         self._families: Dict[str, List[str]] = {}
 
-    def add(self, name: str, kind: str, labels: str, value: Union[int, float], suffix: str = "") -> None:
+    def add(self, name: str, kind: str, labels: str, value: Number, suffix: str = "") -> None:
         """Adds a sample of a metric, which is a `counter`, `gauge` or `histogram`."""
         head = [f"# HELP {name} {self._helps[name]}", f"# TYPE {name} {kind}"]
         family = self._families.setdefault(name, head)
         text = f"{value:.10g}" if isinstance(value, float) else str(value)
         family.append(f"{name}{suffix}{{{labels}}} {text}" if labels else f"{name}{suffix} {text}")
+
+    def add_families(self, families: Families) -> None:
+        """Adds metrics that bring their own help."""
+        for family in families:
+            self._helps[family.name] = family.help
+            for labels, value in family.samples:
+                self.add(family.name, family.kind, labels, value)
 
     def add_histogram(self, name: str, labels: str, counted: Counted) -> None:
         """Adds the latencies that were counted, in milliseconds."""

@@ -159,11 +159,11 @@ class HttpRoutes:
         if handler is None and match.re.pattern == _EVENTS:
             return EventsRoute(self._feed.watch)
         if handler is None:
-            return InferRoute(self._model(match), unquote(match["version"] or ""))
+            return InferRoute(self._model(match, is_to_run=True), unquote(match["version"] or ""))
         return lambda body: handler(match, body)
 
-    def _model(self, match: re.Match[str]) -> ServedModel:
-        return self._models.find(unquote(match["model"]), unquote(match["version"] or ""))
+    def _model(self, match: re.Match[str], is_to_run: bool = False) -> ServedModel:
+        return self._models.find(unquote(match["model"]), unquote(match["version"] or ""), is_to_run)
 
     def _live(self, _: re.Match[str], __: bytes) -> HttpAnswer:
         return json_answer({"live": True})
@@ -200,7 +200,8 @@ class HttpRoutes:
         return HttpAnswer(self._feed.document(), headers={"Cache-Control": "no-store"})
 
     def _metrics(self, _: re.Match[str], __: bytes) -> HttpAnswer:
-        page = metrics_page(self._models, not self._models.problem(), self._access.refused, self._feed.board.read())
+        models, board = self._models, self._feed.board.read()
+        page = metrics_page(models, not models.problem(), self._access.refused, board, models.metrics)
         return HttpAnswer(page.encode(), content_type=CONTENT_TYPE)
 
 

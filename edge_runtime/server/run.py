@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.engine.engine import Engine, Slot
-from edge_runtime.errors import BackendError, DeviceLostError, EdgeRuntimeError, RequestError
+from edge_runtime.errors import BackendError, DeviceLostError, EdgeRuntimeError, RequestError, ServerUnavailableError
 from edge_runtime.scheduling.request import DELIVERED, Request
 from edge_runtime.server.statistics import RunTimes
 
@@ -23,10 +23,11 @@ class Run(RunTimes):
     """Requests that share a run, and its times; used by one thread at a time.
 
     After the last segment, `outcomes` has for each request what its `encode` made of its rows, or the error that it
-    ends in, and the slot is back in its pool. `parts` are the runs that were made instead of one that failed.
+    ends in, and the slot is back in its pool. `parts` are the runs that were made instead of one that failed. No run
+    after one that `has_lost_device` can succeed in this process.
     """
 
-    __slots__ = ("_clock", "_engine", "_slot", "is_failed", "outcomes", "parts", "requests", "rows")
+    __slots__ = ("_clock", "_engine", "_slot", "has_lost_device", "is_failed", "outcomes", "parts", "requests", "rows")
 
     def __init__(self, engine: Engine, requests: Sequence[Request], rows: int, clock: Clock) -> None:
         self._engine = engine
@@ -37,6 +38,7 @@ class Run(RunTimes):
         self.outcomes: List[Any] = []
         self.parts: Sequence[Run] = ()
         self.is_failed = False
+        self.has_lost_device = False
 
     def segment(self, index: int, is_last: bool, slot: Slot | None = None) -> bool:
         """Runs one plan of the chain, in `slot` or in one that it waits for; whether the run goes on after it."""
@@ -53,7 +55,9 @@ class Run(RunTimes):
             self.infer_done_ns = clock()
             self.outcomes = [requests[0].encode(outputs)] if len(requests) == 1 else self._answers(outputs)
         except DeviceLostError as error:
-            self._fail(error)
+            logger.critical("model %s: %s", self._engine.info.name, error)
+            self.has_lost_device = True
+            self._fail(ServerUnavailableError("the server has lost its GPU, and is started again; try again later"))
         except EdgeRuntimeError as error:
             self._fail_or_part(error)
         except Exception as error:  # the top frame of a run: its requests must hear of it
@@ -127,11 +131,12 @@ class Run(RunTimes):
                 if not alone.segment(index, index == self._engine.segment_count - 1):
                     break
             self.outcomes += alone.outcomes
+            self.has_lost_device = self.has_lost_device or alone.has_lost_device
             self.parts = [*self.parts, alone]
         self.infer_done_ns = self._clock()
 
     def _fail(self, error: EdgeRuntimeError) -> None:
-        if not isinstance(error, RequestError):
+        if not isinstance(error, (RequestError, ServerUnavailableError)):  # whoever knows why has logged that
             logger.error("model %s: %s", self._engine.info.name, error)
         self.outcomes = [error] * len(self.requests)
         self.is_failed = True

@@ -30,7 +30,10 @@ class RunTimes:
 
 @dataclass
 class Totals:
-    """The counters. `batches` has, by rows of a run: how many runs, and their times to copy, run and encode."""
+    """The counters. `batches` has, by rows of a run: how many runs, and their times to copy, run and encode.
+
+    `late` of the answered ones had an answer that was made after their deadline.
+    """
 
     success: int = 0
     success_ns: int = 0
@@ -40,6 +43,7 @@ class Totals:
     runs: int = 0
     parts_ns: List[int] = field(default_factory=lambda: [0] * len(PARTS))
     last_inference_ms: int = 0
+    late: int = 0
     batches: Dict[int, List[int]] = field(default_factory=dict)
 
 
@@ -58,9 +62,10 @@ class Counted:
 
 
 class ModelStatistics:
-    """Counters of one model; any thread may add to them."""
+    """Counters of one model; any thread may add to them. `last_run_ns` is when its last run ended."""
 
     def __init__(self) -> None:
+        self.last_run_ns = 0
         self._totals = Totals()
         self._latencies = Latencies()
         self._waits = Latencies()
@@ -85,6 +90,7 @@ class ModelStatistics:
         output_ns = times.output_done_ns - times.infer_done_ns
         count = len(arrivals_ns)
         arrived_ns = sum(arrivals_ns)
+        self.last_run_ns = times.output_done_ns
         with self._lock:
             totals = self._totals
             parts_ns = totals.parts_ns
@@ -117,6 +123,11 @@ class ModelStatistics:
         with self._lock:
             self._totals.failures[reason] += 1
             self._totals.failure_ns += duration_ns
+
+    def add_late(self, count: int = 1) -> None:
+        """Counts answers that were made after their deadline; `add_run` counts them as answered."""
+        with self._lock:
+            self._totals.late += count
 
 
 def statistics_record(name: str, version: str, totals: Totals) -> Dict[str, Any]:

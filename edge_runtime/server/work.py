@@ -38,8 +38,11 @@ class Work:
         self.cost_ns: Dict[int, int] = {}
 
     def place(self) -> None:
-        """Decides how many rows run on the loop's thread: those that take 150 µs or less, until they take over 200."""
-        if self.policy.segments > 1:
+        """Decides how many rows run on the loop's thread: those that take 150 µs or less, until they take over 200.
+
+        None of an engine in another process: that one may hang, which the loop's thread never may.
+        """
+        if self.policy.segments > 1 or self.engine.keeper is not None:
             return
         for rows in sorted(self.usual_ns):
             limit_ns = _NEVER_INLINE_NS if rows <= self.inline_rows else INLINE_NS
@@ -59,6 +62,8 @@ class Work:
 
     def count(self, run: Run) -> None:
         """Counts the outcomes of a run, on any thread; all but `RequestError`s, which the transport counts."""
+        if not run.requests[0].is_counted:  # which shares its run with nobody
+            return
         for part in run.parts:
             self.count(part)
         if run.parts:
@@ -66,10 +71,14 @@ class Work:
         requests = run.requests
         if len(requests) == 1 and not isinstance(run.outcomes[0], EdgeRuntimeError):
             self.statistics.add_run(run, (requests[0].arrival_ns,), run.rows, _wall_ms())
+            deadline_ns = requests[0].deadline_ns
+            if deadline_ns is not None and run.output_done_ns > deadline_ns:
+                self.statistics.add_late()
             return
         is_answered = [not isinstance(outcome, EdgeRuntimeError) for outcome in run.outcomes]
         if all(is_answered):
             self.statistics.add_run(run, [each.arrival_ns for each in requests], run.rows, _wall_ms())
+            self._count_late(run, requests)
         else:
             self._count_failures(run, is_answered)
 
@@ -78,13 +87,20 @@ class Work:
         if answered:
             rows = sum(request.rows for request in answered)
             self.statistics.add_run(run, [each.arrival_ns for each in answered], rows, _wall_ms())
+            self._count_late(run, answered)
         for request, outcome in zip(run.requests, run.outcomes):
             if isinstance(outcome, EdgeRuntimeError) and not isinstance(outcome, RequestError):
                 self.statistics.add_failure("BACKEND", run.output_done_ns - request.arrival_ns)
 
+    def _count_late(self, run: Run, answered: Sequence[Request]) -> None:
+        late = sum(each.deadline_ns is not None and run.output_done_ns > each.deadline_ns for each in answered)
+        if late:
+            self.statistics.add_late(late)
+
     def give_up(self, request: Request, error: ServerUnavailableError, now_ns: int) -> None:
         """Counts a request that won't run, and emits why."""
-        self.statistics.add_failure("REJECTED", now_ns - request.arrival_ns)
+        if request.is_counted:
+            self.statistics.add_failure("REJECTED", now_ns - request.arrival_ns)
         request.emit(error)
 
 

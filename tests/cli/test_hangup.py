@@ -24,8 +24,8 @@ signal.signal(signal.SIGHUP, signal.{before})
 {terminal}
 loading = startup.loading
 @contextlib.contextmanager
-def interrupted(plans, settings):
-    with loading(plans, settings) as engines:
+def interrupted(*arguments):
+    with loading(*arguments) as engines:
         os.kill(os.getpid(), signal.SIGHUP)
         yield engines
 startup.loading = interrupted

@@ -12,16 +12,19 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Dict, Iterator
 
 import pytest
 
+from edge_runtime.cli.main import VERBS
 from edge_runtime.server.settings import ServerSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
 SCRIPTS = sorted((ROOT / "docker").glob("*.sh"))
 SERVERS = [path for path in DOCKERFILES if "bindings" not in path.name]
+BOARDS = [path for path in SERVERS if path.name != "cpu.Dockerfile"]
+COMPOSE = ROOT / "docker" / "compose.yaml"
 
 
 def instructions(path: Path) -> list[tuple[str, str]]:
@@ -68,8 +71,15 @@ def server() -> Iterator[HTTPServer]:
         thread.join()
 
 
+@pytest.fixture(scope="module")
+def compose() -> Dict[str, Any]:
+    yaml: Any = pytest.importorskip("yaml", reason="PyYAML isn't installed; run: make install")
+    content: Dict[str, Any] = yaml.safe_load(COMPOSE.read_text())
+    return content
+
+
 def test_there_is_an_image_for_each_jetpack_and_a_build_of_bindings_for_the_fourth() -> None:
-    assert [path.name for path in SERVERS] == [f"jetpack{major}.Dockerfile" for major in (5, 6, 7)]
+    assert [path.name for path in BOARDS] == [f"jetpack{major}.Dockerfile" for major in (5, 6, 7)]
     assert {path.name for path in DOCKERFILES} - {path.name for path in SERVERS} == {"jetpack4-bindings.Dockerfile"}
     assert [path.name for path in SCRIPTS] == ["build-bindings-jp4.sh"]
 
@@ -84,12 +94,12 @@ def test_shellcheck_has_nothing_to_say(path: Path) -> None:
     lint("shellcheck", str(path))
 
 
-@pytest.mark.parametrize("path", [*DOCKERFILES, *SCRIPTS], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*DOCKERFILES, *SCRIPTS, COMPOSE], ids=lambda path: path.name)
 def test_its_head_says_that_it_was_not_built_here_how_to_and_whose_names_it_uses(path: Path) -> None:
     text = head(path)
     assert "not built here" in text
     assert f"docker/{path.name}" in text
-    assert "github.com/" in text
+    assert "github.com/" in text or path == COMPOSE
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
@@ -97,7 +107,7 @@ def test_images_are_pinned_to_a_release(path: Path) -> None:
     images = [arguments.split()[0] for keyword, arguments in instructions(path) if keyword == "FROM"]
     assert images
     for image in images:
-        assert re.search(r":r?[0-9][0-9.]*[0-9]$", image), image
+        assert re.search(r":r?[0-9][0-9.]*[0-9](-slim-[a-z]+)?$", image), image
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
@@ -118,7 +128,7 @@ def test_it_does_not_run_as_root(path: Path) -> None:
     assert int(user.partition(":")[0]) > 0
 
 
-@pytest.mark.parametrize("path", SERVERS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.name)
 def test_it_installs_the_extra_of_its_jetpack_and_starts_edge_runtime(path: Path) -> None:
     text = " ".join(arguments for keyword, arguments in instructions(path) if keyword == "RUN")
     assert re.findall(r"edge-runtime\[(\w+)\]", text) == [f"jp{path.name[len('jetpack')]}"]
@@ -140,6 +150,44 @@ def test_its_health_is_the_ready_route_of_the_default_address(
     done = subprocess.run([sys.executable, "-c", here], capture_output=True, check=False)
     assert (done.returncode == 0) is is_healthy
     assert server.asked == "/v2/health/ready"
+
+
+@pytest.mark.parametrize("path", SERVERS, ids=lambda path: path.name)
+def test_every_image_of_a_server_is_built_once_and_serves_what_that_built(path: Path, compose: Dict[str, Any]) -> None:
+    services = compose["services"]
+    (name,) = [
+        name for name, one in services.items() if one.get("build", {}).get("dockerfile") == f"docker/{path.name}"
+    ]
+    served = services[name[: -len("-build")]]
+    assert served["image"] == services[name]["image"]
+    assert served["profiles"] == services[name]["profiles"]
+    assert served["depends_on"] == {name: {"condition": "service_completed_successfully"}}
+    assert (COMPOSE.parent / services[name]["build"]["context"]).resolve() == ROOT
+
+
+def test_every_service_can_write_nothing_but_the_store_and_has_no_right_of_roots(compose: Dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert "no-new-privileges:true" in service["security_opt"], name
+        writable = [volume for volume in service["volumes"] if not volume.endswith(":ro")]
+        assert writable == ["${STORE:-/srv/edge-runtime}:/var/lib/edge-runtime"], name
+
+
+def test_the_commands_of_all_services_are_ours_and_a_drain_has_its_time(compose: Dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        verb, *options = service["command"]
+        assert verb in VERBS, name
+        done = subprocess.run(
+            [sys.executable, "-c", "from edge_runtime.cli.main import main; main()", verb, "--help"],
+            env={**os.environ, "COLUMNS": "160"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert all(option in done.stdout for option in options if option.startswith("--")), (name, options)
+        if verb == "serve":
+            assert float(service["stop_grace_period"].rstrip("s")) > ServerSettings().drain_s
 
 
 @pytest.mark.skipif(platform.machine() == "aarch64", reason="it would build")

@@ -17,16 +17,18 @@ import numpy as np
 import onnx
 import pytest
 from fakes.dtypes import PLAIN, onnx_type
-from onnx import helper
+from fakes.versioned_plans import VersionedPlans
+from onnx import helper, numpy_helper
 
 from edge_runtime.engine.engine import Engine, EngineInfo
 from edge_runtime.engine.loading import EngineOptions, engine_from_bytes
-from edge_runtime.errors import PlanNotFoundError
+from edge_runtime.errors import EdgeRuntimeError, PlanNotFoundError
 from edge_runtime.plan.serving import ServingTable
 from edge_runtime.server.accelerators import Prepared, prepared
+from edge_runtime.server.keeping import Keeping, Refusal
 from edge_runtime.server.lifecycle import Control, Stop, serve
 from edge_runtime.server.listeners import Bound
-from edge_runtime.server.loads import Loads
+from edge_runtime.server.loads import Loads, Stamp
 from edge_runtime.server.settings import ServerSettings
 from edge_runtime.server.warm_up import Measured, RunTime
 from edge_runtime.tensors import DType, ShapeRange, Signature, TensorSpec
@@ -158,7 +160,7 @@ class Source:
     def versions(self) -> dict[str, str]:
         return dict.fromkeys(self.makers, "3")
 
-    def load(self, name: str) -> Prepared:
+    def load(self, name: str, version: str) -> Prepared:
         if name not in self.makers:
             raise PlanNotFoundError(f"/srv/secret/{name}: no plan")
         engine = self.makers[name]()
@@ -166,6 +168,15 @@ class Source:
         if name == "gated":
             return Prepared(engine, Measured((), False))
         return prepared(engine, ServingTable())
+
+    def served(self, name: str) -> str:
+        return self.versions().get(name, "")
+
+    def stamps(self) -> dict[str, Stamp]:
+        return {name: Stamp(version) for name, version in self.versions().items()}
+
+    def load_stand_in(self, name: str, version: str) -> Prepared:
+        raise PlanNotFoundError(f"/srv/secret/{name}: no older version")
 
     def tidy(self) -> None:
         pass
@@ -317,13 +328,15 @@ def replies(connection: socket.socket, count: int) -> Iterator[Reply]:
 
 @contextlib.contextmanager
 def running(
-    engines: list[Engine],
+    engines: list[Any],
     serving: dict[str, Any] | None = None,
     gated_ns: int = 0,
     control: Control | None = None,
     **settings: Any,
 ) -> Iterator[Server]:
     """A server in a thread of its own; at the end it is stopped at once and its engines are closed.
+
+    The engines may be prepared already.
 
     `gated_ns` is how long runs of the gated engine are said to take.
     """
@@ -350,7 +363,12 @@ def running(
 
         chosen = ServerSettings(**{"http": "127.0.0.1:0", "grpc": "127.0.0.1:0", "board": "none", **settings})
         made = [
-            Prepared(each, known, table) if each.info.name == "gated" else prepared(each, table) for each in engines
+            each
+            if isinstance(each, Prepared)
+            else Prepared(each, known, table)
+            if each.info.name == "gated"
+            else prepared(each, table)
+            for each in engines
         ]
         outcome.append(await serve(made, chosen, on_ready, stop, control or Control()))
 
@@ -367,8 +385,8 @@ def running(
         assert not thread.is_alive()
         if control is not None and control.loads is not None:
             control.loads.close()
-        for engine in engines:
-            engine.close()
+        for each in engines:
+            (each.engine if isinstance(each, Prepared) else each).close()
 
 
 APART = ("halves",)  # not every ONNX Runtime has it
@@ -401,6 +419,18 @@ def serving() -> Callable[..., ContextManager[Server]]:
 def tiny_engine() -> Callable[[str], Engine]:
     """`tiny_engine(name)`: the engine of one of the tiny models, for its user to close."""
     return lambda name: onnx_engine(name, *MODELS[name])
+
+
+@pytest.fixture(scope="session")
+def factor_engine() -> Callable[[str, float], Engine]:
+    """`factor_engine(name, factor)`: x f32[batch, 4] -> y = factor * x, so that an answer tells who gave it."""
+
+    def make(name: str, factor: float) -> Engine:
+        value = numpy_helper.from_array(np.array(factor, np.float32))
+        constant = helper.make_node("Constant", [], ["factor"], value=value)
+        return onnx_engine(name, [constant, node("Mul", "x factor", "y")], {"x": ROW}, {"y": ROW})
+
+    return make
 
 
 @pytest.fixture
@@ -474,6 +504,32 @@ def controlled() -> Callable[..., ContextManager[tuple[Server, Source]]]:
         made = [onnx_engine(each, *MODELS[each]) if isinstance(each, str) else each for each in engines]
         with running(made, control=Control(Loads(source)), **settings) as server:
             yield server, source
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def kept() -> Callable[..., ContextManager[Server]]:
+    """Starts a server that keeps models as a `VersionedPlans` has them, with those that load; `reload` has it look.
+
+    What doesn't load is stood in for, if `is_staying_up`, and absent else. It looks by itself but once an hour.
+    """
+
+    @contextlib.contextmanager
+    def start(source: VersionedPlans, settings: Any = (), **keeping: Any) -> Iterator[Server]:
+        made, refused = [], {}
+        for name, version in source.versions().items():
+            try:
+                made.append(source.load(name, version))
+            except EdgeRuntimeError as error:
+                refused[name] = Refusal(version, error)
+        for name, (version, _) in refused.items() if keeping.get("is_staying_up") else ():
+            with contextlib.suppress(EdgeRuntimeError):
+                made.append(source.load_stand_in(name, version))
+        chosen = Keeping(**{"names": None, "interval_s": 3600.0, "refused": refused, **keeping})
+        control = Control(Loads(source, source.ledger), keeping=chosen, ledger=source.ledger)
+        with running(made, control=control, **dict(settings)) as server:
+            yield server
 
     return start
 

@@ -14,6 +14,7 @@ const formats = [0, 1, 2, 3].map((digits) =>
 const number = (value, digits = 0) => formats[digits].format(value);
 const rate = (value) => (value === null ? UNKNOWN : number(value, value < 100 ? 1 : 0));
 const milliseconds = (value) => number(value, value < 1 ? 3 : value < 10 ? 2 : value < 100 ? 1 : 0);
+const mebibytes = (nbytes) => `${number(nbytes / 2 ** 20)} MiB`;
 const measured = (value, text) => (value === null ? "not measured" : text(value));
 
 function setText(node, text) {
@@ -107,9 +108,15 @@ class Card {
     setText(parts.plan, `${model.precision} on ${model.backend} (${model.device})`);
     setText(parts.state, model.state);
     parts.state.className = model.state === "ready" ? "good" : "bad";
+    parts.ladder.hidden = model.ladder === null;
+    if (model.ladder !== null) this.showLadder(model.ladder);
     setText(parts.rate, rate(short.requests_per_s));
     setText(parts.inferences, rate(short.inferences_per_s));
     setText(parts.waiting, number(model.waiting));
+    setText(parts.memory, model.memory_nbytes === null ? "not known" : mebibytes(model.memory_nbytes));
+    setText(parts.memory_how, model.memory_nbytes === null || model.memory_is_measured ? "" : ", estimated");
+    parts.remark.hidden = !model.remark;
+    setText(parts.remark, model.remark);
     this.rates.add([short.requests_per_s], rate);
     this.latencies.add([short.latency.p50_ms, short.latency.p99_ms], milliseconds);
     this.showPercentiles("10 s", short.latency);
@@ -120,6 +127,15 @@ class Card {
     for (const [reason, count] of Object.entries(total.failed)) {
       this.outcomes.show(REASONS[reason] ?? reason, [number(long.failed[reason]), number(count)]);
     }
+  }
+
+  showLadder({ rungs, rung, name, why, since_s, switches }) {
+    const { ladder } = this.parts, for_ = duration(Math.floor(since_s));
+    const steps = `${number(switches)} switch${switches === 1 ? "" : "es"}; ladder: ${rungs.map((each) => each.name).join(" → ")}`;
+    setText(ladder, rung
+      ? `Degraded: ${name} answers, for ${for_}. ${why} (${steps})`
+      : `Not degraded${why && `, for ${for_}: ${why}`} (${steps})`);
+    ladder.classList.toggle("bad", rung > 0);
   }
 
   showPercentiles(title, found) {
@@ -261,6 +277,13 @@ function setState(text, isGood) {
   find("state").className = isGood ? "good" : "bad";
 }
 
+function showMemory(memory) {
+  find("models_memory").hidden = memory === null;
+  if (memory === null) return;
+  const budget = memory.budget_nbytes === null ? "" : ` of ${mebibytes(memory.budget_nbytes)}`;
+  setText(find("needed"), mebibytes(memory.needed_nbytes) + budget);
+}
+
 function show(snapshot) {
   const { server, board, models } = snapshot;
   setText(find("version"), server.version);
@@ -270,6 +293,9 @@ function show(snapshot) {
   const onCpu = models.filter((model) => model.device === "cpu").map((model) => model.name);
   find("fallback").hidden = !onCpu.length;
   setText(find("fallback"), `Runs on ONNX Runtime CPU, not on a GPU: ${onCpu.join(", ")}`);
+  find("problem").hidden = !server.problem;
+  setText(find("problem"), server.problem);
+  showMemory(server.memory);
   showModels(models);
   document.body.classList.remove("lost");
   find("lost").hidden = true;

@@ -9,6 +9,7 @@ from edge_runtime import __version__
 from edge_runtime.server.board import BoardReading
 from edge_runtime.server.live.board_record import board_record
 from edge_runtime.server.live.windows import LEVELS, NEEDED, History, Sums
+from edge_runtime.server.memory.told import memory_record
 from edge_runtime.server.models import ModelTable, ServedModel
 from edge_runtime.server.statistics import ModelStatistics
 
@@ -38,6 +39,8 @@ class Snapshots:
             "server": {
                 "version": __version__,
                 "ready": not self._models.problem(),
+                "problem": self._models.problem(),
+                "memory": None if self._models.ledger is None else memory_record(self._models.ledger),
                 "uptime_s": (now_ns - self._begun_ns) // 1_000_000_000,
             },
             "board": board_record(board),
@@ -46,7 +49,10 @@ class Snapshots:
         }
 
     def _of_model(self, model: ServedModel, now_ns: int) -> Dict[str, Any]:
-        info, sums = model.engine.info, Sums.of(model.statistics.counted)
+        needs = {} if self._models.ledger is None else self._models.ledger.held
+        need = needs.get(model.name)
+        info, counted = model.engine.info, model.statistics.counted
+        sums, deadline_ns = Sums.of(counted), model.deadline_ns(None, None, 0)
         history = self._histories.setdefault(model.statistics, History())
         history.add(now_ns, sums)
         return {
@@ -56,7 +62,15 @@ class Snapshots:
             "precision": info.precision,
             "backend": info.backend,
             "device": info.device,
+            "at_once": model.engine.slot_count,
+            "deadline_ms": None if deadline_ns is None else deadline_ns / 1e6,
+            "busy_s": sum(sum(times_ns) for _, *times_ns in counted.totals.batches.values()) / 1e9,
+            "late": counted.totals.late,
             "waiting": model.pending,
+            "remark": self._models.remark(model.name),
+            "memory_nbytes": None if need is None else need.nbytes,
+            "memory_is_measured": None if need is None else need.is_measured,
+            "ladder": None if model.ladder is None else model.ladder().record(),
             "total": sums.record(),
             "windows": history.records(),
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, List
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from edge_runtime.engine.engine import EngineInfo
 from edge_runtime.server.board import BoardReading
 from edge_runtime.server.live.snapshots import Snapshots
+from edge_runtime.server.models import ModelTable
 from edge_runtime.server.statistics import ModelStatistics, RunTimes
 
 UNKNOWN = BoardReading(0)
@@ -18,13 +19,15 @@ UNKNOWN = BoardReading(0)
 
 def model_of(statistics: ModelStatistics, name: str = "a") -> Any:
     info = EngineInfo(name, 3, "onnxruntime 1.0", "onnxruntime_onnx", "int8", "cpu")
-    return SimpleNamespace(name=name, version="3", statistics=statistics, pending=2, engine=SimpleNamespace(info=info))
-
-
-class Table(List[Any]):
-    """Models, as snapshots see them."""
-
-    is_ready = True
+    return SimpleNamespace(
+        name=name,
+        version="3",
+        statistics=statistics,
+        pending=2,
+        engine=SimpleNamespace(info=info, slot_count=2),
+        ladder=None,
+        deadline_ns=lambda *_: 20_000_000,
+    )
 
 
 class Clock:
@@ -41,8 +44,9 @@ class Watched:
     def __init__(self) -> None:
         self.clock = Clock()
         self.statistics = ModelStatistics()
-        self.table = Table([model_of(self.statistics)])
-        self.snapshots = Snapshots(self.table, self.clock)  # type: ignore[arg-type]
+        self.table = ModelTable([model_of(self.statistics)])
+        self.table.is_ready = True
+        self.snapshots = Snapshots(self.table, self.clock)
 
     def answer(self, duration_ms: float, count: int = 1) -> None:
         end_ns = round(duration_ms * 1e6)
@@ -131,9 +135,17 @@ def test_a_model_that_is_loaded_anew_counts_from_nothing() -> None:
     of.answer(1, count=50)
     of.after(0)
     of.statistics = ModelStatistics()
-    of.table[0] = model_of(of.statistics)
+    of.table.put(model_of(of.statistics))
     of.after(1)
     of.answer(1)
     model = of.after(1)
     assert model["total"]["succeeded"] == model["windows"][0]["succeeded"] == 1
     assert len(of.snapshots._histories) == 1
+
+
+def test_how_long_a_model_ran_is_told_and_what_deadline_it_has() -> None:
+    of = Watched()
+    of.answer(10.0, count=3)  # the second half of which it ran
+    found = of.after(1)
+    assert (found["busy_s"], found["late"], found["at_once"], found["deadline_ms"]) == (0.015, 0, 2, 20.0)
+    assert found["ladder"] is None

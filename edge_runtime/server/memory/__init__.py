@@ -1,0 +1,1 @@
+"""Memory of models: what each needs, what is left, and which may be loaded."""
