@@ -17,10 +17,11 @@ from typing import Dict, Tuple
 from goal_report import Part, figures_of, names_of, reported, shared_cores
 from operations import degradation, engine_process, hot_swap, power_cuts, secrecy, service, tampering
 from operations.fleet_writers import KINDS as FLEET_KINDS
+from operations.pack_writers import KINDS as PACK_KINDS
 from operations.places import FOLDER
 from operations.writers import KINDS as STORE_KINDS
 
-KINDS = {**STORE_KINDS, **FLEET_KINDS}
+KINDS = {**STORE_KINDS, **FLEET_KINDS, **PACK_KINDS}
 # In the order in which they run.
 PARTS: Dict[str, Tuple[str, Part]] = {
     "7": ("the service under systemd: started, killed, hung", service.rows),
