@@ -24,7 +24,7 @@ from edge_runtime.cli.flags import engines_option, flag, given, json_option, one
 from edge_runtime.cli.fleet import fleet_options, keep_option, show_build_all
 from edge_runtime.cli.keys import key_option, seal_of, signer_of
 from edge_runtime.cli.output import Output, configure_logging
-from edge_runtime.cli.report import report_option, reporting
+from edge_runtime.cli.report import report_option
 from edge_runtime.cli.source import absolute, data_path, recipe_from
 from edge_runtime.cli.tables import show_candidates, show_sensitivity
 from edge_runtime.errors import GateError, UsageError
@@ -93,12 +93,12 @@ def command(
         "gate": given(max_drop=max_drop, min_gain=min_gain, publish_failed=publish_failed),
         "backend": given(name=backend),
     }
-    fleet, beyond = fleet_options(engines, calib_cache, keep, sign, encrypt), (verify_data, explain, again)
+    fleet, beyond = fleet_options(engines, calib_cache, keep, sign, encrypt, report), (verify_data, explain, again)
     if is_all:
-        _check_alone(source, [*tables.values(), *beyond, report])
+        _check_alone(source, [*tables.values(), *beyond])
         show_build_all(fleet, Output(is_json))
     else:
-        _build_one(source, tables, fleet, beyond, keep is not None, report, Output(is_json))
+        _build_one(source, tables, fleet, beyond, keep is not None, Output(is_json))
 
 
 def _build_one(
@@ -107,11 +107,12 @@ def _build_one(
     fleet: FleetOptions,
     beyond: Tuple[bool, bool, bool],
     prunes: bool,
-    report: Optional[Path],
     output: Output,
 ) -> None:
     from edge_runtime.builder.job import BuildOptions
     from edge_runtime.plan.store import PlanStore
+    from edge_runtime.provisioning.device_key import found_key
+    from edge_runtime.provisioning.verdict import reporting
 
     if source is None:
         raise UsageError("build what? give a recipe or an ONNX model, or --all for every recipe of the store")
@@ -119,7 +120,7 @@ def _build_one(
     verify_data, explain, again = beyond
     keys = seal_of(fleet.encrypt), signer_of(fleet.sign)
     options = BuildOptions(fleet.engines, fleet.calib_cache, verify_data, explain, again, *keys)
-    with reporting(report, recipe, options, fleet.sign) as heard:
+    with reporting(fleet.report, recipe, options.trust, found_key(fleet.sign)) as heard:
         built = heard(_built(recipe, options, output))
     removed = PlanStore(fleet.engines).prune(recipe.name, fleet.keep) if prunes else []
     _print(built, explain, output, removed)

@@ -2,56 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Optional
+from typing import TYPE_CHECKING, Any, List
 
 import typer
 
 from edge_runtime.cli.tables import show_candidates
-from edge_runtime.errors import EdgeRuntimeError
 
 if TYPE_CHECKING:
-    from edge_runtime.builder.builder import BuiltPlan
-    from edge_runtime.builder.job import BuildOptions
-    from edge_runtime.builder.recipe import Recipe
     from edge_runtime.cli.output import Output
 
 
 def report_option() -> Any:
     """`--report`."""
     return typer.Option(
-        None, "--report", metavar="FILE.json", help="Write what came of it, signed if there is a key (docs/packs.md)."
+        None,
+        "--report",
+        metavar="FILE.json",
+        help="Write what came of it, signed if there is a key (docs/packs.md); with --all MODEL.json each, to a folder.",
     )
-
-
-@contextlib.contextmanager
-def reporting(
-    path: Optional[Path], recipe: Recipe, options: BuildOptions, key: Optional[Path]
-) -> Iterator[Callable[[BuiltPlan], BuiltPlan]]:
-    """What a plan is passed through that was built in the block; it is reported, and so is what is raised instead.
-
-    Raises:
-        ConfigError: the key can't be used.
-        PlanError: the report can't be written.
-    """
-    if path is None:
-        yield lambda built: built
-        return
-    from edge_runtime.provisioning.device_key import found_key
-    from edge_runtime.provisioning.verdict import verdict_of_error, verdict_of_plan, write_verdict
-
-    private = found_key(key)
-
-    def heard(built: BuiltPlan) -> BuiltPlan:
-        write_verdict(path, verdict_of_plan(recipe, built, options.trust), private)
-        return built
-
-    try:
-        yield heard
-    except EdgeRuntimeError as error:
-        write_verdict(path, verdict_of_error(recipe, error, options.trust), private)
-        raise
 
 
 def show_report(path: Path, output: Output) -> None:

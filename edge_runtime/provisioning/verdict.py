@@ -6,10 +6,11 @@ the plan's manifest and the ONNX, as far as there are any; its predicate is what
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 from pydantic import ValidationError
 
@@ -28,7 +29,7 @@ from edge_runtime.plan.envelope import (
     envelope_text,
     pae,
 )
-from edge_runtime.plan.files import write_atomically
+from edge_runtime.plan.files import make_folder, write_atomically
 from edge_runtime.plan.keys import PrivateKey, PublicKey
 from edge_runtime.plan.manifest import BackendRecord, CandidateRecord, Record
 from edge_runtime.plan.provenance import STATEMENT_TYPE
@@ -122,6 +123,33 @@ def verdict_of_error(recipe: Recipe, error: EdgeRuntimeError, policy: TrustPolic
     )
 
 
+@contextlib.contextmanager
+def reporting(
+    path: Path | None, recipe: Recipe, policy: TrustPolicy, key: PrivateKey | None
+) -> Iterator[Callable[[BuiltPlan], BuiltPlan]]:
+    """What a plan is passed through that was built in the block; it is reported, and so is what is raised instead.
+
+    None is written without a `path`.
+
+    Raises:
+        PlanError: the report can't be written.
+    """
+    if path is None:
+        yield lambda built: built
+        return
+    file = path
+
+    def heard(built: BuiltPlan) -> BuiltPlan:
+        write_verdict(file, verdict_of_plan(recipe, built, policy), key)
+        return built
+
+    try:
+        yield heard
+    except EdgeRuntimeError as error:
+        write_verdict(file, verdict_of_error(recipe, error, policy), key)
+        raise
+
+
 def _pack_sha256(folder: Path, policy: TrustPolicy) -> str | None:
     try:
         return unpacked_pack(folder, policy).sha256 if is_unpacked(folder) else None
@@ -140,6 +168,7 @@ def write_verdict(path: Path, record: VerdictRecord, key: PrivateKey | None) -> 
         signature = EnvelopeSignature(key.public.id, key.sign(pae(PAYLOAD_TYPE, payload.encode())))
         text = envelope_text(Envelope(payload.encode(), (signature,)))
     try:
+        make_folder(path.absolute().parent)
         write_atomically(path, f"{text}\n".encode())
     except OSError as error:
         raise PlanError(f"{path}: the report can't be written ({error.strerror})") from error
