@@ -19,7 +19,7 @@ def report_option() -> Any:
         None,
         "--report",
         metavar="FILE.json",
-        help="Write what came of it, signed if there is a key (docs/packs.md); with --all MODEL.json each, to a folder.",
+        help="Write what came of it, signed if there is a key (docs/packs.md); with --all into a folder.",
     )
 
 
