@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 MATRIX := 3.8 3.10 3.12 3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help install models demo engine serve bench precision serving serving-peers robustness deadlines telemetry check test test-slow test-gpu test-matrix types check-wheels wheelhouse lint-docker proto clean
+.PHONY: help install models demo engine serve bench precision serving serving-peers robustness deadlines telemetry check test test-slow test-systemd test-gpu test-matrix types check-wheels wheelhouse lint-docker proto clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,6 +89,9 @@ test: models $(VENV)/bindings ## run the suite, in two processes
 
 test-slow: models $(VENV)/bindings ## run the slow tests
 	@$(BIN)/python -m pytest -m slow
+
+test-systemd: install ## boot the service under a real systemd in namespaces: killed, hung, reloaded (root; 4 minutes)
+	@$(BIN)/python -m pytest -m systemd tests/service
 
 test-gpu: install ## run what needs a GPU: CUDA by each adapter that is installed, and TensorRT if it is
 	@$(BIN)/python -m pytest -m gpu

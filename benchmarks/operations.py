@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Dict, Tuple
 
 from goal_report import Part, figures_of, names_of, reported, shared_cores
-from operations import hot_swap, power_cuts
+from operations import hot_swap, power_cuts, service
 from operations.places import FOLDER
 from operations.writers import KINDS
 
 # In the order in which they run.
 PARTS: Dict[str, Tuple[str, Part]] = {
+    "7": ("the service under systemd: started, killed, hung", service.rows),
     "11": ("power cuts", power_cuts.power_rows),
     "11.1": ("killed at a system call", power_cuts.kill_rows),
     "12": ("failing disk", power_cuts.fault_rows),

@@ -10,6 +10,7 @@ import errno
 import gc
 import importlib
 import json
+import logging
 import os
 import sys
 from typing import Any, Dict, Sequence, Tuple
@@ -18,6 +19,7 @@ import typer
 
 from edge_runtime.cli.hangup import hold_hangups
 from edge_runtime.cli.interruption import Interruption, interruptible
+from edge_runtime.cli.journal import is_journal, with_priority
 from edge_runtime.cli.printable import finite, printable
 from edge_runtime.errors import ConfigError, EdgeRuntimeError, GateError, UsageError, VerdictError
 
@@ -39,6 +41,7 @@ VERBS = {
     "sweep": "Measure a model in every precision, batch size and power mode, and say which to take.",
     "doctor": "Say what this machine can run, and what is missing.",
     "telemetry": "Read what a board tells about its power, heat, clocks and load; tegrastats logs too.",
+    "install-unit": "Install the server, and what builds its plans, as services of systemd.",
     "import-triton": "Make recipes of a Triton model repository, and say what becomes of each field.",
 }
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -175,7 +178,8 @@ def _not_loaded() -> None:
 def _report(error: BaseException, words: Sequence[str]) -> None:
     if "--json" in words and not isinstance(error, VerdictError):  # its report is the one document
         _print_json(error)
-    typer.echo(f"edge-runtime: {printable(str(error))}", err=True)
+    text = f"edge-runtime: {printable(str(error))}"
+    typer.echo(with_priority(text, logging.ERROR) if is_journal(sys.stderr) else text, err=True)
 
 
 def _print_json(error: BaseException) -> None:

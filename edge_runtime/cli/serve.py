@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -13,14 +14,15 @@ import typer
 
 from edge_runtime.cli.flags import engines_option, flag, given, json_option, one_of
 from edge_runtime.cli.hangup import release_hangups
+from edge_runtime.cli.journal import is_journal
 from edge_runtime.cli.output import Output
-from edge_runtime.cli.service_log import FORMATS, ServiceLog
-from edge_runtime.config import Layer, environment_layer, merged, validated
+from edge_runtime.cli.service_log import ServiceLog
 from edge_runtime.errors import ConfigError
 from edge_runtime.plan.serving import ServingTable
 from edge_runtime.server.settings import ServerSettings
 
 if TYPE_CHECKING:
+    from edge_runtime.cli.server_config import ServerConfig
     from edge_runtime.cli.startup import Startup
     from edge_runtime.engine.engine import Engine
     from edge_runtime.plan.store import PlanStore
@@ -28,14 +30,21 @@ if TYPE_CHECKING:
     from edge_runtime.server.keeping import Keeping
     from edge_runtime.server.listeners import Bound
     from edge_runtime.server.memory.admission import Admission
+    from edge_runtime.server.passed_sockets import PassedSockets
+    from edge_runtime.server.service_manager import ServiceManager
     from edge_runtime.server.warm_up import Measured
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+_FORMATS = ("auto", "text", "json", "journal")
+_LOAD_S = 180.0
 
 
 def command(
     models: List[str] = typer.Argument(None, metavar="[MODEL]...", help="Models to serve (default: all in the store)."),
     engines: Path = engines_option(),
+    config: Optional[Path] = typer.Option(
+        None, "--config", metavar="FILE", help="TOML file with the tables [server], [serving] and [trust]."
+    ),
     http: Optional[str] = flag(ServerSettings, "http", "--http", metavar="HOST:PORT"),
     grpc: Optional[str] = flag(ServerSettings, "grpc", "--grpc", metavar="HOST:PORT"),
     unix: Optional[str] = flag(ServerSettings, "unix", "--unix", metavar="PATH"),
@@ -54,11 +63,11 @@ def command(
     engine_process: Optional[bool] = flag(ServerSettings, "engine_process", "--engine-process"),
     deadline_ms: Optional[float] = flag(ServingTable, "deadline_ms", "--deadline-ms"),
     batching: Optional[str] = flag(ServingTable, "batching", "--batching", metavar="auto|on|off"),
-    log_level: Optional[str] = typer.Option(
-        "WARNING", "--log-level", help="What goes to stderr.", metavar="|".join(_LEVELS), callback=one_of(_LEVELS)
+    log_level: Optional[str] = flag(
+        ServerSettings, "log_level", "--log-level", metavar="|".join(_LEVELS), callback=one_of(_LEVELS)
     ),
-    log_format: Optional[str] = typer.Option(
-        "text", "--log-format", help="How it is written.", metavar="text|json", callback=one_of(FORMATS)
+    log_format: Optional[str] = flag(
+        ServerSettings, "log_format", "--log-format", metavar="|".join(_FORMATS), callback=one_of(_FORMATS)
     ),
     is_json: bool = json_option(),
 ) -> None:
@@ -66,34 +75,40 @@ def command(
 
     Prints the bound addresses when every model is loaded and warmed; on SIGTERM, running requests are answered.
     """
+    from edge_runtime.cli.server_config import ServerConfig
     from edge_runtime.plan.store import PlanStore
+    from edge_runtime.server.passed_sockets import passed_sockets
+    from edge_runtime.server.service_manager import service_manager
 
-    log = ServiceLog(log_level or "WARNING", is_json=log_format == "json")
     flags = given(http=http, grpc=grpc, unix=unix, allow_client_shm=allow_client_shm, slots=slots, tokens=tokens)
     flags.update(given(tls_certificate=tls_certificate, tls_key=tls_key, tls_client_ca=tls_client_ca))
     flags.update(given(model_control=model_control, board=board, engine_process=engine_process))
-    flags.update(given(follow=follow, stay_up=stay_up))
-    settings = _settings(flags)
-    if not settings.is_reloadable:
+    flags.update(given(follow=follow, stay_up=stay_up, log_level=log_level, log_format=log_format))
+    wishes = given(deadline_ms=deadline_ms, batching=batching)
+    told = ServerConfig(engines, config, flags, wishes, sockets=passed_sockets())
+    settings = told.first.settings
+    log = _log(settings)
+    _check(settings, told.sockets)
+    told.export_trust()
+    manager = service_manager()
+    if not settings.is_reloadable and not manager.is_there:
         release_hangups()
-    output = Output(is_json)
     store = PlanStore(engines)
     names = list(dict.fromkeys(models or store.models()))
     if not names and not (settings.model_control or settings.follow or settings.stay_up):
         raise ConfigError(f"{engines}: no plan to serve; build one: edge-runtime build")
-    wishes = given(deadline_ms=deadline_ms, batching=batching)
     keeping = _keeping(settings, engines, tuple(models) if models else None)
-    _serve(store, names, keeping, settings, wishes, output, log)
+    _serve(store, names, keeping, told, Output(is_json), log, manager)
 
 
 def _serve(
     store: PlanStore,
     names: Sequence[str],
     keeping: Keeping,
-    settings: ServerSettings,
-    wishes: Layer,
+    told: ServerConfig,
     output: Output,
     log: ServiceLog,
+    manager: ServiceManager,
 ) -> None:
     from edge_runtime.cli.first_models import Pardon, first_models
     from edge_runtime.cli.startup import Startup, give_memory_back
@@ -101,18 +116,27 @@ def _serve(
     from edge_runtime.server.lifecycle import Control, run
     from edge_runtime.server.loads import Loads
 
-    startup = Startup()
+    startup, settings = Startup(), told.first.settings
     admission = _admission(settings)
-    source = StorePlans(store.root, settings, wishes, admission)
+    source = StorePlans(store.root, settings, told.serving, admission)
     pardon = Pardon(settings.stay_up, settings.evict)
+    manager.starting(f"loads {', '.join(names) or 'no model'}", _LOAD_S * (1 + len(names)))
     with first_models(store, names, source, pardon, startup.ended) as first, ExitStack() as closing:
         give_memory_back()
         startup.ended("timing runs")
         loads = Loads(source, admission.ledger) if settings.changes_models else None
         if loads is not None:
             closing.callback(loads.close)
-        control = Control(loads, log, replace(keeping, refused=first.refused), admission.ledger)
+        control = Control(
+            loads, log, replace(keeping, refused=first.refused), admission.ledger, manager, told.sockets, told
+        )
         run(first.made, settings, lambda bound: _ready(bound, first.made, startup, output), control)
+
+
+def _log(settings: ServerSettings) -> ServiceLog:
+    """The log, in the format that was asked for."""
+    wanted, to_journal = settings.log_format, is_journal(sys.stderr)
+    return ServiceLog(settings.log_level, wanted == "json", has_priorities=wanted == "journal" or to_journal)
 
 
 def _keeping(settings: ServerSettings, engines: Path, names: Optional[Tuple[str, ...]]) -> Keeping:
@@ -145,20 +169,16 @@ def _admission(settings: ServerSettings) -> Admission:
     return Admission(MemoryLedger(limits), MemoryNeeds(kept), in_process=not settings.engine_process)
 
 
-def _settings(flags: Layer) -> ServerSettings:
-    """What the environment and the flags ask for, if it can be had."""
+def _check(settings: ServerSettings, sockets: PassedSockets) -> None:
+    """Finds out whether what the settings ask for can be had."""
     from edge_runtime.device.telemetry.board_choice import board_choice
-    from edge_runtime.server.addresses import check_access, check_free
+    from edge_runtime.server.addresses import check_free
 
-    layers = merged(environment_layer(os.environ, ("server",)).get("server", {}), flags)
-    settings = validated(ServerSettings, layers, "[server]")
-    check_access(settings)
-    check_free(settings)
+    check_free(settings, sockets.by_name)
     if board_choice(settings.board).path is not None:
         from edge_runtime.device.telemetry.board import check_board
 
         check_board(settings.board)
-    return settings
 
 
 def _ready(bound: Bound, prepared: Sequence[Prepared], startup: Startup, output: Output) -> None:

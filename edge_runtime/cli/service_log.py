@@ -8,12 +8,12 @@ import sys
 import time
 from typing import Any, Callable, Dict, Mapping, TextIO
 
+from edge_runtime.cli.journal import JournalLines
 from edge_runtime.errors import InvalidRequestError
 from edge_runtime.wire.inference import clipped
 
 logger = logging.getLogger(__name__)
 
-FORMATS = ("text", "json")
 MAX_LINE_NBYTES = 4096
 _TIMES = ("default", "ISO8601")
 _MAX_TRACE_LINES = 200
@@ -25,22 +25,16 @@ class ServiceLog:
     """The log of this process, on stderr or another stream, which may be changed while it runs.
 
     One object at a time is in force. Its settings have the names of the protocol's extension `logging`; `level` is the
-    least that passes at first.
+    least that passes at first. With `has_priorities`, lines are the journal's.
     """
 
-    def __init__(self, level: str, is_json: bool = False, stream: TextIO | None = None) -> None:
-        number = getattr(logging, level)
-        self._settings: Dict[str, Any] = {
-            "log_file": "",
-            "log_info": number <= logging.INFO,
-            "log_warning": number <= logging.WARNING,
-            "log_error": True,
-            "log_verbose_level": int(number <= logging.DEBUG),
-            "log_format": _TIMES[0],
-        }
-        self._formatter: logging.Formatter = JsonLines() if is_json else TextLines(self)
+    def __init__(
+        self, level: str, is_json: bool = False, stream: TextIO | None = None, has_priorities: bool = False
+    ) -> None:
+        self._settings: Dict[str, Any] = {"log_file": "", **passing(level), "log_format": _TIMES[0]}
+        lines: logging.Formatter = JsonLines() if is_json else TextLines(self)
         handler = logging.StreamHandler(stream or sys.stderr)
-        handler.setFormatter(self._formatter)
+        handler.setFormatter(JournalLines(lines) if has_priorities else lines)
         handler.addFilter(self.passes)
         logging.basicConfig(handlers=[handler], force=True)
         logging.getLogger("hpack").setLevel(logging.WARNING)  # below, it logs every header of a request, tokens too
@@ -69,6 +63,10 @@ class ServiceLog:
             changed = ", ".join(f"{name} {value}" for name, value in settings.items())
             logger.info("log settings were changed: %s", changed)
 
+    def let_pass(self, level: str) -> None:
+        """Lets a level and what is graver pass, and nothing else."""
+        self.change(passing(level))
+
     def passes(self, record: logging.LogRecord) -> bool:
         """Whether a record is written."""
         if record.levelno < logging.INFO:
@@ -81,6 +79,17 @@ class ServiceLog:
         levels = [level for name, level in of_level.items() if self._settings[name]]
         least = logging.DEBUG if self._settings["log_verbose_level"] else min(levels, default=logging.CRITICAL + 1)
         logging.getLogger().setLevel(least)
+
+
+def passing(level: str) -> Dict[str, Any]:
+    """The settings that let a level and what is graver pass."""
+    number = getattr(logging, level)
+    return {
+        "log_info": number <= logging.INFO,
+        "log_warning": number <= logging.WARNING,
+        "log_error": True,
+        "log_verbose_level": int(number <= logging.DEBUG),
+    }
 
 
 def _setting_of(level: int) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, Dict, Mapping
+from typing import Callable, Dict
 
 from edge_runtime.cli.startup import engine_options, load_engine, raise_floor, trim_memory
 from edge_runtime.cli.store_watch import StoreWatch
 from edge_runtime.engine.engine import Engine
 from edge_runtime.errors import DeviceLostError, EdgeRuntimeError, PlanError, PlanNotFoundError, PlanTargetError
 from edge_runtime.plan.golden import read_golden
-from edge_runtime.plan.serving import ServingTable, serving_table
+from edge_runtime.plan.serving import ServingTable
 from edge_runtime.plan.store import PlanStore, StoredPlan
 from edge_runtime.server.accelerators import CPU, Prepared, prepared
 from edge_runtime.server.loads import Stamp
@@ -24,17 +24,16 @@ logger = logging.getLogger(__name__)
 class StorePlans:
     """Loads, warms and times the plans of a store, where there is memory for them; any thread may call it.
 
-    `wishes` are the settings of models that the command line gave.
+    `serving` says how a model wants to be served, and raises ConfigError.
     """
 
     def __init__(
-        self, engines: Path, settings: ServerSettings, wishes: Mapping[str, Any], admission: Admission
+        self, engines: Path, settings: ServerSettings, serving: Callable[[str], ServingTable], admission: Admission
     ) -> None:
-        self._engines = engines
         self._store = PlanStore(engines)
         self._watch = StoreWatch(engines)
         self._settings = settings
-        self._wishes = wishes
+        self.serving = serving
         self._admission = admission
 
     def versions(self) -> Dict[str, str]:
@@ -51,10 +50,6 @@ class StorePlans:
     def stamps(self) -> Dict[str, Stamp]:
         """The models of the store, each with what changes when another version is served, or put there anew."""
         return self._watch.stamps()
-
-    def serving(self, name: str) -> ServingTable:
-        """How a model wants to be served; raises ConfigError."""
-        return serving_table(self._engines, name, self._wishes)
 
     def is_to_measure(self, stored: StoredPlan) -> bool:
         """Whether a plan should be loaded alone, so that what it takes of memory is known from then on."""

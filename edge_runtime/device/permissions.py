@@ -12,7 +12,7 @@ from typing import AbstractSet, Callable, Dict, Iterator, List
 
 from edge_runtime.device.files import names_in, text_of, whole_number
 
-_PATTERNS = ("nvidia*", "nvhost-*", "nvmap")
+_PATTERNS = ("nvidia*", "nvhost-*", "nvmap", "nvsciipc", "host1x-fence")
 # Without these no CUDA program starts; others are for debuggers, cameras, video and displays.
 _NEEDED = (
     "nvidia[0-9]*",

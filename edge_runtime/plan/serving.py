@@ -28,9 +28,15 @@ class ServingTable(Settings):
 
 
 def serving_table(
-    root: Path, model: str, flags: Layer | None = None, environ: Mapping[str, str] = os.environ
+    root: Path,
+    model: str,
+    flags: Layer | None = None,
+    environ: Mapping[str, str] = os.environ,
+    usual: Layer | None = None,
 ) -> ServingTable:
     """What `<root>/<model>.toml` says, where there is such a recipe, with variables and then `flags` on top.
+
+    `usual` holds for what none of them says.
 
     Raises:
         ConfigError: the recipe, a variable or a flag is wrong.
@@ -40,4 +46,5 @@ def serving_table(
     if not isinstance(recipe, Mapping):
         raise ConfigError(f"{path}: [{SECTION}]: expected a table")
     variables = environment_layer(environ, (SECTION,)).get(SECTION, {})
-    return validated(ServingTable, merged(merged(recipe, variables), flags or {}), f"model {model!r}: [{SECTION}]")
+    layers = merged(merged(merged(usual or {}, recipe), variables), flags or {})
+    return validated(ServingTable, layers, f"model {model!r}: [{SECTION}]")

@@ -47,6 +47,7 @@ class Request:
         priority: 1 is served first; 0 is the default, which is served last.
         stream: the periodic stream that it belongs to.
         client: whose it is, among all who share a model fairly.
+        is_counted: whether it is somebody's: what the server asks itself is no part of any statistics.
         is_light: whether `encode` takes some microseconds only.
         slot: memory of its own that holds its inputs already and takes its outputs (an engine's slot, beside those of
             the pool); None: a slot of the pool, into which the inputs are copied.
@@ -61,6 +62,7 @@ class Request:
         "encode",
         "group",
         "inputs",
+        "is_counted",
         "is_light",
         "model",
         "priority",
@@ -90,5 +92,6 @@ class Request:
         self.priority = 0
         self.stream: Period | None = None
         self.slot: Any = None
+        self.is_counted = True
         self.is_light = True
         self.deliver: Callable[[Any], Any] | None = None

@@ -96,7 +96,7 @@ class Accelerators:
 
 
 def _served(key: str, member: Prepared, dispatcher: Dispatcher, queue_size: int) -> ServedModel:
-    engine, measured, serving, _ = member
+    engine, measured, serving, golden = member
     policy = ModelPolicy(
         name=key,
         slots=engine.slot_count,
@@ -109,8 +109,14 @@ def _served(key: str, member: Prepared, dispatcher: Dispatcher, queue_size: int)
         dispatcher.times.seed(policy.name, time.segment, time.rows, time.longest_ns)
         work.usual_ns[time.rows] = time.usual_ns
     dispatcher.add(work)
-    budget_ns = None if serving.deadline_ms is None else round(serving.deadline_ms * 1e6)
-    usual = Schedule(serving.priority, budget_ns) if serving.priority or budget_ns else NO_HURRY
-    model = ServedModel(work, dispatcher, usual)
-    model.is_pinned = serving.pinned
+    model = ServedModel(work, dispatcher, golden=golden)
+    serve_as(model, serving)
     return model
+
+
+def serve_as(model: ServedModel, serving: ServingTable) -> None:
+    """Lets a model be served so from its next request on."""
+    budget_ns = None if serving.deadline_ms is None else round(serving.deadline_ms * 1e6)
+    model.usual = Schedule(serving.priority, budget_ns) if serving.priority or budget_ns else NO_HURRY
+    model.is_pinned = serving.pinned
+    model.serving = serving

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from typing import Tuple
+from typing import Container, Tuple
 
 from edge_runtime.errors import ConfigError
 from edge_runtime.server.settings import ServerSettings
@@ -69,13 +69,17 @@ def check_access(settings: ServerSettings) -> None:
             )
 
 
-def check_free(settings: ServerSettings) -> None:
+def check_free(settings: ServerSettings, passed: Container[str] = ()) -> None:
     """Finds out before anything is loaded whether another server has the addresses; binding them still decides.
+
+    Those of `passed` are this server's already.
 
     Raises:
         ConfigError: one can't be bound.
     """
     for name, label in LABELS.items():
+        if name in passed:
+            continue
         host, port = tcp_address(getattr(settings, name), label)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -85,7 +89,7 @@ def check_free(settings: ServerSettings) -> None:
                 probe.listen(1)
             except OSError as error:
                 raise unbindable(name, host, port, error) from error
-    if settings.unix is not None:
+    if settings.unix is not None and "unix" not in passed:
         listener = UnixListener(settings.unix)
         listener.socket.close()
         listener.close()

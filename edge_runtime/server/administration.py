@@ -25,6 +25,9 @@ class ServerLog(Protocol):
     def settings(self) -> Dict[str, Any]:
         """What holds now, by the names of the protocol's extension `logging`."""
 
+    def let_pass(self, level: str) -> None:
+        """Lets a level and what is graver pass, and nothing else."""
+
     def change(self, settings: Mapping[str, Any]) -> None:
         """Lets other settings hold, all or none; raises InvalidRequestError."""
 

@@ -57,7 +57,10 @@ class Dispatcher:
         self._work: Dict[str, Work] = {}
         self._chains: Dict[Request, Run] = {}
         self._tick = Tick(lambda: self._loop.call_soon(self._run_tick), partial(_cost_ns, self._planner))
-        self._alarm = Alarm(clock, self._planner.next_expiry_ns, self._expire)
+        # Requests whose deadline can't be kept any more are told so at once.
+        self._alarm = Alarm(
+            clock, self._planner.next_expiry_ns, lambda: self._emit(None, self._planner.take_given_up(clock()))
+        )
         self._outcomes = Outcomes(self._loop, self._emit, lambda: self._planner.is_idle)
         self._is_closed = False
         self._has_settled = asyncio.Event()
@@ -79,6 +82,11 @@ class Dispatcher:
     def pending(self, name: str) -> int:
         """Requests of a model that wait and don't run yet."""
         return self._planner.waiting(name) + self._tick.waiting(name)
+
+    def longest_ns(self, name: str) -> int:
+        """What the longest run of a model is planned with, by the sizes that were run so far; 0: unknown."""
+        work = self._work[name]
+        return work.policy.segments * max((self._planner.worst_ns(name, rows) for rows in work.usual_ns), default=0)
 
     def relearn(self) -> None:
         """Says that runs take another time from now on, as after a change of power mode or temperature."""
@@ -103,7 +111,8 @@ class Dispatcher:
             else:
                 self._admit(work, request)
         except ServerUnavailableError:
-            work.statistics.add_failure("REJECTED", self._clock() - request.arrival_ns)
+            if request.is_counted:
+                work.statistics.add_failure("REJECTED", self._clock() - request.arrival_ns)
             raise
 
     def runs_here(self, request: Request) -> bool:
@@ -220,10 +229,6 @@ class Dispatcher:
         for request, error in given_up:
             self._work[request.model].give_up(request, error, self._clock())
         self._has_settled.set()
-
-    def _expire(self) -> None:
-        """Tells requests whose deadline can't be kept any more so at once."""
-        self._emit(None, self._planner.take_given_up(self._clock()))
 
 
 def _cost_ns(planner: Planner, work: Work, rows: int) -> int:

@@ -10,25 +10,29 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Callable, List, Sequence
 
-from edge_runtime.errors import ConfigError
 from edge_runtime.server.accelerators import Accelerators, Prepared
 from edge_runtime.server.administration import Administration, ServerLog
 from edge_runtime.server.board import ServedBoard
 from edge_runtime.server.conditions import watch_conditions
 from edge_runtime.server.engine_watch import watch_engines
 from edge_runtime.server.follower import Follower
+from edge_runtime.server.heartbeat import Heartbeat, status_text
 from edge_runtime.server.keeping import NOTHING_KEPT, Keeping
 from edge_runtime.server.listeners import Bound, Listeners
 from edge_runtime.server.loads import Loads
 from edge_runtime.server.memory.ledger import MemoryLedger
 from edge_runtime.server.memory.told import memory_families
-from edge_runtime.server.models import ModelTable
+from edge_runtime.server.models import ModelTable, ServedModel
+from edge_runtime.server.passed_sockets import NO_SOCKETS, PassedSockets
+from edge_runtime.server.reloading import Configuration, Reloading
 from edge_runtime.server.repository import ModelRepository
+from edge_runtime.server.service_manager import NOBODY, ServiceManager
 from edge_runtime.server.settings import ServerSettings
 
 logger = logging.getLogger(__name__)
 
 _CLOSE_S = 1.0
+_END_S = 5.0
 EXIT_HUNG = 70
 
 
@@ -36,7 +40,7 @@ EXIT_HUNG = 70
 class Stop:
     """How a server is told to stop: `requested` drains first, `hurried` doesn't wait for that.
 
-    `reload` has it read tokens and certificates anew, after which it sets `reloaded`.
+    `reload` has it read settings, tokens and certificates anew, after which it sets `reloaded`.
     """
 
     requested: asyncio.Event
@@ -54,12 +58,17 @@ class Control:
     """What administrators may do: load models by `loads` (None: they may not), and change what `log` lets pass.
 
     `keeping` is what the server does by itself about the models that it loads, `ledger` what memory they have.
+    `manager` is who has started it, `sockets` are what that one has passed to it, and `configuration` is where its
+    settings are read anew.
     """
 
     loads: Loads | None = None
     log: ServerLog | None = None
     keeping: Keeping = NOTHING_KEPT
     ledger: MemoryLedger | None = None
+    manager: ServiceManager = NOBODY
+    sockets: PassedSockets = NO_SOCKETS
+    configuration: Configuration | None = None
 
 
 def run(
@@ -82,7 +91,7 @@ def run(
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.signalled)
-        if settings.is_reloadable:  # before they are read: what changes behind that is told
+        if settings.is_reloadable or control.manager.is_there:  # before they are read: what changes behind that is told
             loop.add_signal_handler(signal.SIGHUP, stop.reload.set)
         if not await serve(engines, settings, on_ready, stop, control):
             logger.error("a run is still under way, a thread failed, or the GPU was lost; ending the process")
@@ -116,28 +125,31 @@ async def serve(
     watches: List[asyncio.Future[None]] = []
     models = ModelTable([])
     try:
-        models = ModelTable(accelerators.add(*engines))
-        if control.ledger is not None:
-            models.ledger = control.ledger
-            models.metrics.append(partial(memory_families, control.ledger))
+        models = _table(accelerators.add(*engines), control.ledger)
         if control.loads is not None:
             repository = ModelRepository(models, accelerators, control.loads, control.keeping)
             follower = Follower(models, repository, control.loads, control.keeping)
         models.administration = Administration(repository, control.log, control.keeping.is_open)
         watch_engines(models)
-        listeners = Listeners(models, settings, board)
+        listeners = Listeners(models, settings, board, control.sockets)
         bound = await listeners.open()
         models.is_ready = True
+        control.manager.ready(status_text(models))
         on_ready(bound)
-        watches.append(asyncio.ensure_future(watch_conditions(accelerators.relearn, board.conditions)))
-        watches.append(asyncio.ensure_future(_reload(listeners, follower, stop)))
-        if follower is not None:
-            watches.append(asyncio.ensure_future(follower.run()))
+        heartbeat = Heartbeat(models, control.manager, settings.golden_interval_s)
+        reloading = Reloading(settings, models, listeners, heartbeat, control.log)
+        upkeep = [
+            heartbeat.run(),
+            watch_conditions(accelerators.relearn, board.conditions),
+            _reload(reloading, control, follower, stop),
+            *([] if follower is None else [follower.run()]),
+        ]
+        watches += map(asyncio.ensure_future, upkeep)
         await stop.requested.wait()
         models.is_ready = False
         if repository is not None:
             repository.begin_close()
-        await _drained(models, settings.drain_s, stop.hurried)
+        await _drained(models, reloading.settings.drain_s, stop.hurried, control.manager)
     finally:
         models.is_ready = False
         for watch in watches:
@@ -153,6 +165,15 @@ async def serve(
     return is_closed and not failures
 
 
+def _table(models: Sequence[ServedModel], ledger: MemoryLedger | None) -> ModelTable:
+    """The table to begin with."""
+    table = ModelTable(models)
+    if ledger is not None:
+        table.ledger = ledger
+        table.metrics.append(partial(memory_families, ledger))
+    return table
+
+
 def _fail(stop: Stop, failures: List[str]) -> None:
     """Ends the server at once: some of its requests would never be answered, or none could succeed."""
     failures.append("a lane failed, or the GPU was lost")
@@ -160,22 +181,19 @@ def _fail(stop: Stop, failures: List[str]) -> None:
     stop.hurried.set()
 
 
-async def _reload(listeners: Listeners, follower: Follower | None, stop: Stop) -> None:
-    """Reads tokens and certificates anew, and looks at the store, whenever that is asked for."""
+async def _reload(reloading: Reloading, control: Control, follower: Follower | None, stop: Stop) -> None:
+    """Reads settings, tokens and certificates anew, and looks at the store, whenever that is asked for."""
     while await stop.reload.wait():
         stop.reload.clear()
-        try:
-            listeners.reload()
-            logger.info("tokens and certificates were read anew")
-        except ConfigError as error:
-            logger.error("tokens and certificates stay as they were: %s", error)
+        await reloading.reload(control.configuration, control.manager)
         if follower is not None:
             await follower.refresh()
         stop.reloaded.set()
 
 
-async def _drained(models: ModelTable, drain_s: float, hurried: asyncio.Event) -> None:
+async def _drained(models: ModelTable, drain_s: float, hurried: asyncio.Event, manager: ServiceManager) -> None:
     """Waits until nothing is under way, time is up, or we are told to hurry."""
+    manager.stopping("answers what was taken in", drain_s + _END_S)
     waits = [asyncio.ensure_future(models.idle()), asyncio.ensure_future(hurried.wait())]
     await asyncio.wait(waits, timeout=drain_s, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any, Dict, Set
+from typing import Any, Callable, Dict, Set
 
 from edge_runtime.server.acceptor import Acceptor
 from edge_runtime.server.access import Access, access_of
@@ -20,6 +20,7 @@ from edge_runtime.server.http2.server import Http2Server
 from edge_runtime.server.lanes import Lanes
 from edge_runtime.server.live.feed import LiveFeed, live_feed
 from edge_runtime.server.models import ModelTable
+from edge_runtime.server.passed_sockets import NO_SOCKETS, PassedSockets
 from edge_runtime.server.region_access import RegionAccess
 from edge_runtime.server.settings import ServerSettings
 from edge_runtime.server.tcp_listener import TcpListener
@@ -66,15 +67,23 @@ class Speakers:
 
 
 class Listeners:
-    """All that a server listens with.
+    """All that a server listens with; `sockets` are those that listen already, wherever that is.
 
     Raises:
         ConfigError: the settings would let strangers in, or name files of TLS or tokens that can't be used.
     """
 
-    def __init__(self, models: ModelTable, settings: ServerSettings, board: ServedBoard = NO_BOARD) -> None:
+    def __init__(
+        self,
+        models: ModelTable,
+        settings: ServerSettings,
+        board: ServedBoard = NO_BOARD,
+        sockets: PassedSockets = NO_SOCKETS,
+    ) -> None:
+        settings = sockets.settings(settings)
         check_access(settings)
         self._settings = settings
+        self._passed = passed = sockets.by_name
         self._access = access_of(settings)
         self._live = live_feed(models, board)
         self._regions = ClientRegions()
@@ -86,8 +95,12 @@ class Listeners:
         self._unix = Speakers(models, settings, none if allowed is False else theirs, self._access, self._live)
         strangers = self._access.newcomers
         self._listening = {
-            "http": TcpListener("http", settings, self._tcp.http, self._remote.http, strangers),
-            "grpc": TcpListener("grpc", settings, self._tcp.http2, self._remote.http2, strangers),
+            "http": TcpListener(
+                "http", settings, self._tcp.http, self._remote.http, strangers, passed=passed.get("http")
+            ),
+            "grpc": TcpListener(
+                "grpc", settings, self._tcp.http2, self._remote.http2, strangers, passed=passed.get("grpc")
+            ),
         }
         self._grpcio: Any = None
         if settings.grpc_transport == "grpcio":
@@ -112,18 +125,24 @@ class Listeners:
             bound["grpc"] = address_text(host, await self._grpcio.start(host, port))
         return Bound(bound["http"], bound["grpc"], await self._listen_unix())
 
-    def reload(self) -> None:
-        """Reads tokens, certificates and authorities anew; connections that are there stay, under the new tokens.
+    def renewal(self) -> Callable[[], None]:
+        """Reads tokens, certificates and authorities anew; what is given lets them hold, and can't fail.
+
+        Connections that are there stay, under the new tokens.
 
         Raises:
-            ConfigError: some can't be used; all stay as they were.
+            ConfigError: some can't be used.
         """
         tokens = self._access.read()
         contexts = {name: listener.context() for name, listener in self._listening.items()}
-        for name, listener in self._listening.items():
-            listener.renew(contexts[name])
-        self._access.tokens = tokens
-        self._live.end()
+
+        def renew() -> None:
+            for name, listener in self._listening.items():
+                listener.renew(contexts[name])
+            self._access.tokens = tokens
+            self._live.end()
+
+        return renew
 
     async def _listen_unix(self) -> str | None:
         path = self._settings.unix
@@ -131,9 +150,12 @@ class Listeners:
             return None
         by_prefix: Dict[bytes, Any] = {_HTTP2_PREFACE: self._unix.http2, PREFIX: self._lanes}
         patience_s = self._settings.idle_timeout_s
-        self._unix_listener = UnixListener(path)
+        listening = self._passed.get("unix")
+        if listening is None:
+            self._unix_listener = UnixListener(path)
+            listening = self._unix_listener.socket
         self._unix_server = Acceptor(
-            self._unix_listener.socket,
+            listening,
             lambda: UnixProtocol(by_prefix, self._unix.http, self._undecided, patience_s),
         )
         return path

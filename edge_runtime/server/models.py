@@ -10,6 +10,8 @@ from typing import Any, Callable, Dict, Hashable, Iterator, List, Sequence, Set,
 from edge_runtime import __version__
 from edge_runtime.engine.engine import Engine
 from edge_runtime.errors import EdgeRuntimeError, RequestError, ServerUnavailableError, UnknownNameError
+from edge_runtime.plan.golden import Golden
+from edge_runtime.plan.serving import ServingTable
 from edge_runtime.scheduling.request import Outputs, Period, Request
 from edge_runtime.server.absence import Absences
 from edge_runtime.server.administration import Administration
@@ -43,6 +45,7 @@ class ServedModel:
         work: the engine as the dispatcher knows it.
         dispatcher: of the accelerator that the engine runs on.
         usual: the schedule of requests that don't say.
+        golden: what it must answer to one input, if that is known.
 
     Attributes:
         key: what the dispatcher knows it by: another one for each time that a plan is loaded.
@@ -50,12 +53,17 @@ class ServedModel:
         lent: memory of clients that the engine is bound to; nor before that is free.
         is_retired: it isn't in the table any more, and takes no requests but those that have begun.
         is_pinned: it stays loaded, whatever else needs the memory.
+        serving: how it wants to be served.
     """
 
-    def __init__(self, work: Work, dispatcher: Dispatcher, usual: Schedule = NO_HURRY) -> None:
+    def __init__(
+        self, work: Work, dispatcher: Dispatcher, usual: Schedule = NO_HURRY, golden: Golden | None = None
+    ) -> None:
         self.engine: Engine = work.engine
         self.statistics: ModelStatistics = work.statistics
+        self.golden = golden
         self.key = work.name
+        self.queue_size = work.policy.queue_size
         self.name = work.engine.info.name
         self.version = str(work.engine.info.version)
         self.submit = dispatcher.submit
@@ -68,8 +76,9 @@ class ServedModel:
         self.lent = UnderWay()
         self.is_retired = False
         self.is_pinned = False
+        self.serving = ServingTable()
         self._loaded_ns = dispatcher.now_ns()
-        self._usual = usual
+        self.usual = usual
         self._has_batches = bool(work.engine.signature.max_batch_size)
         self._first_input = work.engine.signature.inputs[0].name if work.engine.signature.inputs else ""
 
@@ -77,6 +86,11 @@ class ServedModel:
     def pending(self) -> int:
         """Requests that wait and don't run yet."""
         return self._dispatcher.pending(self.key)
+
+    @property
+    def longest_run_ns(self) -> int:
+        """What its longest run is planned with; 0 where nothing is known."""
+        return self._dispatcher.longest_ns(self.key)
 
     @property
     def idle_ns(self) -> int:
@@ -131,6 +145,10 @@ class ServedModel:
             self.statistics.add_failure("OTHER", self.now_ns() - start_ns)
             raise
 
+    def rows_of(self, inputs: Feeds) -> int:
+        """How many samples some inputs are."""
+        return len(inputs[self._first_input]) if self._has_batches else 1
+
     def request(
         self,
         inputs: Feeds,
@@ -141,10 +159,9 @@ class ServedModel:
         timeout_ns: int | None = None,
     ) -> Request:
         """A request for `submit`; `timeout_ns` is what the transport itself says of its deadline."""
-        rows = len(inputs[self._first_input]) if self._has_batches else 1
-        request = Request(self.key, inputs, encode, emit, arrival_ns, rows)
-        if schedule is not NO_HURRY or self._usual is not NO_HURRY or timeout_ns is not None:
-            request.priority = schedule.priority or self._usual.priority
+        request = Request(self.key, inputs, encode, emit, arrival_ns, self.rows_of(inputs))
+        if schedule is not NO_HURRY or self.usual is not NO_HURRY or timeout_ns is not None:
+            request.priority = schedule.priority or self.usual.priority
             request.deadline_ns = self.deadline_ns(schedule.budget_ns, timeout_ns, arrival_ns)
             if schedule.period_ns is not None:
                 request.stream = self._stream(schedule)
@@ -154,14 +171,14 @@ class ServedModel:
 
     def complete(self, request: Request) -> None:
         """Lets a request's own priority, or else the model's, hold, and the earlier of both deadlines."""
-        request.priority = request.priority or self._usual.priority
-        if self._usual.budget_ns is not None:
-            usual_ns = request.arrival_ns + self._usual.budget_ns
+        request.priority = request.priority or self.usual.priority
+        if self.usual.budget_ns is not None:
+            usual_ns = request.arrival_ns + self.usual.budget_ns
             request.deadline_ns = usual_ns if request.deadline_ns is None else min(request.deadline_ns, usual_ns)
 
     def deadline_ns(self, budget_ns: int | None, timeout_ns: int | None, arrival_ns: int) -> int | None:
         """The earliest deadline of a request's own, its transport's and the model's default."""
-        shortest = self._usual.budget_ns
+        shortest = self.usual.budget_ns
         for each in (budget_ns, timeout_ns):
             if each is not None and (shortest is None or each < shortest):
                 shortest = each

@@ -70,6 +70,13 @@ class ServerSettings(Settings):
     state: Optional[str] = Field(
         None, min_length=1, description="Folder of what is learnt of models (default: $STATE_DIRECTORY, else none)."
     )
+    golden_interval_s: float = Field(
+        10.0, ge=0.1, le=3600, description="Longest time between two golden runs of a model, seconds."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("WARNING", description="What goes to stderr.")
+    log_format: Literal["auto", "text", "json", "journal"] = Field(
+        "auto", description="How it is written (auto: text, with priorities where stderr is the journal)."
+    )
     drain_s: float = Field(20.0, ge=0, description="Longest time to answer what was taken in, after SIGTERM, seconds.")
 
     @property

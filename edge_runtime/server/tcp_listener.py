@@ -24,7 +24,7 @@ class TcpListener:
     """Listens at the address `http` or `grpc` of the settings.
 
     `local` makes the protocols of connections from this machine, `remote` those of others. `newcomers` bounds how many
-    have shown no right yet.
+    have shown no right yet. `passed` is a socket that listens there already.
     """
 
     def __init__(
@@ -34,7 +34,10 @@ class TcpListener:
         local: Factory,
         remote: Factory,
         newcomers: Newcomers | None = None,
+        *,
+        passed: socket.socket | None = None,
     ) -> None:
+        self._passed = passed
         self._newcomers = newcomers
         self._name = name
         self._settings = settings
@@ -62,6 +65,11 @@ class TcpListener:
             ConfigError: the address can't be bound, or TLS can't be had.
         """
         context = self.context()
+        listening = self._passed or self._bound()
+        self._acceptor = Acceptor(listening, self._factory, context, self._newcomers)
+        return address_text(self._host, listening.getsockname()[1])
+
+    def _bound(self) -> socket.socket:
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         # Named, the protocol is that of its connections too: asyncio sets TCP_NODELAY on no others.
         listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -75,8 +83,7 @@ class TcpListener:
         except OSError as error:
             listening.close()
             raise unbindable(self._name, self._host, self._port, error) from error
-        self._acceptor = Acceptor(listening, self._factory, context, self._newcomers)
-        return address_text(self._host, listening.getsockname()[1])
+        return listening
 
     def renew(self, context: ssl.SSLContext | None) -> None:
         """Takes new connections with another TLS from here on; needs nothing that could be lacking."""

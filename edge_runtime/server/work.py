@@ -62,6 +62,8 @@ class Work:
 
     def count(self, run: Run) -> None:
         """Counts the outcomes of a run, on any thread; all but `RequestError`s, which the transport counts."""
+        if not run.requests[0].is_counted:  # which shares its run with nobody
+            return
         for part in run.parts:
             self.count(part)
         if run.parts:
@@ -87,7 +89,8 @@ class Work:
 
     def give_up(self, request: Request, error: ServerUnavailableError, now_ns: int) -> None:
         """Counts a request that won't run, and emits why."""
-        self.statistics.add_failure("REJECTED", now_ns - request.arrival_ns)
+        if request.is_counted:
+            self.statistics.add_failure("REJECTED", now_ns - request.arrival_ns)
         request.emit(error)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Iterator
 
 import pytest
 
-from edge_runtime.cli.service_log import MAX_LINE_NBYTES, ServiceLog
+from edge_runtime.cli.service_log import MAX_LINE_NBYTES, ServiceLog, passing
 from edge_runtime.errors import InvalidRequestError
 
 HOSTILE = "a\nERROR root: forged\r\x1b[31mred\x00\x85\u2028\u202e\ud800" + "x" * (1 << 20)
@@ -155,3 +155,20 @@ def test_lines_of_text_begin_with_the_time_once_that_is_asked_for(stderr):
     when, _, rest = line.partition(" ")
     assert datetime.strptime(when, "%Y-%m-%dT%H:%M:%S.%fZ")
     assert rest == "WARNING edge_runtime.test: hot"
+
+
+@pytest.mark.parametrize("is_json", [False, True])
+def test_every_line_for_the_journal_has_the_priority_of_its_record(stderr, is_json):
+    ServiceLog("INFO", is_json, stderr, has_priorities=True)
+    logger.info("%s", HOSTILE)
+    fail("a\nb")
+    written = lines(stderr)
+    assert written[0][:3] == "<6>"
+    assert {line[:3] for line in written[1:]} == {"<3>"}
+
+
+@pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARNING", "ERROR"])
+def test_a_level_can_be_changed_to(stderr, level):
+    log = ServiceLog("ERROR", stream=stderr)
+    log.change(passing(level))
+    assert log.settings() == ServiceLog(level, stream=stderr).settings()

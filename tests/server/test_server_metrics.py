@@ -12,7 +12,7 @@ from edge_runtime.server.statistics import ModelStatistics, RunTimes
 
 NO_BOARD = BoardReading(0)
 VALUE = r'"(?:[^"\\\n]|\\[\\"n])*"'
-SAMPLE = re.compile(rf"([a-z_]+)(?:\{{((?:[a-z]+={VALUE},?)*)\}})? ([0-9]+)")
+SAMPLE = re.compile(rf"([a-z_]+)(?:\{{((?:[a-z]+={VALUE},?)*)\}})? ([0-9]+(?:\.[0-9]+)?)")
 
 
 def model(name: str, pending: int = 0) -> Any:
@@ -26,9 +26,9 @@ def model(name: str, pending: int = 0) -> Any:
     )
 
 
-def parsed(page: str) -> dict[str, dict[str, int]]:
+def parsed(page: str) -> dict[str, dict[str, float]]:
     """Samples by family and labels, read as strictly as Prometheus reads them."""
-    families: dict[str, dict[str, int]] = {}
+    families: dict[str, dict[str, float]] = {}
     kinds: dict[str, str] = {}
     assert page.endswith("\n")
     for line in page[:-1].split("\n"):
@@ -47,7 +47,7 @@ def parsed(page: str) -> dict[str, dict[str, int]]:
             )
             key = match[1][len(current) :] + (match[2] or "")
             assert key not in families[current]
-            families[current][key] = int(match[3])
+            families[current][key] = float(match[3])
     assert set(kinds) == set(families)
     assert set(kinds.values()) <= {"counter", "gauge", "histogram"}
     return families
