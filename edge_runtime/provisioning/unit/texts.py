@@ -106,8 +106,8 @@ Description=edge_runtime builds plans
 
 [Service]
 Type=oneshot
-# What was asked for first; then all recipes and packs that are new, or that another JetPack has made new, which fails too
-# where the first couldn't be built.
+# What was asked for first; then all recipes and packs that are new, or that another JetPack has made new, which fails
+# too where the first couldn't be built.
 ExecStart=-{_escaped(site)} rebuild --requests {places.requests} {_sign(places)}
 ExecStart={_escaped(site)} build --all {_sign(places)}
 TimeoutStartSec=infinity
