@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Dict, Tuple
 
 from goal_report import Part, figures_of, names_of, reported, shared_cores
-from operations import hot_swap, power_cuts, service
+from operations import clock, hot_swap, power_cuts, service
 from operations.places import FOLDER
 from operations.writers import KINDS
 
@@ -25,6 +25,7 @@ PARTS: Dict[str, Tuple[str, Part]] = {
     "11": ("power cuts", power_cuts.power_rows),
     "11.1": ("killed at a system call", power_cuts.kill_rows),
     "12": ("failing disk", power_cuts.fault_rows),
+    "21": ("the wall clock set a day forward and back", clock.rows),
     "23": ("hot swap under load", hot_swap.rows),
 }
 
