@@ -17,8 +17,9 @@ from edge_runtime.cli.hangup import release_hangups
 from edge_runtime.cli.journal import is_journal
 from edge_runtime.cli.output import Output
 from edge_runtime.cli.service_log import ServiceLog
+from edge_runtime.config import Layer
 from edge_runtime.errors import ConfigError
-from edge_runtime.plan.serving import ServingTable
+from edge_runtime.plan.serving import ServingTable, with_rungs
 from edge_runtime.server.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def command(
     tls_key: Optional[str] = flag(ServerSettings, "tls_key", "--tls-key", metavar="FILE"),
     tls_client_ca: Optional[str] = flag(ServerSettings, "tls_client_ca", "--tls-client-ca", metavar="FILE"),
     board: Optional[str] = flag(ServerSettings, "board", "--board", metavar="SOURCE"),
+    idle: Optional[str] = flag(ServerSettings, "idle", "--idle", metavar="off|release"),
+    allow_power_changes: Optional[bool] = flag(ServerSettings, "allow_power_changes", "--allow-power-changes"),
     slots: Optional[int] = flag(ServerSettings, "slots", "--slots", minimum=1),
     engine_process: Optional[bool] = flag(ServerSettings, "engine_process", "--engine-process"),
     deadline_ms: Optional[float] = flag(ServingTable, "deadline_ms", "--deadline-ms"),
@@ -81,9 +84,9 @@ def command(
     from edge_runtime.server.service_manager import service_manager
 
     flags = given(http=http, grpc=grpc, unix=unix, allow_client_shm=allow_client_shm, slots=slots, tokens=tokens)
-    flags.update(given(tls_certificate=tls_certificate, tls_key=tls_key, tls_client_ca=tls_client_ca))
-    flags.update(given(model_control=model_control, board=board, engine_process=engine_process))
-    flags.update(given(follow=follow, stay_up=stay_up, log_level=log_level, log_format=log_format))
+    flags.update(given(tls_certificate=tls_certificate, tls_key=tls_key, tls_client_ca=tls_client_ca, idle=idle))
+    flags.update(given(model_control=model_control, board=board, engine_process=engine_process, log_level=log_level))
+    flags.update(given(follow=follow, stay_up=stay_up, allow_power_changes=allow_power_changes, log_format=log_format))
     wishes = given(deadline_ms=deadline_ms, batching=batching)
     told = ServerConfig(engines, config, flags, wishes, sockets=passed_sockets())
     settings = told.first.settings
@@ -94,11 +97,17 @@ def command(
     if not settings.is_reloadable and not manager.is_there:
         release_hangups()
     store = PlanStore(engines)
+    names = _names(models, store, settings, wishes)
+    keeping = _keeping(settings, engines, tuple(names) if models else None)
+    _serve(store, names, keeping, told, Output(is_json), log, manager)
+
+
+def _names(models: List[str], store: PlanStore, settings: ServerSettings, wishes: Layer) -> List[str]:
+    """The models to serve: those that were named, or all, and the rungs of their ladders."""
     names = list(dict.fromkeys(models or store.models()))
     if not names and not (settings.model_control or settings.follow or settings.stay_up):
-        raise ConfigError(f"{engines}: no plan to serve; build one: edge-runtime build")
-    keeping = _keeping(settings, engines, tuple(models) if models else None)
-    _serve(store, names, keeping, told, Output(is_json), log, manager)
+        raise ConfigError(f"{store.root}: no plan to serve; build one: edge-runtime build")
+    return with_rungs(store.root, names, store.models(), wishes)
 
 
 def _serve(
