@@ -54,7 +54,9 @@ def limits_finding(service: InstalledService) -> Finding:
     for pid in service.server.pids[:1]:
         running = _locked_of(service.root, pid)
         if running and _is_little(running):
-            text = f"the running server may lock {running} bytes: the units allow more since it was started"
+            text = (
+                f"the running server may lock {running} bytes, not what its unit says: it was started before that did"
+            )
             return Finding(subject, WARNING, text, f"sudo systemctl restart {service.server.name}")
     return Finding(subject, OK, "its units may lock as much memory as CUDA pins")
 
