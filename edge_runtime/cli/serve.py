@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple
 import typer
 
 from edge_runtime.cli.flags import engines_option, flag, given, json_option, one_of
-from edge_runtime.cli.hangup import release_hangups
+from edge_runtime.cli.hangup import early_hangup, release_hangups
 from edge_runtime.cli.journal import is_journal
 from edge_runtime.cli.output import Output
+from edge_runtime.cli.pause import pausing
 from edge_runtime.cli.service_log import ServiceLog
 from edge_runtime.errors import ConfigError
 from edge_runtime.plan.serving import ServingTable
@@ -86,25 +87,19 @@ def command(
     flags.update(given(follow=follow, stay_up=stay_up, log_level=log_level, log_format=log_format))
     wishes = given(deadline_ms=deadline_ms, batching=batching)
     told = ServerConfig(engines, config, flags, wishes, sockets=passed_sockets())
-    settings = told.first.settings
-    log = _log(settings)
-    _check(settings, told.sockets)
+    log = _log(told.first.settings)
+    _check(told.first.settings, told.sockets)
     told.export_trust()
     manager = service_manager()
-    if not settings.is_reloadable and not manager.is_there:
+    if not (told.is_reloadable or manager.is_there):
         release_hangups()
-    store = PlanStore(engines)
-    names = list(dict.fromkeys(models or store.models()))
-    if not names and not (settings.model_control or settings.follow or settings.stay_up):
-        raise ConfigError(f"{engines}: no plan to serve; build one: edge-runtime build")
-    keeping = _keeping(settings, engines, tuple(models) if models else None)
-    _serve(store, names, keeping, told, Output(is_json), log, manager)
+    with pausing(manager):
+        _serve(PlanStore(engines), tuple(models or ()), told, Output(is_json), log, manager)
 
 
 def _serve(
     store: PlanStore,
-    names: Sequence[str],
-    keeping: Keeping,
+    wanted: Tuple[str, ...],
     told: ServerConfig,
     output: Output,
     log: ServiceLog,
@@ -117,6 +112,9 @@ def _serve(
     from edge_runtime.server.loads import Loads
 
     startup, settings = Startup(), told.first.settings
+    names = list(dict.fromkeys(wanted or store.models()))
+    if not names and not (settings.model_control or settings.follow or settings.stay_up):
+        raise ConfigError(f"{store.root}: no plan to serve; build one: edge-runtime build")
     admission = _admission(settings)
     source = StorePlans(store.root, settings, told.serving, admission)
     pardon = Pardon(settings.stay_up, settings.evict)
@@ -127,9 +125,8 @@ def _serve(
         loads = Loads(source, admission.ledger) if settings.changes_models else None
         if loads is not None:
             closing.callback(loads.close)
-        control = Control(
-            loads, log, replace(keeping, refused=first.refused), admission.ledger, manager, told.sockets, told
-        )
+        keeping = replace(_keeping(settings, store.root, wanted or None), refused=first.refused)
+        control = Control(loads, log, keeping, admission.ledger, manager, told.sockets, told, early_hangup())
         run(first.made, settings, lambda bound: _ready(bound, first.made, startup, output), control)
 
 

@@ -58,6 +58,11 @@ class ServerConfig:
         self._tables: Mapping[str, Layer] = {}
         self.first = self.read(())
 
+    @property
+    def is_reloadable(self) -> bool:
+        """Whether there is something that a server looks at anew when it is told to."""
+        return self._file is not None or self.first.settings.is_reloadable
+
     def read(self, models: Sequence[str]) -> Told:
         """All that the server is told now, with how each of the models wants to be served.
 
