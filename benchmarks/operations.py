@@ -15,17 +15,23 @@ from pathlib import Path
 from typing import Dict, Tuple
 
 from goal_report import Part, figures_of, names_of, reported, shared_cores
-from operations import hot_swap, power_cuts, service
+from operations import degradation, engine_process, hot_swap, power_cuts, secrecy, service, tampering
+from operations.fleet_writers import KINDS as FLEET_KINDS
 from operations.places import FOLDER
-from operations.writers import KINDS
+from operations.writers import KINDS as STORE_KINDS
 
+KINDS = {**STORE_KINDS, **FLEET_KINDS}
 # In the order in which they run.
 PARTS: Dict[str, Tuple[str, Part]] = {
     "7": ("the service under systemd: started, killed, hung", service.rows),
+    "9": ("engine processes that crash or are stopped", engine_process.rows),
     "11": ("power cuts", power_cuts.power_rows),
     "11.1": ("killed at a system call", power_cuts.kill_rows),
     "12": ("failing disk", power_cuts.fault_rows),
+    "14": ("encrypted plan on a disk", secrecy.rows),
+    "14.1": ("encrypted plan tampered with", tampering.rows),
     "23": ("hot swap under load", hot_swap.rows),
+    "24": ("degradation under heat", degradation.heat_rows),
 }
 
 

@@ -3,6 +3,7 @@
 EdgeRuntimeError                 exit 1
 ├── UsageError                   exit 2: the command line itself is wrong
 ├── ConfigError                  exit 78: a recipe, a setting or the environment is wrong
+│   └── LadderError              a rung of a model's ladder that can't stand in for it
 ├── ModelError                   an ONNX file that is broken or can't be used
 │   └── UnsupportedModelError    a sound model with something that we don't handle
 ├── DataError                    calibration or held-out samples that don't fit the model
@@ -65,6 +66,10 @@ class ConfigError(EdgeRuntimeError):
     """A recipe, a setting or the environment is wrong; nothing was done."""
 
     exit_code = 78
+
+
+class LadderError(ConfigError):
+    """A rung of a model's ladder that can't stand in for it; says in what they differ."""
 
 
 class ModelError(EdgeRuntimeError):

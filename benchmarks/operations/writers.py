@@ -105,13 +105,16 @@ KINDS: Dict[str, Tuple[Writer, Check]] = {
 
 def main() -> int:
     """Writes, or checks."""
+    from operations.fleet_writers import KINDS as FLEET_KINDS  # noqa: PLC0415  (which uses this module)
+
+    kinds = {**KINDS, **FLEET_KINDS}
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=sorted(KINDS))
+    parser.add_argument("kind", choices=sorted(kinds))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=sys.maxsize)
     parser.add_argument("--check", metavar="CLAIMED")
     options = parser.parse_args()
-    writer, check = KINDS[options.kind]
+    writer, check = kinds[options.kind]
     try:
         if options.check is not None:
             problem = check(options.folder, int(options.check or 0))

@@ -13,7 +13,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Iterator, List, Tuple
+from typing import Iterator, List, Sequence, Tuple
 
 from robustness.nets import CHAIN, DOUBLE, WIDTH
 from robustness.ours import Ours, command, log_text, serving
@@ -55,10 +55,18 @@ class _Outcomes:
 
 
 def drain_rows() -> Iterator[Row]:
-    """SIGTERM while requests wait over HTTP and gRPC, with some clients that have sent half a head."""
+    """The server as it comes."""
+    yield drain_row("10 SIGTERM under load")
+
+
+def drain_row(figure: str, arguments: Sequence[str] = ()) -> Row:
+    """SIGTERM while requests wait over HTTP and gRPC, with some clients that have sent half a head.
+
+    All processes of the server get it, as a service manager does it.
+    """
     whole, took, exits = _Outcomes(), [], []
     for _ in range(_STOPS):
-        with serving() as ours:
+        with serving(arguments) as ours:
             took.append(_stopped(ours, whole))
             exits.append(ours.tree.process.returncode)
     answered, refused = whole.statuses.count(200), whole.statuses.count(503)
@@ -67,7 +75,7 @@ def drain_rows() -> Iterator[Row]:
     text += f"met a closed connection; exit {sorted(set(exits))} after at most {max(took):.2f} s; {_STOPS} stops"
     is_held = not whole.lost_before and not others and set(exits) == {0} and max(took) <= _EXIT_S
     goal = "0 lost, new ones refused, exit <= 5 s"
-    yield Row("10 SIGTERM under load", goal, text, len(whole.statuses), verdict_of(is_held))
+    return Row(figure, goal, text, len(whole.statuses), verdict_of(is_held))
 
 
 def _stopped(ours: Ours, outcomes: _Outcomes) -> float:
@@ -117,8 +125,10 @@ def _stopped(ours: Ours, outcomes: _Outcomes) -> float:
         for thread in threads:
             thread.start()
         time.sleep(_LOADED_S)
+        processes = ours.tree.processes()
         stopped[0] = time.monotonic()
-        os.kill(ours.pid, signal.SIGTERM)
+        for pid in processes:
+            os.kill(pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             ours.tree.process.wait(_PATIENCE_S)
         took_s = time.monotonic() - stopped[0]

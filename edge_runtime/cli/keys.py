@@ -20,7 +20,7 @@ def key_option(name: str, text: str) -> Any:
         None,
         name,
         metavar="FILE",
-        readable=False,  # for a credential comes before it
+        readable=False,  # where there is a credential, the file may be root's alone
         help=f"{text} (mode 600; a credential {CREDENTIAL} of systemd comes before it).",
     )
 

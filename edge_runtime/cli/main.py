@@ -39,6 +39,7 @@ VERBS = {
     "bench": "Measure latency and throughput, in this process or against a server.",
     "profile": "Explain a plan's latency by stage, and each outlier by what the board and this process did.",
     "sweep": "Measure a model in every precision, batch size and power mode, and say which to take.",
+    "power": "Propose a power mode from a sweep or a server's load, and set it if told to.",
     "doctor": "Say what this machine can run, and what is missing.",
     "telemetry": "Read what a board tells about its power, heat, clocks and load; tegrastats logs too.",
     "install-unit": "Install the server, and what builds its plans, as services of systemd.",

@@ -19,7 +19,7 @@ from edge_runtime.cli.output import Output
 from edge_runtime.cli.pause import pausing
 from edge_runtime.cli.service_log import ServiceLog
 from edge_runtime.errors import ConfigError
-from edge_runtime.plan.serving import ServingTable
+from edge_runtime.plan.serving import ServingTable, with_rungs
 from edge_runtime.server.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ def command(
     tls_key: Optional[str] = flag(ServerSettings, "tls_key", "--tls-key", metavar="FILE"),
     tls_client_ca: Optional[str] = flag(ServerSettings, "tls_client_ca", "--tls-client-ca", metavar="FILE"),
     board: Optional[str] = flag(ServerSettings, "board", "--board", metavar="SOURCE"),
+    idle: Optional[str] = flag(ServerSettings, "idle", "--idle", metavar="off|release"),
+    allow_power_changes: Optional[bool] = flag(ServerSettings, "allow_power_changes", "--allow-power-changes"),
     slots: Optional[int] = flag(ServerSettings, "slots", "--slots", minimum=1),
     engine_process: Optional[bool] = flag(ServerSettings, "engine_process", "--engine-process"),
     deadline_ms: Optional[float] = flag(ServingTable, "deadline_ms", "--deadline-ms"),
@@ -82,9 +84,9 @@ def command(
     from edge_runtime.server.service_manager import service_manager
 
     flags = given(http=http, grpc=grpc, unix=unix, allow_client_shm=allow_client_shm, slots=slots, tokens=tokens)
-    flags.update(given(tls_certificate=tls_certificate, tls_key=tls_key, tls_client_ca=tls_client_ca))
-    flags.update(given(model_control=model_control, board=board, engine_process=engine_process))
-    flags.update(given(follow=follow, stay_up=stay_up, log_level=log_level, log_format=log_format))
+    flags.update(given(tls_certificate=tls_certificate, tls_key=tls_key, tls_client_ca=tls_client_ca, idle=idle))
+    flags.update(given(model_control=model_control, board=board, engine_process=engine_process, log_level=log_level))
+    flags.update(given(follow=follow, stay_up=stay_up, allow_power_changes=allow_power_changes, log_format=log_format))
     wishes = given(deadline_ms=deadline_ms, batching=batching)
     told = ServerConfig(engines, config, flags, wishes, sockets=passed_sockets())
     log = _log(told.first.settings)
@@ -94,12 +96,20 @@ def command(
     if not (told.is_reloadable or manager.is_there):
         release_hangups()
     with pausing(manager):
-        _serve(PlanStore(engines), tuple(models or ()), told, Output(is_json), log, manager)
+        _serve(PlanStore(engines), models or [], told, Output(is_json), log, manager)
+
+
+def _names(wanted: Sequence[str], store: PlanStore, told: ServerConfig) -> List[str]:
+    """The models to serve: those that were named, or all, and the rungs of their ladders."""
+    names, settings = list(dict.fromkeys(wanted or store.models())), told.first.settings
+    if not names and not (settings.model_control or settings.follow or settings.stay_up):
+        raise ConfigError(f"{store.root}: no plan to serve; build one: edge-runtime build")
+    return with_rungs(store.root, names, store.models(), told.wishes)
 
 
 def _serve(
     store: PlanStore,
-    wanted: Tuple[str, ...],
+    wanted: Sequence[str],
     told: ServerConfig,
     output: Output,
     log: ServiceLog,
@@ -112,9 +122,7 @@ def _serve(
     from edge_runtime.server.loads import Loads
 
     startup, settings = Startup(), told.first.settings
-    names = list(dict.fromkeys(wanted or store.models()))
-    if not names and not (settings.model_control or settings.follow or settings.stay_up):
-        raise ConfigError(f"{store.root}: no plan to serve; build one: edge-runtime build")
+    names = _names(wanted, store, told)
     admission = _admission(settings)
     source = StorePlans(store.root, settings, told.serving, admission)
     pardon = Pardon(settings.stay_up, settings.evict)
@@ -125,7 +133,7 @@ def _serve(
         loads = Loads(source, admission.ledger) if settings.changes_models else None
         if loads is not None:
             closing.callback(loads.close)
-        keeping = replace(_keeping(settings, store.root, wanted or None), refused=first.refused)
+        keeping = replace(_keeping(settings, store.root, tuple(names) if wanted else None), refused=first.refused)
         control = Control(loads, log, keeping, admission.ledger, manager, told.sockets, told, early_hangup())
         run(first.made, settings, lambda bound: _ready(bound, first.made, startup, output), control)
 

@@ -9,11 +9,11 @@ from typing import Callable, Dict
 from edge_runtime.cli.startup import engine_options, load_engine, raise_floor, trim_memory
 from edge_runtime.cli.store_watch import StoreWatch
 from edge_runtime.engine.engine import Engine
-from edge_runtime.errors import DeviceLostError, EdgeRuntimeError, PlanError, PlanNotFoundError
+from edge_runtime.errors import DeviceLostError, EdgeRuntimeError, PlanError, PlanNotFoundError, PlanTargetError
 from edge_runtime.plan.golden import read_golden
 from edge_runtime.plan.serving import ServingTable
 from edge_runtime.plan.store import PlanStore, StoredPlan
-from edge_runtime.server.accelerators import Prepared, prepared
+from edge_runtime.server.accelerators import CPU, Prepared, prepared
 from edge_runtime.server.loads import Stamp
 from edge_runtime.server.memory.admission import Admission
 from edge_runtime.server.settings import ServerSettings
@@ -74,15 +74,23 @@ class StorePlans:
         return self._load(self._store.open(name, int(version) if version else None))
 
     def load_stand_in(self, name: str, version: str) -> Prepared:
-        """The newest version that loads of those before that one ("": of all).
+        """The newest version that loads of those before that one ("": of all); for a plan of a GPU, none of the CPU.
 
         Raises:
             PlanNotFoundError: there is none.
         """
-        older = [number for number in self._store.versions(name) if not version or number < int(version)]
-        for number in reversed(older):
+        is_on_gpu = False
+        for number in reversed(self._store.versions(name)):
+            if version and number > int(version):
+                continue
             try:
-                return self._load(self._store.open(name, number))
+                stored = self._store.open(name, number)
+                is_on_cpu = stored.manifest.backend.device == CPU
+                if is_on_cpu and is_on_gpu:
+                    raise PlanTargetError("it is for the CPU, and the model runs on a GPU")
+                is_on_gpu = is_on_gpu or not is_on_cpu
+                if str(number) != version:
+                    return self._load(stored)
             except DeviceLostError:
                 raise
             except EdgeRuntimeError as error:

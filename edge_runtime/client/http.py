@@ -31,6 +31,10 @@ class HttpTransport:
         """What the server says of itself, or of one model."""
         return self._answer(self._calls.metadata(model))
 
+    def snapshot(self) -> Dict[str, Any]:
+        """What edge_runtime's own server does now: the live document."""
+        return self._answer(self._calls.snapshot())
+
     def infer(self, request: InferRequest) -> Arrays:
         """The outputs, as arrays that the caller owns."""
         return self._answer(self._calls.infer(request))

@@ -69,6 +69,17 @@ class HttpCalls:
 
         return HttpCall(request, read)
 
+    def snapshot(self) -> HttpCall[Dict[str, Any]]:
+        """What edge_runtime's own server does now: the live document."""
+        request = HttpRequest("GET", "/live")
+
+        def read(answer: HttpAnswer) -> Dict[str, Any]:
+            if answer.status != 200:
+                raise unwrapped(self._refusal(request, answer))
+            return json_object(answer.body, self._origin(answer))
+
+        return HttpCall(request, read)
+
     def infer(self, wanted: InferRequest) -> HttpCall[Arrays]:
         """The outputs, as arrays that the caller owns; raises a `RefusedError` if it may be sent again."""
         limit_ms = wanted.hurry.deadline_ms

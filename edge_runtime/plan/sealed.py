@@ -8,7 +8,7 @@ header too, and have to be those of the manifest.
 
     magic 8 | format 1 | key id 8 | plain SHA-256 32 | plain size 8 | nonce prefix 7 | wrap nonce 12 | wrapped key 48
 
-Integers are big-endian. Plain text is never written anywhere.
+Integers are big-endian. Plain text is never written anywhere; a process that decrypts makes no core dumps.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Callable, Iterator, Tuple
 
+from edge_runtime.device.core_dumps import forbid_core_dumps
 from edge_runtime.errors import ConfigError, PlanCorruptError, PlanSealedError
 from edge_runtime.plan.contents import StoredFile, opened
 from edge_runtime.plan.cryptography_api import KEY_NBYTES, TAG_NBYTES, Cipher, ForgedError
@@ -36,7 +37,7 @@ _PREFIX_NBYTES = 7
 _WRAP_NONCE_NBYTES = 12
 _FIELDS = struct.Struct(f">8sB{ID_NBYTES}s32sQ{_PREFIX_NBYTES}s")
 _WRAPPED_NBYTES = KEY_NBYTES + TAG_NBYTES
-_HEADER_NBYTES = _FIELDS.size + _WRAP_NONCE_NBYTES + _WRAPPED_NBYTES
+HEADER_NBYTES = _FIELDS.size + _WRAP_NONCE_NBYTES + _WRAPPED_NBYTES
 
 
 def sealed_chunks(
@@ -107,8 +108,9 @@ class SealedFile(StoredFile):
 
     def _decrypted(self, file: BinaryIO) -> Iterator[bytes]:
         """The plain chunks, each of which is what was encrypted, and in its place."""
-        header, nbytes = file.read(_HEADER_NBYTES), os.fstat(file.fileno()).st_size
-        if len(header) != _HEADER_NBYTES or not header.startswith(_MAGIC):
+        forbid_core_dumps()
+        header, nbytes = file.read(HEADER_NBYTES), os.fstat(file.fileno()).st_size
+        if len(header) != HEADER_NBYTES or not header.startswith(_MAGIC):
             raise self._corrupt("the header of an encrypted file")
         _, version, key_id, sha256, plain_nbytes, prefix = _FIELDS.unpack_from(header)
         if version != _FORMAT:
@@ -116,8 +118,8 @@ class SealedFile(StoredFile):
         if sha256.hex() != self.record.sha256 or plain_nbytes != self.record.nbytes:
             raise self._corrupt("the file that the manifest names")
         count = _chunk_count(plain_nbytes)
-        if nbytes != _HEADER_NBYTES + plain_nbytes + count * TAG_NBYTES:
-            raise self._corrupt(f"a file of {_HEADER_NBYTES + plain_nbytes + count * TAG_NBYTES} bytes")
+        if nbytes != HEADER_NBYTES + plain_nbytes + count * TAG_NBYTES:
+            raise self._corrupt(f"a file of {HEADER_NBYTES + plain_nbytes + count * TAG_NBYTES} bytes")
         cipher = self._cipher(header, key_id)
         for number in range(count):
             sealed = file.read(CHUNK_NBYTES + TAG_NBYTES)

@@ -1,6 +1,7 @@
 """Where secrets come from: systemd's credentials, else a file that nobody else can read, else the environment.
 
-Never from a command line, which everybody can read; nothing here quotes what it reads.
+Never from a command line, which everybody can read; nothing here quotes what it reads. A process that has a secret
+makes no core dumps.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import stat
 from pathlib import Path
 from typing import Mapping, Tuple
 
+from edge_runtime.device.core_dumps import forbid_core_dumps
 from edge_runtime.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ def secret_text(
     Raises:
         ConfigError: it is nowhere, or others than root and this user could read or write it.
     """
+    forbid_core_dumps()
     folder = environ.get(CREDENTIALS)
     if folder and os.path.lexists(Path(folder, name)):
         return read_secret(Path(folder, name), _OF_OTHERS), f"credential {name}"

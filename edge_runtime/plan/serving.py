@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal, Mapping, Optional
+from typing import Collection, List, Literal, Mapping, Optional
 
 from pydantic import Field
 
 from edge_runtime.config import Layer, Settings, environment_layer, merged, read_toml, validated
-from edge_runtime.errors import ConfigError
+from edge_runtime.errors import ConfigError, LadderError
+from edge_runtime.plan.ladder import LadderTable
 
 SECTION = "serving"
 
@@ -25,6 +26,7 @@ class ServingTable(Settings):
         "auto", description="Whether requests that wait may share a run (auto: on a GPU)."
     )
     pinned: bool = Field(False, description="Whether the model stays loaded, whatever else needs its memory.")
+    ladder: LadderTable = Field(LadderTable(), description="Models that stand in while it is too hot or too much.")
 
 
 def serving_table(
@@ -48,3 +50,28 @@ def serving_table(
     variables = environment_layer(environ, (SECTION,)).get(SECTION, {})
     layers = merged(merged(merged(usual or {}, recipe), variables), flags or {})
     return validated(ServingTable, layers, f"model {model!r}: [{SECTION}]")
+
+
+def with_rungs(
+    root: Path,
+    names: Collection[str],
+    stored: Collection[str],
+    flags: Layer | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> List[str]:
+    """The models that are to be served, and behind them the rungs of their ladders and so on, each once.
+
+    Raises:
+        LadderError: a rung isn't among the `stored` models.
+        ConfigError: a recipe, a variable or a flag is wrong.
+    """
+    found = list(dict.fromkeys(names))
+    for name in found:  # which grows: a rung may have rungs of its own
+        for rung in serving_table(root, name, flags, environ).ladder.below(name):
+            if rung not in stored:
+                raise LadderError(
+                    f"model {name!r}: rung {rung!r} of its ladder isn't in {root}; "
+                    f"build it (edge-runtime build {root}/{rung}.toml) or take it out of [serving.ladder] rungs"
+                )
+            found += [] if rung in found else [rung]
+    return found

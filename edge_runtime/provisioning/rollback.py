@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import List, Tuple
 
 from edge_runtime.engine.loading import admit
-from edge_runtime.errors import EdgeRuntimeError, PlanError, PlanNotFoundError
+from edge_runtime.errors import EdgeRuntimeError, PlanError, PlanNotFoundError, PlanTargetError
 from edge_runtime.plan.golden import read_golden
 from edge_runtime.plan.rollback_floor import RollbackFloor
 from edge_runtime.plan.store import PlanStore, StoredPlan
@@ -84,12 +84,22 @@ def _served(store: PlanStore, name: str) -> int | None:
         return None
 
 
+def _is_on_gpu(store: PlanStore, name: str, version: int) -> bool:
+    try:
+        return store.open(name, version).manifest.backend.device != "cpu"
+    except PlanError:
+        return False
+
+
 def _newest_sound(
     store: PlanStore, name: str, before: int | None, policy: TrustPolicy, skipped: List[Skipped]
 ) -> StoredPlan:
     older = [version for version in store.versions(name) if before is None or version < before]
+    is_on_gpu = before is not None and _is_on_gpu(store, name, before)
     for version in reversed(older):
         try:
+            if is_on_gpu and not _is_on_gpu(store, name, version):
+                raise PlanTargetError(f"it is for the CPU, and version {before} is for a GPU; name it with --to")
             return sound_version(store, name, version, policy)
         except EdgeRuntimeError as error:
             skipped.append(Skipped(version, str(error)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Callable, Dict, List, NamedTuple
 
 from edge_runtime.engine.engine import Engine
@@ -13,6 +14,7 @@ from edge_runtime.scheduling.policy import ModelPolicy
 from edge_runtime.scheduling.service_times import ServiceTimes
 from edge_runtime.server.dispatcher import Dispatcher
 from edge_runtime.server.models import ServedModel
+from edge_runtime.server.places import Place
 from edge_runtime.server.settings import ServerSettings
 from edge_runtime.server.statistics import ModelStatistics
 from edge_runtime.server.warm_up import Measured, measure
@@ -58,6 +60,7 @@ class Accelerators:
         self._settings = settings
         self._on_failure = on_failure
         self._by_device: Dict[str, Dispatcher] = {}
+        self._members: Dict[str, Prepared] = {}
         self._loads: Dict[str, int] = {}
 
     def add(self, *members: Prepared) -> List[ServedModel]:
@@ -73,6 +76,14 @@ class Accelerators:
     async def remove(self, model: ServedModel) -> None:
         """Forgets a model that takes no requests any more, once none of its is under way."""
         await self._by_device[model.engine.info.device].remove(model.key)
+        del self._members[model.key]
+
+    def rung(self, model: ServedModel, below: ServedModel, statistics: ModelStatistics) -> Place:
+        """The engine of `below` as a place for requests to `model`: with a queue, run times and counters of its own."""
+        member, dispatcher = self._members[below.key], below.home.dispatcher
+        policy = replace(below.home.work.policy, name=self._fresh(f"{model.key} on {below.key}"))
+        work = _added(Work(below.engine, statistics, policy), member.measured, dispatcher)
+        return Place(work, dispatcher, f"{below.name}/{below.version}")
 
     def fail(self) -> None:
         """Says that something failed that nothing here survives."""
@@ -88,10 +99,14 @@ class Accelerators:
         """Gives up what waits; False if a run was still under way after `timeout_s`."""
         return all(await asyncio.gather(*(each.close(timeout_s) for each in self._by_device.values())))
 
-    def _served(self, member: Prepared) -> ServedModel:
-        name = member.engine.info.name
+    def _fresh(self, name: str) -> str:
+        """A key that no load before had."""
         self._loads[name] = count = self._loads.get(name, 0) + 1
-        key = name if count == 1 else f"{name} (load {count})"
+        return name if count == 1 else f"{name} (load {count})"
+
+    def _served(self, member: Prepared) -> ServedModel:
+        key = self._fresh(member.engine.info.name)
+        self._members[key] = member
         return _served(key, member, self._by_device[member.engine.info.device], self._settings.queue_size)
 
 
@@ -104,11 +119,7 @@ def _served(key: str, member: Prepared, dispatcher: Dispatcher, queue_size: int)
         max_batch=engine.signature.max_batch_size if measured.has_independent_rows else 0,
         segments=engine.segment_count,
     )
-    work = Work(engine, ModelStatistics(), policy)
-    for time in measured.times:
-        dispatcher.times.seed(policy.name, time.segment, time.rows, time.longest_ns)
-        work.usual_ns[time.rows] = time.usual_ns
-    dispatcher.add(work)
+    work = _added(Work(engine, ModelStatistics(), policy), measured, dispatcher)
     model = ServedModel(work, dispatcher, golden=golden)
     serve_as(model, serving)
     return model
@@ -120,3 +131,12 @@ def serve_as(model: ServedModel, serving: ServingTable) -> None:
     model.usual = Schedule(serving.priority, budget_ns) if serving.priority or budget_ns else NO_HURRY
     model.is_pinned = serving.pinned
     model.serving = serving
+
+
+def _added(work: Work, measured: Measured, dispatcher: Dispatcher) -> Work:
+    """Makes a dispatcher know what it runs, and how long that takes."""
+    for time in measured.times:
+        dispatcher.times.seed(work.name, time.segment, time.rows, time.longest_ns)
+        work.usual_ns[time.rows] = time.usual_ns
+    dispatcher.add(work)
+    return work

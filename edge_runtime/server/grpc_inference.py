@@ -175,10 +175,11 @@ def _count(model: ServedModel, call: InferCall) -> None:
 class KnownCall:
     """Requests to one model that say the same but for the tensors' bytes."""
 
-    __slots__ = ("_answers", "head", "model")
+    __slots__ = ("_answers", "_rung", "head", "model")
 
     def __init__(self, model: ServedModel, head: MessageHead) -> None:
         self.model = model
+        self._rung = model.place.label
         self.head = head
         self._answers: Dict[Tuple[Any, ...], bytes] = {}
 
@@ -189,7 +190,7 @@ class KnownCall:
         shapes = tuple([array.shape for array in arrays])
         head = self._answers.get(shapes)
         if head is None:
-            answer = InferAnswer(self.model.name, self.model.version, self.head.id, outputs)
+            answer = InferAnswer(self.model.name, self.model.version, self.head.id, outputs, self._rung)
             head = response_head(answer, wanted).SerializeToString()
             if len(self._answers) >= _KEPT_ANSWERS:
                 self._answers.clear()
@@ -207,16 +208,17 @@ def _contiguous(array: Any) -> Any:
 class TypedCall:
     """One request in any form, whose outputs may go into regions."""
 
-    __slots__ = ("head", "model", "shared")
+    __slots__ = ("_rung", "head", "model", "shared")
 
     def __init__(self, model: ServedModel, head: MessageHead, shared: RegionUse) -> None:
         self.model = model
+        self._rung = model.place.label
         self.head = head
         self.shared = shared
 
     def encode(self, outputs: Outputs) -> bytes:
         """The response message, with a copy of the outputs that don't go into regions."""
-        answer = InferAnswer(self.model.name, self.model.version, self.head.id, outputs)
+        answer = InferAnswer(self.model.name, self.model.version, self.head.id, outputs, self._rung)
         response = message_from_answer(answer, self.head.outputs, self.shared)
         return response.SerializeToString()  # type: ignore[no-any-return]
 

@@ -13,7 +13,6 @@ from typing import Callable, List, Sequence
 from edge_runtime.server.accelerators import Accelerators, Prepared
 from edge_runtime.server.administration import Administration, ServerLog
 from edge_runtime.server.board import ServedBoard
-from edge_runtime.server.conditions import watch_conditions
 from edge_runtime.server.engine_watch import watch_engines
 from edge_runtime.server.follower import Follower
 from edge_runtime.server.heartbeat import Heartbeat, status_text
@@ -28,6 +27,7 @@ from edge_runtime.server.reloading import Configuration, Reloading
 from edge_runtime.server.repository import ModelRepository
 from edge_runtime.server.service_manager import NOBODY, ServiceManager
 from edge_runtime.server.settings import ServerSettings
+from edge_runtime.server.watches import Watches
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ async def serve(
     """Serves until told to stop; False if a run was still under way at the end, or if something of ours failed.
 
     Raises:
-        ConfigError: an address can't be served.
+        ConfigError: an address can't be served, or a rung of a ladder can't stand in for its model.
     """
     failures: List[str] = []
     accelerators = Accelerators(settings, partial(_fail, stop, failures))
@@ -128,8 +128,10 @@ async def serve(
     board.start(settings.board, settings.board_interval_s)
     watches: List[asyncio.Future[None]] = []
     models = ModelTable([])
+    watching: Watches | None = None
     try:
         models = _table(accelerators.add(*engines), control.ledger)
+        watching = Watches(models, accelerators, settings, board)
         if control.loads is not None:
             repository = ModelRepository(models, accelerators, control.loads, control.keeping)
             follower = Follower(models, repository, control.loads, control.keeping)
@@ -144,11 +146,10 @@ async def serve(
         reloading = Reloading(settings, models, listeners, heartbeat, control.log)
         upkeep = [
             heartbeat.run(),
-            watch_conditions(accelerators.relearn, board.conditions),
             _reload(reloading, control, follower, stop),
             *([] if follower is None else [follower.run()]),
         ]
-        watches += map(asyncio.ensure_future, upkeep)
+        watches += [*watching.begin(), *map(asyncio.ensure_future, upkeep)]
         await stop.requested.wait()
         models.is_ready = False
         if repository is not None:
@@ -158,15 +159,28 @@ async def serve(
         models.is_ready = False
         for watch in watches:
             watch.cancel()
-        if listeners is not None:
-            listeners.stop_listening()
-        is_closed = await accelerators.close(_CLOSE_S)
-        if repository is not None:
-            await repository.close(_CLOSE_S)
-        if listeners is not None:
-            await listeners.close(_CLOSE_S)
-        await asyncio.get_running_loop().run_in_executor(None, board.close)
+        ends = [board.close, *([] if watching is None else [watching.close])]
+        is_closed = await _closed(accelerators, repository, listeners, ends)
     return is_closed and not failures
+
+
+async def _closed(
+    accelerators: Accelerators,
+    repository: ModelRepository | None,
+    listeners: Listeners | None,
+    ends: Sequence[Callable[[], object]],
+) -> bool:
+    """Ends all, those that may wait (`ends`) on another thread; False if a run was still under way."""
+    if listeners is not None:
+        listeners.stop_listening()
+    is_closed = await accelerators.close(_CLOSE_S)
+    if repository is not None:
+        await repository.close(_CLOSE_S)
+    if listeners is not None:
+        await listeners.close(_CLOSE_S)
+    for end in ends:
+        await asyncio.get_running_loop().run_in_executor(None, end)
+    return is_closed
 
 
 def _table(models: Sequence[ServedModel], ledger: MemoryLedger | None) -> ModelTable:

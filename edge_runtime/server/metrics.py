@@ -6,6 +6,7 @@ from typing import Callable, Iterable, Mapping
 
 from edge_runtime.server.board import BoardReading
 from edge_runtime.server.board_metrics import BOARD_HELP, add_board
+from edge_runtime.server.ladder_view import LADDER_HELP
 from edge_runtime.server.models import ServedModel
 from edge_runtime.server.prometheus import Families, MetricsPage, labels_of
 from edge_runtime.server.statistics import FAILURE_REASONS, PARTS
@@ -22,7 +23,7 @@ def metrics_page(
 
     `strangers` counts requests that access was refused to; `others` have more to tell.
     """
-    page = MetricsPage({**_HELP, **BOARD_HELP})
+    page = MetricsPage({**_HELP, **LADDER_HELP, **BOARD_HELP})
     for model in models:
         counted = model.statistics.counted
         totals = counted.totals
@@ -39,7 +40,10 @@ def metrics_page(
         page.add_histogram("nv_inference_first_response_histogram_ms", labels, counted)
         info = model.engine.info
         described = labels_of(backend=info.backend, device=info.device, precision=info.precision)
+        page.add("edge_runtime_late_answers_total", "counter", labels, totals.late)
         page.add("edge_runtime_model_info", "gauge", f"{labels},{described}", 1)
+        if model.ladder is not None:
+            model.ladder().add_to(page, model.name, model.version)
         if model.engine.keeper is not None:
             for reason, count in model.engine.keeper.restarts.items():
                 page.add("edge_runtime_engine_restarts_total", "counter", f'{labels},reason="{reason}"', count)
@@ -64,6 +68,7 @@ _HELP = {
     "nv_inference_compute_infer_duration_us": "Cumulative time to run in microseconds",
     "nv_inference_compute_output_duration_us": "Cumulative time to encode outputs in microseconds",
     "nv_inference_first_response_histogram_ms": "Duration of successful requests in milliseconds",
+    "edge_runtime_late_answers_total": "Answers that were made after their request's deadline",
     "edge_runtime_model_info": "What each model runs on; always 1",
     "edge_runtime_engine_restarts_total": "How often the process that a model runs in was replaced, by reason",
     "edge_runtime_access_refused": "Requests without a valid token, or without the right to what they asked for",

@@ -16,12 +16,15 @@ from edge_runtime.scheduling.request import Outputs, Period, Request
 from edge_runtime.server.absence import Absences
 from edge_runtime.server.administration import Administration
 from edge_runtime.server.dispatcher import Dispatcher
+from edge_runtime.server.ladder_view import LadderView
 from edge_runtime.server.memory.ledger import MemoryLedger
+from edge_runtime.server.model_documents import model_config, model_metadata
+from edge_runtime.server.places import Place, Routes
 from edge_runtime.server.prometheus import Families
 from edge_runtime.server.statistics import ModelStatistics, statistics_record
 from edge_runtime.server.under_way import UnderWay
 from edge_runtime.server.work import Work
-from edge_runtime.tensors import DType, Feeds, TensorSpec
+from edge_runtime.tensors import Feeds
 from edge_runtime.wire.inference import NO_HURRY, InferAnswer, InferRequest, Schedule, clipped
 
 EXTENSIONS = (
@@ -53,6 +56,8 @@ class ServedModel:
         lent: memory of clients that the engine is bound to; nor before that is free.
         is_retired: it isn't in the table any more, and takes no requests but those that have begun.
         is_pinned: it stays loaded, whatever else needs the memory.
+        place: where new requests run; `ModelTable.move` changes it.
+        ladder: how it degrades, None if it doesn't.
         serving: how it wants to be served.
     """
 
@@ -70,8 +75,9 @@ class ServedModel:
         self.cancel = dispatcher.cancel
         self.now_ns = dispatcher.now_ns
         self.runs_here = dispatcher.runs_here
-        self._work = work
-        self._dispatcher = dispatcher
+        self.home = self.place = Place(work, dispatcher)
+        self.ladder: Callable[[], LadderView] | None = None
+        self._dispatchers = {self.key: dispatcher}
         self.under_way = UnderWay()
         self.lent = UnderWay()
         self.is_retired = False
@@ -85,12 +91,24 @@ class ServedModel:
     @property
     def pending(self) -> int:
         """Requests that wait and don't run yet."""
-        return self._dispatcher.pending(self.key)
+        return sum([dispatcher.pending(key) for key, dispatcher in self._dispatchers.items()])
+
+    def add_place(self, place: Place) -> None:
+        """Lets requests run in another place too."""
+        self._dispatchers[place.work.name] = place.dispatcher
+        if place.dispatcher is not self.home.dispatcher:  # which finds the engine by the request itself
+            routes = Routes(self._dispatchers)
+            self.submit, self.cancel, self.runs_here = routes.submit, routes.cancel, routes.runs_here
+
+    async def remove_place(self, place: Place) -> None:
+        """Forgets a place where no new requests run, once those that do have ended."""
+        await place.dispatcher.remove(place.work.name)
+        del self._dispatchers[place.work.name]
 
     @property
     def longest_run_ns(self) -> int:
         """What its longest run is planned with; 0 where nothing is known."""
-        return self._dispatcher.longest_ns(self.key)
+        return self.home.dispatcher.longest_ns(self.key)
 
     @property
     def idle_ns(self) -> int:
@@ -100,36 +118,12 @@ class ServedModel:
         return self.now_ns() - max(self._loaded_ns, self.statistics.last_run_ns)
 
     def metadata(self) -> Dict[str, Any]:
-        """The protocol's model metadata; the batch axis is in the shapes."""
-        signature, info = self.engine.signature, self.engine.info
-        return {
-            "name": self.name,
-            "versions": [self.version],
-            "platform": info.platform,
-            "inputs": [_tensor(spec) for spec in signature.inputs],
-            "outputs": [_tensor(spec) for spec in signature.outputs],
-        }
+        """The protocol's model metadata."""
+        return model_metadata(self.name, self.version, self.engine)
 
     def config(self) -> Dict[str, Any]:
-        """Triton's model configuration; the batch axis isn't in the dimensions.
-
-        Where a tensor has no other axis, clients would find no dimensions at all: then the batch axis is one of them,
-        as of a model without batches.
-        """
-        signature, info = self.engine.signature, self.engine.info
-        is_batched = all(len(spec.shape) > 1 for spec in (*signature.inputs, *signature.outputs))
-        max_batch_size = signature.max_batch_size if is_batched else 0
-        first = 1 if max_batch_size else 0
-        kind = "KIND_CPU" if info.device == "cpu" else "KIND_GPU"
-        return {
-            "name": self.name,
-            "platform": info.platform,
-            "backend": info.library,
-            "max_batch_size": max_batch_size,
-            "input": [_configured(spec, first) for spec in signature.inputs],
-            "output": [_configured(spec, first) for spec in signature.outputs],
-            "instance_group": [{"name": self.name, "count": self.engine.slot_count, "kind": kind}],
-        }
+        """Triton's model configuration."""
+        return model_config(self.name, self.engine)
 
     def statistics_record(self) -> Dict[str, Any]:
         """The protocol's statistics of this model."""
@@ -159,13 +153,14 @@ class ServedModel:
         timeout_ns: int | None = None,
     ) -> Request:
         """A request for `submit`; `timeout_ns` is what the transport itself says of its deadline."""
-        request = Request(self.key, inputs, encode, emit, arrival_ns, self.rows_of(inputs))
+        work = self.place.work
+        request = Request(work.name, inputs, encode, emit, arrival_ns, self.rows_of(inputs))
         if schedule is not NO_HURRY or self.usual is not NO_HURRY or timeout_ns is not None:
             request.priority = schedule.priority or self.usual.priority
             request.deadline_ns = self.deadline_ns(schedule.budget_ns, timeout_ns, arrival_ns)
             if schedule.period_ns is not None:
-                request.stream = self._stream(schedule)
-        if self._work.policy.max_batch > 1:
+                request.stream = _period(work.name, schedule)
+        if work.policy.max_batch > 1:
             request.group = tuple((name, value.shape[1:]) for name, value in inputs.items())
         return request
 
@@ -183,9 +178,6 @@ class ServedModel:
             if each is not None and (shortest is None or each < shortest):
                 shortest = each
         return None if shortest is None else arrival_ns + shortest
-
-    def _stream(self, schedule: Schedule) -> Period:
-        return Period((self.key, schedule.stream), schedule.period_ns or 0, schedule.budget_ns or 0)
 
     async def infer(
         self,
@@ -205,8 +197,10 @@ class ServedModel:
         """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
+        rung = self.place.label
+
         def encoded(outputs: Outputs) -> T:
-            return encode(InferAnswer(self.name, self.version, received.id, outputs))
+            return encode(InferAnswer(self.name, self.version, received.id, outputs, rung))
 
         under_way = self.under_way
         emit = partial(_settle, done, under_way)
@@ -225,6 +219,10 @@ class ServedModel:
             if self.cancel(request):
                 under_way.ended()
             raise
+
+
+def _period(key: str, schedule: Schedule) -> Period:
+    return Period((key, schedule.stream), schedule.period_ns or 0, schedule.budget_ns or 0)
 
 
 def _settle(done: asyncio.Future[Any], under_way: UnderWay, outcome: Any) -> None:
@@ -249,6 +247,7 @@ class ModelTable:
         remark: what is to be said of a model, though it may be ready.
         ledger: what memory the models have; None where nobody keeps account.
         epoch: another number whenever the table has changed: who keeps what it found here must look again.
+        on_request: called once, before the next inference is taken in or refused.
         changed: called then, with the model that isn't served any more, or None: for those who keep what holds a model.
     """
 
@@ -261,6 +260,7 @@ class ModelTable:
         self.remark: Callable[[str], str] = self.problem
         self.ledger: MemoryLedger | None = None
         self.epoch = 0
+        self.on_request: Callable[[], object] | None = None
         self.changed: List[Callable[[ServedModel | None], None]] = []
         self._models = {model.name: model for model in models}
         self._retired: List[ServedModel] = []
@@ -314,6 +314,9 @@ class ModelTable:
 
     def check_admission(self, model: ServedModel) -> None:
         """Raises ServerUnavailableError, and counts it, while no inferences of `model` are taken."""
+        if self.on_request is not None:
+            tell, self.on_request = self.on_request, None
+            tell()
         if not self.is_ready:
             model.statistics.add_failure("REJECTED", 0)
             raise ServerUnavailableError(_NOT_READY)
@@ -353,6 +356,11 @@ class ModelTable:
         self._change(model)
         return model
 
+    def move(self, model: ServedModel, place: Place) -> None:
+        """Runs new requests of a model in one of its places; those that are under way end where they began."""
+        model.place = place
+        self._change(None)
+
     def _change(self, retired: ServedModel | None) -> None:
         self.epoch += 1
         if retired is not None:
@@ -387,12 +395,3 @@ def server_metadata(has_client_regions: bool, has_log: bool) -> Dict[str, Any]:
     extensions = [*EXTENSIONS, *(["logging"] if has_log else [])]
     extensions += ["system_shared_memory"] if has_client_regions else []
     return {"name": "edge_runtime", "version": __version__, "extensions": extensions}
-
-
-def _tensor(spec: TensorSpec) -> Dict[str, Any]:
-    return {"name": spec.name, "datatype": spec.dtype.value, "shape": list(spec.shape)}
-
-
-def _configured(spec: TensorSpec, first: int) -> Dict[str, Any]:
-    kind = "STRING" if spec.dtype is DType.BYTES else spec.dtype.value  # as Triton calls it, here only
-    return {"name": spec.name, "data_type": f"TYPE_{kind}", "dims": list(spec.shape[first:])}

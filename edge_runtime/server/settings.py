@@ -70,6 +70,14 @@ class ServerSettings(Settings):
     state: Optional[str] = Field(
         None, min_length=1, description="Folder of what is learnt of models (default: $STATE_DIRECTORY, else none)."
     )
+    idle: Literal["off", "release"] = Field(
+        "off",
+        description="Whether held clocks (jetson_clocks) are released while nobody asks, where that is permitted.",
+    )
+    idle_after_s: float = Field(60.0, ge=1, description="How long nobody must have asked for that, in seconds.")
+    allow_power_changes: bool = Field(
+        False, description="Permit the idle policy to change clocks; else it only logs the commands."
+    )
     golden_interval_s: float = Field(
         10.0, ge=0.1, le=3600, description="Longest time between two golden runs of a model, seconds."
     )

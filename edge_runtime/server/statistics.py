@@ -30,7 +30,10 @@ class RunTimes:
 
 @dataclass
 class Totals:
-    """The counters. `batches` has, by rows of a run: how many runs, and their times to copy, run and encode."""
+    """The counters. `batches` has, by rows of a run: how many runs, and their times to copy, run and encode.
+
+    `late` of the answered ones had an answer that was made after their deadline.
+    """
 
     success: int = 0
     success_ns: int = 0
@@ -40,6 +43,7 @@ class Totals:
     runs: int = 0
     parts_ns: List[int] = field(default_factory=lambda: [0] * len(PARTS))
     last_inference_ms: int = 0
+    late: int = 0
     batches: Dict[int, List[int]] = field(default_factory=dict)
 
 
@@ -119,6 +123,11 @@ class ModelStatistics:
         with self._lock:
             self._totals.failures[reason] += 1
             self._totals.failure_ns += duration_ns
+
+    def add_late(self, count: int = 1) -> None:
+        """Counts answers that were made after their deadline; `add_run` counts them as answered."""
+        with self._lock:
+            self._totals.late += count
 
 
 def statistics_record(name: str, version: str, totals: Totals) -> Dict[str, Any]:

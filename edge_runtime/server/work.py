@@ -71,10 +71,14 @@ class Work:
         requests = run.requests
         if len(requests) == 1 and not isinstance(run.outcomes[0], EdgeRuntimeError):
             self.statistics.add_run(run, (requests[0].arrival_ns,), run.rows, _wall_ms())
+            deadline_ns = requests[0].deadline_ns
+            if deadline_ns is not None and run.output_done_ns > deadline_ns:
+                self.statistics.add_late()
             return
         is_answered = [not isinstance(outcome, EdgeRuntimeError) for outcome in run.outcomes]
         if all(is_answered):
             self.statistics.add_run(run, [each.arrival_ns for each in requests], run.rows, _wall_ms())
+            self._count_late(run, requests)
         else:
             self._count_failures(run, is_answered)
 
@@ -83,9 +87,15 @@ class Work:
         if answered:
             rows = sum(request.rows for request in answered)
             self.statistics.add_run(run, [each.arrival_ns for each in answered], rows, _wall_ms())
+            self._count_late(run, answered)
         for request, outcome in zip(run.requests, run.outcomes):
             if isinstance(outcome, EdgeRuntimeError) and not isinstance(outcome, RequestError):
                 self.statistics.add_failure("BACKEND", run.output_done_ns - request.arrival_ns)
+
+    def _count_late(self, run: Run, answered: Sequence[Request]) -> None:
+        late = sum(each.deadline_ns is not None and run.output_done_ns > each.deadline_ns for each in answered)
+        if late:
+            self.statistics.add_late(late)
 
     def give_up(self, request: Request, error: ServerUnavailableError, now_ns: int) -> None:
         """Counts a request that won't run, and emits why."""

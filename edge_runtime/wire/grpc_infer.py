@@ -11,6 +11,7 @@ from edge_runtime.tensors import DType, Signature, TensorSpec, element_count
 from edge_runtime.wire.elements import on_the_wire, strings_array, strings_from_bytes
 from edge_runtime.wire.inference import (
     NO_HURRY,
+    RUNG_PARAMETER,
     Array,
     InferAnswer,
     InferRequest,
@@ -265,6 +266,8 @@ def response_head(answer: InferAnswer, wanted: Sequence[WantedOutput]) -> Any:
     response = message("inference.ModelInferResponse")(
         model_name=answer.model, model_version=answer.version, id=answer.id
     )
+    if answer.rung:
+        response.parameters[RUNG_PARAMETER].string_param = answer.rung
     for output in wanted:
         array = answer.outputs[output.name]
         response.outputs.add(name=output.name, datatype=DType.from_numpy(array.dtype).value, shape=array.shape)

@@ -12,6 +12,7 @@ from edge_runtime.errors import InvalidRequestError, NotJsonError
 from edge_runtime.tensors import DYNAMIC, DType, Signature, TensorSpec, element_count
 from edge_runtime.wire.elements import on_the_wire, strings_array, strings_from_bytes, texts_from_strings
 from edge_runtime.wire.inference import (
+    RUNG_PARAMETER,
     Array,
     InferAnswer,
     InferRequest,
@@ -372,6 +373,8 @@ def body_from_answer(
     head: Dict[str, Any] = {"model_name": answer.model, "model_version": answer.version, "outputs": described}
     if answer.id:
         head["id"] = answer.id
+    if answer.rung:
+        head["parameters"] = {RUNG_PARAMETER: answer.rung}
     text = json.dumps(head, separators=(",", ":")).encode()
     write_outputs(answer.outputs, wanted, regions)
     return (len(text), b"".join([text, *binary])) if binary else (None, text)

@@ -14,6 +14,8 @@ from edge_runtime.wire.elements import check_strings_nbytes, strings_from_bytes,
 
 Array = npt.NDArray[Any]
 
+RUNG_PARAMETER = "edge_runtime_rung"
+
 _REFUSED_PREFIXES = ("sequence_", "triton_", "shared_memory_")
 _REFUSED = frozenset({"classification"})
 _GRANTED = "triton_enable_empty_final_response"  # one answer is always the final one, and never empty
@@ -89,12 +91,13 @@ class InferRequest:
 
 @dataclass(frozen=True)
 class InferAnswer:
-    """Outputs by name, with what the answer repeats of its request."""
+    """Outputs by name, with what the answer repeats of its request; `rung` is what answered instead ("": the model)."""
 
     model: str
     version: str
     id: str
     outputs: Mapping[str, Array]
+    rung: str = ""
 
 
 def dtype_of(value: object, what: str) -> DType:

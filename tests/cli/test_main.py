@@ -28,7 +28,7 @@ def test_help_loads_only_the_verb_asked_for_and_no_engine_library(verb: str) -> 
     )
     done = run(verb, "--help", code=code)
     assert done.returncode == 0
-    assert "Exit codes: 0 done, 1 failed, 2 usage, 78 configuration, 128 + N" in " ".join(done.stdout.split())
+    assert "Exit codes: 0 done, 1 failed, 2 usage, 75 busy, 78 configuration, 128 + N" in " ".join(done.stdout.split())
     assert "--json" in done.stdout
     loaded = set(done.stderr.split(","))
     assert not loaded & {"onnxruntime", "tensorrt", "tensorrt_rtx"}

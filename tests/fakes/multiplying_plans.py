@@ -48,6 +48,7 @@ def publish(root: Path, name: str, factor: float, says: float | None = None, **c
         **stored_content(name, SIGNATURE),
         "plan": files.record.model_dump(),
         "golden": record.model_dump(),
+        "build_key": f"multiply by {factor:g}",
         "reason": f"made to multiply by {factor:g}",
     }
     described["backend"]["version"] = onnxruntime.__version__

@@ -3,7 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fakes.multiplying_plans import flip_a_bit, publish
+from fakes.multiplying_plans import SIGNATURE, flip_a_bit, publish
+from fakes.stored_plans import stored_board_plan
 
 from edge_runtime.errors import PlanCorruptError, PlanNotFoundError, PlanTargetError, PlanUntrustedError
 from edge_runtime.plan.rollback_floor import RollbackFloor
@@ -50,6 +51,13 @@ def test_a_version_for_another_board_is_refused(store: PlanStore) -> None:
     publish(store.root, "m", 4, backend={"name": "other", "version": "1", "platform": "other_onnx", "device": "cpu"})
     with pytest.raises(PlanTargetError):
         roll_back(store, "m", POLICY, to=4)
+
+
+def test_from_a_gpu_to_the_cpu_it_goes_only_by_name(store: PlanStore) -> None:
+    stored_board_plan(store.root, b"ftrt", SIGNATURE)
+    with pytest.raises(PlanNotFoundError, match="version 3: it is for the CPU"):
+        roll_back(store, "m", POLICY)
+    assert roll_back(store, "m", POLICY, to=3).before == 4
 
 
 def test_without_a_sound_older_version_it_says_why_of_each_and_changes_nothing(store: PlanStore) -> None:

@@ -18,7 +18,7 @@ import onnx
 import pytest
 from fakes.dtypes import PLAIN, onnx_type
 from fakes.versioned_plans import VersionedPlans
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from edge_runtime.engine.engine import Engine, EngineInfo
 from edge_runtime.engine.loading import EngineOptions, engine_from_bytes
@@ -419,6 +419,18 @@ def serving() -> Callable[..., ContextManager[Server]]:
 def tiny_engine() -> Callable[[str], Engine]:
     """`tiny_engine(name)`: the engine of one of the tiny models, for its user to close."""
     return lambda name: onnx_engine(name, *MODELS[name])
+
+
+@pytest.fixture(scope="session")
+def factor_engine() -> Callable[[str, float], Engine]:
+    """`factor_engine(name, factor)`: x f32[batch, 4] -> y = factor * x, so that an answer tells who gave it."""
+
+    def make(name: str, factor: float) -> Engine:
+        value = numpy_helper.from_array(np.array(factor, np.float32))
+        constant = helper.make_node("Constant", [], ["factor"], value=value)
+        return onnx_engine(name, [constant, node("Mul", "x factor", "y")], {"x": ROW}, {"y": ROW})
+
+    return make
 
 
 @pytest.fixture

@@ -22,7 +22,10 @@ from fakes.board_readings import RAMP
 from fakes.browser import BROWSER, in_a_browser, page_in
 
 from edge_runtime.client import Client
+from edge_runtime.client.address import address_from_url
+from edge_runtime.client.http import HttpTransport
 from edge_runtime.errors import ServerUnavailableError
+from edge_runtime.provisioning.serving_load import serving_load
 from edge_runtime.server.board import BoardReading
 from edge_runtime.server.live.feed import LiveFeed
 
@@ -91,6 +94,16 @@ def test_a_snapshot_says_what_each_model_did(watched: Any) -> None:
     assert model["total"]["failed"]["OTHER"] == before["failed"]["OTHER"] + 1
     assert found["server"]["ready"] is True
     assert found["board"]["power_mw"] is None
+
+
+def test_two_snapshots_tell_how_busy_the_server_was(watched: Any) -> None:
+    transport = HttpTransport(address_from_url(f"http://{watched.bound.http}"), 20.0)
+    before = transport.snapshot()
+    asked(watched, 3)
+    found = serving_load(before, transport.snapshot(), 10.0, "identity")
+    transport.close()
+    assert (found.requests, found.miss_share, found.slack_ms) == (3, 0.0, None)
+    assert 0 < found.utilisation < 0.5
 
 
 def test_watchers_get_a_snapshot_at_once_and_then_each_second(watched: Any) -> None:
@@ -352,6 +365,26 @@ def test_a_browser_shows_a_replayed_board_as_such_and_when_it_throttles(serving:
             assert page.of("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled") == []
 
     with serving("identity", board=f"replay@8:{RAMP}") as server:
+        asyncio.run(browse(f"http://{server.bound.http}/"))
+
+
+@pytest.mark.slow
+@in_a_browser
+def test_a_browser_shows_which_rung_answers_and_why(serving: Any, factor_engine: Any, tmp_path: Path) -> None:
+    async def browse(url: str) -> None:
+        async with page_in(str(BROWSER), tmp_path) as page:
+            await page.open(url)
+            await page.until("document.querySelector('[data-is=ladder].bad') !== null")
+            (text,) = await page.texts("[data-is=ladder].bad")
+            assert text.startswith("Degraded: fast/3 answers, for ")
+            assert " (1 switch; ladder: slow/3 → fast/3)" in text
+            assert await page.texts("main section:last-of-type [data-is=ladder]:not([hidden])") == []
+            await page.until("document.querySelector('[data-is=ladder]').textContent.startsWith('Not degraded, for ')")
+            assert page.of("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled") == []
+
+    ladder = {"rungs": ["slow", "fast"], "headroom_c": 10, "dwell_s": 1, "return_dwell_s": 1}
+    engines = [factor_engine("slow", 1), factor_engine("fast", 2)]
+    with serving(*engines, serving={"ladder": ladder}, board=f"replay@10:{RAMP}") as server:
         asyncio.run(browse(f"http://{server.bound.http}/"))
 
 

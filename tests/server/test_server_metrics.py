@@ -22,6 +22,7 @@ def model(name: str, pending: int = 0) -> Any:
         version="3",
         statistics=ModelStatistics(),
         pending=pending,
+        ladder=None,
         engine=SimpleNamespace(info=info, keeper=None),
     )
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
-from fakes.multiplying_plans import flip_a_bit, publish
+from fakes.multiplying_plans import SIGNATURE, flip_a_bit, publish
+from fakes.stored_plans import stored_board_plan
 
 from edge_runtime.device.process import own_process
 from edge_runtime.plan.progress import RUNNING, BuildProgress, ModelProgress, write_progress
@@ -169,6 +170,15 @@ def test_a_plan_for_another_board_is_asked_for_and_readiness_tells_how_far_its_b
         while server.ask("/v2/health/ready")[0] != 200:
             assert time.monotonic() < end
         assert server.answer() == ("2", 2.0)
+
+
+def test_a_plan_for_a_gpu_waits_for_one_and_no_plan_for_the_cpu_stands_in(engines: Path) -> None:
+    stored_board_plan(engines, b"ftrt" + bytes(20) + bytes([10, 3, 0, 0]) + bytes(90), SIGNATURE)
+    with serving(engines, "--stay-up", "m") as server:
+        status, found = server.ask("/v2/models/m/infer", ONES)
+        assert status == 503
+        assert "version 3 can't be loaded: there is no library or device for its plan here" in found["error"]
+        assert "version 2 can't stand in: it is for the CPU" in server.stop()
 
 
 def test_a_store_without_plans_is_waited_for(tmp_path: Path) -> None:

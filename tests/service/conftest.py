@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -29,11 +30,13 @@ rebuild_requests = "/run/edge-runtime-rebuild"
 
 
 @pytest.fixture(scope="session")
-def figures() -> Iterator[Figures]:
+def figures(request: pytest.FixtureRequest) -> Iterator[Figures]:
     """What is measured; printed and written at the end."""
     found = Figures()
     yield found
-    found.write()
+    plugins = request.config.pluginmanager
+    with plugins.getplugin("capturemanager").global_and_fixture_disabled():
+        found.write(plugins.getplugin("terminalreporter").write_line)
 
 
 @pytest.fixture(scope="module")
@@ -122,16 +125,15 @@ class Service:
         inside = int(self.machine.show(UNIT, "MainPID")["MainPID"])
         return self.machine.host_pid(inside) if inside else 0
 
-    def kill(self, number: int) -> None:
-        """Sends a signal to its main process.
-
-        Raises:
-            ProcessLookupError: there is none now.
-        """
-        pid = self.pid
-        if not pid:  # which would be the process group of this test
-            raise ProcessLookupError(UNIT)
-        os.kill(pid, number)
+    def kill(self, number: int) -> float:
+        """Sends a signal to its main process, once there is one; when that was, on the monotonic clock."""
+        while True:
+            with contextlib.suppress(ProcessLookupError):  # it is between two processes
+                pid, now_s = self.pid, time.monotonic()
+                if pid:  # 0 would be the process group of this test
+                    os.kill(pid, number)
+                    return now_s
+            time.sleep(0.02)
 
     def ready_s(self) -> float:
         """When it was ready last, on the monotonic clock; 0.0 while it isn't."""

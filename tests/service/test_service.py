@@ -65,16 +65,13 @@ def test_killed_at_any_moment_it_is_ready_again_by_itself(service: Service, figu
     service.start()
     took_s = []
     for number in range(KILLS):
-        if number % 3:  # else it is killed while it starts
-            service.ready_after(0.0)
-        time.sleep(rng.uniform(0, 1.0))
-        begin_s = time.monotonic()
-        try:
+        service.ready_after(0.0)
+        if number % 3 == 0:  # while it starts, after another kill
             service.kill(signal.SIGKILL)
-        except ProcessLookupError:  # it is between two processes
-            continue
-        if (number + 1) % 3:
-            took_s.append(service.ready_after(begin_s))
+            time.sleep(0.2 + rng.uniform(0, 0.5))
+        else:
+            time.sleep(rng.uniform(0, 1.0))
+        took_s.append(service.ready_after(service.kill(signal.SIGKILL)))
     service.ready_after(0.0)
     assert np.array_equal(ask(service), X)
     text = f"{max(took_s):.2f} s at most, {service.restarts()} restarts, nothing mended by hand"

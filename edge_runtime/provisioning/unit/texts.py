@@ -57,7 +57,7 @@ WatchdogSec=10
 WatchdogSignal=SIGABRT
 TimeoutStartSec=180
 TimeoutStopSec=30
-{_since(site, 243, "TimeoutAbortSec=2")}\
+{_since(site, 243, "TimeoutAbortSec=1")}\
 {_sockets(places)}\
 Restart=always
 RestartSec=200ms
@@ -106,7 +106,7 @@ Description=edge_runtime builds plans
 
 [Service]
 Type=oneshot
-# What was asked for first; then all recipes and packs that are new, or that another JetPack has made new; that fails
+# What was asked for first; then all recipes and packs that are new, or that another JetPack has made new. That fails
 # too where the first couldn't be built.
 ExecStart=-{_escaped(site)} rebuild --requests {places.requests} {_sign(places)}
 ExecStart={_escaped(site)} build --all {_sign(places)}

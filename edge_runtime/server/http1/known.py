@@ -13,7 +13,7 @@ from edge_runtime.server.origin import TRACEPARENT
 from edge_runtime.tensors import DType
 from edge_runtime.wire.elements import on_the_wire
 from edge_runtime.wire.http_infer import HEAD_LENGTH, InferHead
-from edge_runtime.wire.inference import Regions
+from edge_runtime.wire.inference import RUNG_PARAMETER, Regions
 from edge_runtime.wire.regions import write_outputs
 
 _KEPT_ANSWERS = 64
@@ -32,6 +32,8 @@ class KnownInference:
         self._identity: Dict[str, Any] = {"model_name": model.name, "model_version": model.version}
         if head.id:
             self._identity["id"] = head.id
+        if model.place.label:
+            self._identity["parameters"] = {RUNG_PARAMETER: model.place.label}
         self._answers: Dict[Tuple[Any, ...], bytes] = {}
         self._trace = "" if traceparent is None else f"{TRACEPARENT}: {traceparent}\r\n"
 

@@ -108,6 +108,8 @@ class Card {
     setText(parts.plan, `${model.precision} on ${model.backend} (${model.device})`);
     setText(parts.state, model.state);
     parts.state.className = model.state === "ready" ? "good" : "bad";
+    parts.ladder.hidden = model.ladder === null;
+    if (model.ladder !== null) this.showLadder(model.ladder);
     setText(parts.rate, rate(short.requests_per_s));
     setText(parts.inferences, rate(short.inferences_per_s));
     setText(parts.waiting, number(model.waiting));
@@ -125,6 +127,15 @@ class Card {
     for (const [reason, count] of Object.entries(total.failed)) {
       this.outcomes.show(REASONS[reason] ?? reason, [number(long.failed[reason]), number(count)]);
     }
+  }
+
+  showLadder({ rungs, rung, name, why, since_s, switches }) {
+    const { ladder } = this.parts, for_ = duration(Math.floor(since_s));
+    const steps = `${number(switches)} switch${switches === 1 ? "" : "es"}; ladder: ${rungs.map((each) => each.name).join(" → ")}`;
+    setText(ladder, rung
+      ? `Degraded: ${name} answers, for ${for_}. ${why} (${steps})`
+      : `Not degraded${why && `, for ${for_}: ${why}`} (${steps})`);
+    ladder.classList.toggle("bad", rung > 0);
   }
 
   showPercentiles(title, found) {

@@ -51,7 +51,8 @@ class Snapshots:
     def _of_model(self, model: ServedModel, now_ns: int) -> Dict[str, Any]:
         needs = {} if self._models.ledger is None else self._models.ledger.held
         need = needs.get(model.name)
-        info, sums = model.engine.info, Sums.of(model.statistics.counted)
+        info, counted = model.engine.info, model.statistics.counted
+        sums, deadline_ns = Sums.of(counted), model.deadline_ns(None, None, 0)
         history = self._histories.setdefault(model.statistics, History())
         history.add(now_ns, sums)
         return {
@@ -61,10 +62,15 @@ class Snapshots:
             "precision": info.precision,
             "backend": info.backend,
             "device": info.device,
+            "at_once": model.engine.slot_count,
+            "deadline_ms": None if deadline_ns is None else deadline_ns / 1e6,
+            "busy_s": sum(sum(times_ns) for _, *times_ns in counted.totals.batches.values()) / 1e9,
+            "late": counted.totals.late,
             "waiting": model.pending,
             "remark": self._models.remark(model.name),
             "memory_nbytes": None if need is None else need.nbytes,
             "memory_is_measured": None if need is None else need.is_measured,
+            "ladder": None if model.ladder is None else model.ladder().record(),
             "total": sums.record(),
             "windows": history.records(),
         }

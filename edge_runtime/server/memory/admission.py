@@ -29,10 +29,13 @@ class Admission:
         self._needs = needs
         self._in_process = in_process
         self._root = root
+        self._has_gpu = False
 
     def need(self, stored: StoredPlan, slots: int) -> Need:
         """What a plan needs, as far as it is known."""
-        return self._needs.measured(need_key(stored.manifest, slots)) or estimated_need(stored.manifest)
+        manifest = stored.manifest
+        opens_gpu = manifest.backend.device != CPU and not self._has_gpu
+        return self._needs.measured(need_key(manifest, slots)) or estimated_need(manifest, opens_gpu)
 
     def is_to_measure(self, stored: StoredPlan, slots: int) -> bool:
         """Whether it should be loaded alone, for what it takes would be known from then on."""
@@ -47,7 +50,9 @@ class Admission:
         """
         manifest = stored.manifest
         key = need_key(manifest, slots)
-        with self.ledger.admitted(manifest.name, self.need(stored, slots)) as stay:
+        need = self.need(stored, slots)
+        self._has_gpu = self._has_gpu or manifest.backend.device != CPU
+        with self.ledger.admitted(manifest.name, need) as stay:
             is_here = self._in_process and manifest.backend.device == CPU
             growth = MemoryGrowth(not is_here, self._root)
             yield

@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 CPU = "cpu"
 
 _MOST = 256
-_CPU_BASE_NBYTES = 48 << 20
-_GPU_BASE_NBYTES = 512 << 20  # of a GPU's context and libraries; an assumption until a load was measured
+_BASE_NBYTES = 48 << 20
+_GPU_NBYTES = 512 << 20  # a GPU's context and libraries, once a process; an assumption until a load was measured
 _PLAN_FACTOR = 4
 _INPUT_FACTOR = 16  # for what lies between the layers
 
@@ -33,15 +33,17 @@ def need_key(manifest: Manifest, slots: int) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
-def estimated_need(manifest: Manifest) -> Need:
+def estimated_need(manifest: Manifest, opens_gpu: bool = False) -> Need:
     """What a plan needs that was never loaded here: four times its size, 16 times its largest inputs, and a base.
+
+    The first one on a GPU brings the GPU's context and libraries, too.
 
     Of the four models that the factors are from, which took 24 to 186 MiB, each needs 0.4 to 0.9 of its estimate.
     """
     signature = manifest.signature
     limits = ((spec, signature.profile[spec.name].maximum) for spec in signature.inputs)
     inputs_nbytes = sum(element_count(shape) * spec.dtype.itemsize for spec, shape in limits)
-    base_nbytes = _CPU_BASE_NBYTES if manifest.backend.device == CPU else _GPU_BASE_NBYTES
+    base_nbytes = _BASE_NBYTES + (_GPU_NBYTES if opens_gpu else 0)
     return Need(base_nbytes + _PLAN_FACTOR * manifest.total_nbytes + _INPUT_FACTOR * inputs_nbytes)
 
 

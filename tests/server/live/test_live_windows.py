@@ -19,7 +19,15 @@ UNKNOWN = BoardReading(0)
 
 def model_of(statistics: ModelStatistics, name: str = "a") -> Any:
     info = EngineInfo(name, 3, "onnxruntime 1.0", "onnxruntime_onnx", "int8", "cpu")
-    return SimpleNamespace(name=name, version="3", statistics=statistics, pending=2, engine=SimpleNamespace(info=info))
+    return SimpleNamespace(
+        name=name,
+        version="3",
+        statistics=statistics,
+        pending=2,
+        engine=SimpleNamespace(info=info, slot_count=2),
+        ladder=None,
+        deadline_ns=lambda *_: 20_000_000,
+    )
 
 
 class Clock:
@@ -133,3 +141,11 @@ def test_a_model_that_is_loaded_anew_counts_from_nothing() -> None:
     model = of.after(1)
     assert model["total"]["succeeded"] == model["windows"][0]["succeeded"] == 1
     assert len(of.snapshots._histories) == 1
+
+
+def test_how_long_a_model_ran_is_told_and_what_deadline_it_has() -> None:
+    of = Watched()
+    of.answer(10.0, count=3)  # the second half of which it ran
+    found = of.after(1)
+    assert (found["busy_s"], found["late"], found["at_once"], found["deadline_ms"]) == (0.015, 0, 2, 20.0)
+    assert found["ladder"] is None

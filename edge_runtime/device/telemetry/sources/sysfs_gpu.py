@@ -51,9 +51,14 @@ class GpuSensor:
         yield from (each for each in (self.load, self.lowest, self.highest) if each is not None)
 
 
+def gpu_folders(root: Path) -> List[Path]:
+    """The devfreq folders of the GPU's clocks, one for each cluster."""
+    return [root / _DEVFREQ / name for name in names_in(root / _DEVFREQ) if _DEVICE.fullmatch(name)]
+
+
 def find_gpu(root: Path) -> GpuSensor:
     """The GPU's files below `root`, found by the device's name."""
-    folders = [root / _DEVFREQ / name for name in names_in(root / _DEVFREQ) if _DEVICE.fullmatch(name)]
+    folders = gpu_folders(root)
     loads = [folder / "device/load" for folder in folders]
     for place in _LOAD_PLACES:
         loads += [root / place / name / "load" for name in names_in(root / place) if _LOAD_DEVICE.fullmatch(name)]
