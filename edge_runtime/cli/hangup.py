@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+from typing import Callable
 
 
 class HeldHangup:
@@ -22,13 +23,18 @@ class HeldHangup:
 def hold_hangups() -> None:
     """Lets SIGHUP end nothing from here on, for it is a service manager's word to reload, which may come early.
 
-    What it asks for needn't be remembered: the server's own handler is there before it reads its files. One that this
-    process was started to ignore stays ignored.
+    One that this process was started to ignore stays ignored.
     """
     is_main = threading.current_thread() is threading.main_thread()
     if is_main and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
         signal.signal(signal.SIGHUP, HeldHangup())
         signal.siginterrupt(signal.SIGHUP, False)
+
+
+def early_hangup() -> Callable[[], bool]:
+    """What says whether SIGHUP has come while it was held, even once another handler has taken over."""
+    held = signal.getsignal(signal.SIGHUP)
+    return lambda: isinstance(held, HeldHangup) and held.has_come
 
 
 def release_hangups() -> None:

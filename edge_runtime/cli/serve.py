@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple
 import typer
 
 from edge_runtime.cli.flags import engines_option, flag, given, json_option, one_of
-from edge_runtime.cli.hangup import release_hangups
+from edge_runtime.cli.hangup import early_hangup, release_hangups
 from edge_runtime.cli.journal import is_journal
 from edge_runtime.cli.output import Output
+from edge_runtime.cli.pause import pausing
 from edge_runtime.cli.service_log import ServiceLog
-from edge_runtime.config import Layer
 from edge_runtime.errors import ConfigError
 from edge_runtime.plan.serving import ServingTable, with_rungs
 from edge_runtime.server.settings import ServerSettings
@@ -89,31 +89,27 @@ def command(
     flags.update(given(follow=follow, stay_up=stay_up, allow_power_changes=allow_power_changes, log_format=log_format))
     wishes = given(deadline_ms=deadline_ms, batching=batching)
     told = ServerConfig(engines, config, flags, wishes, sockets=passed_sockets())
-    settings = told.first.settings
-    log = _log(settings)
-    _check(settings, told.sockets)
+    log = _log(told.first.settings)
+    _check(told.first.settings, told.sockets)
     told.export_trust()
     manager = service_manager()
-    if not settings.is_reloadable and not manager.is_there:
+    if not (told.is_reloadable or manager.is_there):
         release_hangups()
-    store = PlanStore(engines)
-    names = _names(models, store, settings, wishes)
-    keeping = _keeping(settings, engines, tuple(names) if models else None)
-    _serve(store, names, keeping, told, Output(is_json), log, manager)
+    with pausing(manager):
+        _serve(PlanStore(engines), models or [], told, Output(is_json), log, manager)
 
 
-def _names(models: List[str], store: PlanStore, settings: ServerSettings, wishes: Layer) -> List[str]:
+def _names(wanted: Sequence[str], store: PlanStore, told: ServerConfig) -> List[str]:
     """The models to serve: those that were named, or all, and the rungs of their ladders."""
-    names = list(dict.fromkeys(models or store.models()))
+    names, settings = list(dict.fromkeys(wanted or store.models())), told.first.settings
     if not names and not (settings.model_control or settings.follow or settings.stay_up):
         raise ConfigError(f"{store.root}: no plan to serve; build one: edge-runtime build")
-    return with_rungs(store.root, names, store.models(), wishes)
+    return with_rungs(store.root, names, store.models(), told.wishes)
 
 
 def _serve(
     store: PlanStore,
-    names: Sequence[str],
-    keeping: Keeping,
+    wanted: Sequence[str],
     told: ServerConfig,
     output: Output,
     log: ServiceLog,
@@ -126,6 +122,7 @@ def _serve(
     from edge_runtime.server.loads import Loads
 
     startup, settings = Startup(), told.first.settings
+    names = _names(wanted, store, told)
     admission = _admission(settings)
     source = StorePlans(store.root, settings, told.serving, admission)
     pardon = Pardon(settings.stay_up, settings.evict)
@@ -136,9 +133,8 @@ def _serve(
         loads = Loads(source, admission.ledger) if settings.changes_models else None
         if loads is not None:
             closing.callback(loads.close)
-        control = Control(
-            loads, log, replace(keeping, refused=first.refused), admission.ledger, manager, told.sockets, told
-        )
+        keeping = replace(_keeping(settings, store.root, tuple(names) if wanted else None), refused=first.refused)
+        control = Control(loads, log, keeping, admission.ledger, manager, told.sockets, told, early_hangup())
         run(first.made, settings, lambda bound: _ready(bound, first.made, startup, output), control)
 
 

@@ -48,7 +48,9 @@ class Checked:
 
     @property
     def has_moved_ns(self) -> int:
-        """When a run of it ended last, whoever asked."""
+        """When a run of it ended last, whoever asked; those that another model makes in its place don't count."""
+        if self.model.place is not self.model.home:
+            return self.ended_ns
         return max(self.ended_ns, self.model.statistics.last_run_ns)
 
     @property

@@ -59,7 +59,7 @@ class Control:
 
     `keeping` is what the server does by itself about the models that it loads, `ledger` what memory they have.
     `manager` is who has started it, `sockets` are what that one has passed to it, and `configuration` is where its
-    settings are read anew.
+    settings are read anew, at once if `is_to_reload` says so when signals are listened to.
     """
 
     loads: Loads | None = None
@@ -69,6 +69,7 @@ class Control:
     manager: ServiceManager = NOBODY
     sockets: PassedSockets = NO_SOCKETS
     configuration: Configuration | None = None
+    is_to_reload: Callable[[], bool] = bool
 
 
 def run(
@@ -88,11 +89,14 @@ def run(
 
     async def until_signalled() -> None:
         stop = Stop(asyncio.Event(), asyncio.Event())
-        loop = asyncio.get_running_loop()
+        loop, told = asyncio.get_running_loop(), control.configuration
+        is_reloadable = settings.is_reloadable if told is None else told.is_reloadable
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.signalled)
-        if settings.is_reloadable or control.manager.is_there:  # before they are read: what changes behind that is told
+        if is_reloadable or control.manager.is_there:  # before they are read: what changes behind that is told
             loop.add_signal_handler(signal.SIGHUP, stop.reload.set)
+            if control.is_to_reload():
+                stop.reload.set()
         if not await serve(engines, settings, on_ready, stop, control):
             logger.error("a run is still under way, a thread failed, or the GPU was lost; ending the process")
             os._exit(EXIT_HUNG)  # here, for the loop's end waits for threads that may never return

@@ -46,6 +46,10 @@ class Configuration(Protocol):
 
     first: Told
 
+    @property
+    def is_reloadable(self) -> bool:
+        """Whether there is something that may say other than it did."""
+
     def read(self, models: Sequence[str]) -> Told:
         """What it says now, of the server and of these models; raises ConfigError. Called on a thread of its own."""
 

@@ -39,6 +39,7 @@ class DrivenModel:
         self.golden = Golden(INPUTS, RIGHT, "made up") if has_golden else None
         self.engine = SimpleNamespace(info=EngineInfo(name, 3, "made up", "made_up", "int8", device), keeper=None)
         self.statistics = SimpleNamespace(last_run_ns=0)
+        self.home = self.place = object()
         self.under_way = UnderWay()
         self.now_ns = clock.ns
         self.pending = 0

@@ -255,6 +255,20 @@ async def test_a_model_whose_process_is_being_replaced_is_waited_for() -> None:
 
 
 @driven
+async def test_what_a_rung_of_its_ladder_runs_for_it_is_no_sign_of_the_model() -> None:
+    clock = Clock()
+    model = DrivenModel("a", clock)
+    rig = Rig(model, clock=clock)
+    await rig.after(0)
+    model.place = object()
+    for _ in range(10):
+        clock.s += 1
+        model.serves_a_client()
+        assert await rig.after(1) == 0
+    assert "hasn't ended in time" in rig.problem
+
+
+@driven
 async def test_a_swapped_model_begins_anew() -> None:
     clock = Clock()
     old, new = DrivenModel("a", clock), DrivenModel("a", clock, key="a (load 2)")
