@@ -10,7 +10,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 MATRIX := 3.8 3.10 3.12 3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help install models demo engine serve bench precision serving serving-peers robustness deadlines telemetry check test test-slow test-systemd test-gpu test-matrix types check-wheels wheelhouse lint-docker proto clean
+.PHONY: help install models demo engine serve bench precision serving serving-peers robustness deadlines telemetry operations check test test-slow test-systemd test-gpu test-matrix types check-wheels wheelhouse lint-docker proto clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ robustness: install ## overload, abuse and accidents against goals, Triton besid
 deadlines: engine ## deadlines kept on virtual time, against bars, then on a real engine
 	@$(BIN)/python benchmarks/deadlines.py
 	@$(BIN)/python benchmarks/deadlines.py --real
+
+operations: install ## years in the field against goals: power cuts, kills, hangs, heat, hot swaps (root for most; 20 minutes)
+	@$(BIN)/python benchmarks/operations.py
 
 telemetry: install ## tegrastats of every board, the cost of sampling, time to alarm, and energy against truth (15 minutes)
 	@$(BIN)/python benchmarks/tegrastats_corpus.py

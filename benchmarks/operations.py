@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Dict, Tuple
 
 from goal_report import Part, figures_of, names_of, reported, shared_cores
-from operations import degradation, engine_process, hot_swap, power_cuts, secrecy, service, tampering
+from operations import clock, degradation, engine_process, hot_swap, power_cuts, secrecy, service, tampering
 from operations.fleet_writers import KINDS as FLEET_KINDS
+from operations.pack_writers import KINDS as PACK_KINDS
 from operations.places import FOLDER
 from operations.writers import KINDS as STORE_KINDS
 
-KINDS = {**STORE_KINDS, **FLEET_KINDS}
+KINDS = {**STORE_KINDS, **FLEET_KINDS, **PACK_KINDS}
 # In the order in which they run.
 PARTS: Dict[str, Tuple[str, Part]] = {
     "7": ("the service under systemd: started, killed, hung", service.rows),
@@ -30,6 +31,7 @@ PARTS: Dict[str, Tuple[str, Part]] = {
     "12": ("failing disk", power_cuts.fault_rows),
     "14": ("encrypted plan on a disk", secrecy.rows),
     "14.1": ("encrypted plan tampered with", tampering.rows),
+    "21": ("the wall clock set a day forward and back", clock.rows),
     "23": ("hot swap under load", hot_swap.rows),
     "24": ("degradation under heat", degradation.heat_rows),
 }

@@ -17,7 +17,7 @@ EdgeRuntimeError                 exit 1
 │   └── NoChoiceError            a sweep of which no point keeps the limits
 ├── PlanError                    a plan on disk that can't be used
 │   ├── PlanNotFoundError
-│   ├── PlanCorruptError         its digest differs from its manifest's
+│   ├── PlanCorruptError         its digest differs from its manifest's, or a pack's from its statement's
 │   ├── PlanTargetError          built for another backend, board or schema
 │   └── PlanUntrustedError       its signature, signer or version isn't one that may be loaded
 │       ├── PlanRollbackError    older than a version that was found good
@@ -135,7 +135,7 @@ class PlanNotFoundError(PlanError):
 
 
 class PlanCorruptError(PlanError):
-    """The bytes of a plan are not those that its manifest names."""
+    """The bytes of a plan or pack are not those that its manifest or statement names."""
 
 
 class PlanTargetError(PlanError):

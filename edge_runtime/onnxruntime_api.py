@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import importlib.util
 import json
+import os
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -32,6 +33,10 @@ _BROKEN_OPTIMIZERS = ["MatmulTransposeFusion"]
 # are, and layers compute in float in between, with weights that are dequantised once. (`session.x64quantprecision`
 # doesn't help where both factors are activations, and refuses weights with two users.)
 _WITHOUT_INT8_KERNELS = ("session.disable_quant_qdq", "1")
+
+# Version 1.32, unlike 1.19, makes an identifier of the machine and sends events to its vendor, by a thread that waits
+# by the wall clock. Nothing here sends anything to anybody unasked; a variable that is set stays.
+_WITHOUT_UPLOADS = ("ORT_DISABLE_TELEMETRY", "1")
 
 
 @dataclass(frozen=True)
@@ -205,6 +210,7 @@ def _translated(error: BaseException, what: str) -> BackendError | UnsupportedMo
 
 
 def _library() -> Any:
+    os.environ.setdefault(*_WITHOUT_UPLOADS)
     try:
         import onnxruntime  # noqa: PLC0415  (loading it takes 100 ms and 50 MB)
     except ImportError as error:

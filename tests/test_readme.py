@@ -63,6 +63,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, real_path: Callable[[str], 
     (repository / "1/model.onnx").write_bytes(detector())
     image = 'name: "images" data_type: TYPE_FP32 dims: [ 3, 32, 32 ]'
     (repository / "config.pbtxt").write_text(f"max_batch_size: 2 input {{ {image} }}")
+    (folder / "image/var/lib/dpkg").mkdir(parents=True)
+    (folder / "image/var/lib/dpkg/status").write_text("Package: systemd\nVersion: 255.4-1ubuntu8\n\n")
     return folder
 
 
@@ -92,7 +94,7 @@ def server(folder: Path, environ: dict[str, str]) -> Iterator[str]:
 def finished_commands() -> Iterator[Any]:
     """Those that end by themselves; measuring every layer's share of the error takes half a minute."""
     for words in commands():
-        if words[0] != "serve":
+        if words[0] not in ("serve", "power"):  # which a Jetson alone can answer
             yield pytest.param(words, id=" ".join(words), marks=[pytest.mark.slow] * ("--explain" in words))
 
 

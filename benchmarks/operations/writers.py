@@ -26,7 +26,8 @@ Writer = Callable[[Path], Iterator[int]]
 Check = Callable[[Path, int], str]
 
 
-def _plan(version: int) -> bytes:
+def plan_bytes(version: int) -> bytes:
+    """Any bytes, of one of a few sizes."""
     rng = random.Random(version)
     return rng.randbytes(rng.choice(_SIZES)) if sys.version_info >= (3, 9) else os.urandom(rng.choice(_SIZES))
 
@@ -59,7 +60,7 @@ def publish(folder: Path) -> Iterator[int]:
     """New versions of one model, each with a plan of another size."""
     store = PlanStore(folder / "engines")
     for number in itertools.count(1):
-        plan = _plan(number)
+        plan = plan_bytes(number)
         made = store.publish(_MODEL, lambda version, plan=plan: _manifest(version, plan), {"model.onnx": plan}, False)
         yield made.manifest.version
 
@@ -79,7 +80,7 @@ def switch(folder: Path) -> Iterator[int]:
     """The served version, set to one and another of three."""
     store = PlanStore(folder / "engines")
     for number in range(3):
-        plan = _plan(number)
+        plan = plan_bytes(number)
         store.publish(_MODEL, lambda version, plan=plan: _manifest(version, plan), {"model.onnx": plan}, False)
     for number in itertools.count():
         store.serve(_MODEL, number % 3 + 1)
@@ -106,8 +107,9 @@ KINDS: Dict[str, Tuple[Writer, Check]] = {
 def main() -> int:
     """Writes, or checks."""
     from operations.fleet_writers import KINDS as FLEET_KINDS  # noqa: PLC0415  (which uses this module)
+    from operations.pack_writers import KINDS as PACK_KINDS  # noqa: PLC0415
 
-    kinds = {**KINDS, **FLEET_KINDS}
+    kinds = {**KINDS, **FLEET_KINDS, **PACK_KINDS}
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kind", choices=sorted(kinds))
     parser.add_argument("folder", type=Path)

@@ -23,7 +23,6 @@ from edge_runtime.graph.groups import groups
 from edge_runtime.graph.ranges import with_ranges
 from edge_runtime.tensors import Feeds, element_count
 
-IMPORTED = "imported"
 ON_DEVICE = "tensorrt"
 _RUN_NBYTES = 2 << 20
 _MOST_ROWS = 8
@@ -78,7 +77,7 @@ def finalists(auction: Auction, rules: GateRules) -> Tuple[List[Candidate], List
 
 def keeps_histograms(settings: Settings) -> bool:
     """Whether INT8 is calibrated on samples here, so that histograms are kept."""
-    return settings.data is not None and settings.table is None and settings.algorithm != ON_DEVICE
+    return settings.data is not None and not settings.imported and settings.algorithm != ON_DEVICE
 
 
 def int8_tables(model: FloatModel, given: CandidateInputs) -> Dict[str, CalibrationTable]:
@@ -90,8 +89,11 @@ def int8_tables(model: FloatModel, given: CandidateInputs) -> Dict[str, Calibrat
         CalibrationError: activations are NaN, infinite or never seen.
     """
     settings = given.recipe.tables.calibration
-    if settings.table is not None:
-        return {IMPORTED: _imported_table(model, given, given.recipe.path(settings.table))}
+    if settings.imported:
+        return {
+            algorithm: _imported_table(model, given, given.recipe.path(path))
+            for algorithm, path in settings.imported.items()
+        }
     source = calibration_source(given.recipe, given.data, given.data_problem)
     if settings.algorithm == ON_DEVICE:
         if given.on_device is None:

@@ -74,28 +74,28 @@ def build(
     check_room(job.recipe.name, job.source_nbytes, room_of(job.options.engines))
     if job.policy in ("auto", "int8") and not job.int8_problem and keeps_histograms(job.recipe.tables.calibration):
         check_calib_cache(job.options.calib_cache)
-    model = _float_model(job)
+    model = float_model_of(job)
     with answering(job.recipe, model) as answer:
         return _built(job, model, data_of(job.recipe, model.graph.inputs, answer), is_rebuild)
 
 
 def _built(job: Job, model: FloatModel, data: BuildData, is_rebuild: bool) -> BuiltPlan:
-    given, examined = _inputs(job, data)
+    given, examined = inputs_of(job, data)
     part = model.runnable
     scorings = scorings_of(job.recipe, examined, has_plugins=part is not model)
-    first_rules, rules = _rules(job, scorings.first), _rules(job, scorings.final)
+    first_rules, rules = gate_rules(job, scorings.first), gate_rules(job, scorings.final)
     with Reference(part, scorings.first, job.progress) as reference, _device(job, model) as maker:
         trial = Trial(reference, OnnxRuntimeMaker(reference, model.cuts if maker is None else ()))
         given = given if maker is None else maker.inputs(given)
         auction = hold_auction(trial, part, given, first_rules)
         if maker is None:
-            decision = decide(auction.tried, rules, _timed(trial, job))
+            decision = decide(auction.tried, rules, timed(trial, job))
             latency = _split_latency(trial, model, decision, job)
         else:
             candidates, beaten = finalists(auction, first_rules)
             with device_trial(maker, reference, scorings.final, candidates[0]) as there:
                 tried = [there.run(one, is_optional=one.precision != rules.policy) for one in candidates]
-                decision = decide(tried, rules, _timed(there, job), beaten)
+                decision = decide(tried, rules, timed(there, job), beaten)
                 latency = _split_latency(there, model, decision, job)
         if job.options.explain:
             auction = _with_errors(trial, part, given, auction, best_int8(auction.tried, first_rules))
@@ -146,7 +146,7 @@ def _reused(job: Job) -> tuple[BuiltPlan | None, bool]:
     if job.options.verify_data:
         job.progress.stage("verifying the data")
         recorded = found.manifest.data
-        model = _float_model(job)
+        model = float_model_of(job)
         with answering(job.recipe, model) as answer:
             now = data_of(job.recipe, model.graph.inputs, answer).examined().keys
         if now != {"calibration": recorded.calibration, "held_out": recorded.held_out}:
@@ -160,7 +160,8 @@ def _reused(job: Job) -> tuple[BuiltPlan | None, bool]:
     return _built_plan(job, found, is_reused=True), False
 
 
-def _float_model(job: Job) -> FloatModel:
+def float_model_of(job: Job) -> FloatModel:
+    """The checked float model of a job."""
     job.progress.stage("checking the model")
     info = EngineInfo(job.recipe.name, 1, "onnxruntime", "onnxruntime_onnx", "fp32", "cpu")
     model = float_model(job.recipe, info)
@@ -172,7 +173,7 @@ def _float_model(job: Job) -> FloatModel:
     return model
 
 
-def _inputs(job: Job, data: BuildData) -> Tuple[CandidateInputs, ExaminedData]:
+def inputs_of(job: Job, data: BuildData) -> Tuple[CandidateInputs, ExaminedData]:
     """What candidates are made with, and the data examined."""
     job.progress.stage("examining the data")
     examined = data.examined()
@@ -190,13 +191,15 @@ def _inputs(job: Job, data: BuildData) -> Tuple[CandidateInputs, ExaminedData]:
     return given, examined
 
 
-def _rules(job: Job, scoring: Scoring | None) -> GateRules:
+def gate_rules(job: Job, scoring: Scoring | None) -> GateRules:
+    """What must hold of a candidate."""
     gate, metric = job.recipe.tables.gate, scoring.metric if scoring else None
     max_drop = gate.max_drop if gate.max_drop is not None else metric.default_limit if metric else 0.0
     return GateRules(job.policy, metric, max_drop, gate.min_gain, gate.publish_failed)
 
 
-def _timed(trial: Trial, job: Job) -> TimeAgainst:
+def timed(trial: Trial, job: Job) -> TimeAgainst:
+    """Times candidates of a trial for as long as the recipe says."""
     budget_s = job.recipe.tables.gate.latency_budget_s
     return lambda wider, narrower: trial.latency(wider, narrower, budget_s)
 
@@ -240,10 +243,10 @@ def _explained(job: Job, plan: BuiltPlan) -> BuiltPlan:
     """A re-used plan with the layers that INT8 hurts, measured now if its manifest doesn't have them."""
     if plan.sensitivity or not job.options.explain:
         return plan
-    model = _float_model(job)
+    model = float_model_of(job)
     with answering(job.recipe, model) as answer, Reference(model.runnable, None, job.progress) as reference:
         trial = Trial(reference, OnnxRuntimeMaker(reference))
-        given, _ = _inputs(job, data_of(job.recipe, model.graph.inputs, answer))
+        given, _ = inputs_of(job, data_of(job.recipe, model.graph.inputs, answer))
         auction = _with_errors(trial, model.runnable, given, Auction(()), None)
     return replace(plan, sensitivity=tuple(sensitivity_records(auction.errors)))
 

@@ -6,14 +6,14 @@ import hashlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, List, Mapping
+from typing import Any, Dict, List, Mapping
 
 from edge_runtime.builder.backend import Backend, int8_problem, local_backend
 from edge_runtime.builder.data import data_of
 from edge_runtime.builder.key import build_key
 from edge_runtime.builder.measure import metric_key
 from edge_runtime.builder.progress import Progress, RecordedProgress
-from edge_runtime.builder.recipe import Recipe, load_recipe, make_recipe, name_of
+from edge_runtime.builder.recipe import IMPORTED, Recipe, load_recipe, make_recipe, name_of
 from edge_runtime.builder.source import model_path
 from edge_runtime.calibration.table import CalibrationTable
 from edge_runtime.device.identity import DeviceInfo, identify
@@ -25,6 +25,8 @@ from edge_runtime.plan.manifest import PluginRecord
 from edge_runtime.plan.plan_key import PlanKey
 from edge_runtime.plan.plugins import plugin_record
 from edge_runtime.plan.store import Signer, default_root
+from edge_runtime.plan.trust import TrustPolicy, trust_policy
+from edge_runtime.plan.unpacked import is_unpacked, unpacked_pack
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class BuildOptions:
 
     `verify_data` runs the data functions before a plan is re-used; `explain` measures which layers INT8 hurts; `again`
     builds anew what is there already; `seal` is the key by which the plan is encrypted, `sign` what makes
-    its signature; None: it isn't.
+    its signature; None: it isn't. `trust` says who may have signed the pack of a recipe that lies in one.
     """
 
     engines: Path = field(default_factory=default_root)
@@ -43,6 +45,7 @@ class BuildOptions:
     again: bool = False
     seal: PlanKey | None = None
     sign: Signer | None = None
+    trust: TrustPolicy = field(default_factory=trust_policy)
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ class Site:
 class Job:
     """All that is known before the model is opened; `policy` is the recipe's, or what it falls back to.
 
-    `site` is None for plans of the CPU; `source_nbytes` is the size of the ONNX with its external data.
+    `site` is None for plans of the CPU; `source_nbytes` is the size of the ONNX with its external data; `pack_sha256`
+    is the digest of the pack that the recipe lies in, None if it lies in none.
     """
 
     recipe: Recipe
@@ -71,6 +75,7 @@ class Job:
     key: str
     policy: str
     int8_problem: str
+    pack_sha256: str | None = None
 
 
 def job_of(
@@ -81,12 +86,14 @@ def job_of(
     Raises:
         ConfigError: the recipe is wrong, or asks for INT8 where there is none.
         BackendUnavailableError: its backend can't build here.
+        PlanError: it lies in a pack that isn't what was signed, or that nobody signed who is trusted here.
     """
     if isinstance(recipe, Mapping):
         recipe = make_recipe(recipe, name_of(recipe), Path.cwd())
     elif not isinstance(recipe, Recipe):
         recipe = load_recipe(Path(recipe))
     recorded = RecordedProgress(progress)
+    pack_sha256 = unpacked_pack(recipe.folder, options.trust).sha256 if is_unpacked(recipe.folder) else None
     device = identify()
     backend = local_backend(recipe.tables.backend, device)
     if backend.reason:
@@ -106,11 +113,11 @@ def job_of(
         "model": model_digest,
         "data": data_of(recipe).keys(),
         "metric": metric_key(recipe),
-        "table": _table_sha256(recipe),
+        "table": _table_digests(recipe),
         "plugins": [record.sha256 for record in plugin_records(recipe)],
     }
     key = build_key(recipe.tables, digests, backend, (device.record(), site))
-    return Job(recipe, options, recorded, backend, device, site, path, source_nbytes, key, policy, problem)
+    return Job(recipe, options, recorded, backend, device, site, path, source_nbytes, key, policy, problem, pack_sha256)
 
 
 def _site(recipe: Recipe, backend: Backend, device: DeviceInfo) -> Site | None:
@@ -137,12 +144,12 @@ def plugin_records(recipe: Recipe) -> List[PluginRecord]:
     return found
 
 
-def _table_sha256(recipe: Recipe) -> str | None:
-    """The digest of the calibration cache that the recipe imports, if it does, whatever TensorRT it is from."""
-    table = recipe.tables.calibration.table
-    if table is None:
-        return None
-    path = recipe.path(table)
-    if not path.is_file():
-        raise ConfigError(f"[calibration] table {path}: can't be read (no such file)")
-    return hashlib.sha256(CalibrationTable.read(path).to_cache_text().encode()).hexdigest()
+def _table_digests(recipe: Recipe) -> str | Dict[str, str] | None:
+    """The digest of each calibration cache that the recipe imports, if it does, whatever TensorRT it is from."""
+    found = {}
+    for algorithm, name in recipe.tables.calibration.imported.items():
+        path = recipe.path(name)
+        if not path.is_file():
+            raise ConfigError(f"[calibration] table {path}: can't be read (no such file)")
+        found[algorithm] = hashlib.sha256(CalibrationTable.read(path).to_cache_text().encode()).hexdigest()
+    return found.get(IMPORTED) or found or None

@@ -14,7 +14,7 @@ from edge_runtime.builder.recipe import RecipeTables
 def build_key(tables: RecipeTables, digests: Mapping[str, Any], backend: Backend, machine: Any) -> str:
     """SHA-256 over what decides a plan: recipe, `digests`, backend, machine and this program's version.
 
-    `digests` are those of the model, the data, the metric's module, an imported table and plugin libraries. Where files
+    `digests` are those of the model, the data, the metric's module, imported tables and plugin libraries. Where files
     lie doesn't count, nor does whether a failed plan would be published, how much memory the build may hold, or how the
     model is served.
     """
@@ -25,7 +25,8 @@ def build_key(tables: RecipeTables, digests: Mapping[str, Any], backend: Backend
     for section in ("calibration", "held_out"):
         for key in ("data", "arguments", "data_version"):
             settings[section].pop(key)
-    settings["calibration"].pop("table")
+    for key in ("table", "tables"):
+        settings["calibration"].pop(key)
     settings["gate"].pop("publish_failed")
     settings.pop("serving")
     for key in ("plugins", "memory_limit_mib"):

@@ -11,7 +11,8 @@ from typing import Any, Collection, Dict, List, Literal, Mapping, Optional, Sequ
 
 from pydantic import Field, field_validator, model_validator
 
-from edge_runtime.config import RECIPE_SECTIONS, Layer, Settings, environment_layer, merged, read_toml, validated
+from edge_runtime.builder.layers import overridden, table_of
+from edge_runtime.config import RECIPE_SECTIONS, Layer, Settings, environment_layer, read_toml, validated
 from edge_runtime.errors import ConfigError, nearest
 from edge_runtime.plan.names import check_model_name
 from edge_runtime.plan.serving import ServingTable
@@ -19,6 +20,7 @@ from edge_runtime.plan.serving import ServingTable
 PRECISIONS = ("auto", "fp32", "fp16", "int8")
 METRICS = ("accuracy", "cosine", "mse", "max-abs")
 CALIBRATIONS = ("auto", "entropy", "percentile", "mse", "max", "tensorrt")
+IMPORTED = "imported"
 BACKENDS = ("auto", "onnxruntime", "tensorrt", "tensorrt_rtx")
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _OPERATOR = re.compile(r"[A-Za-z_][\w.:-]*")
@@ -134,12 +136,29 @@ class CalibrationTable(DataTable):
         99.99, gt=0, le=100, description="Percent of an activation's values that the percentile algorithm keeps."
     )
     table: Optional[str] = Field(None, description="A TensorRT calibration cache to use instead of calibrating.")
+    tables: Dict[str, str] = Field(
+        {}, description="Calibration caches made before, by algorithm, to use instead; several compete by the metric."
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> CalibrationTable:
-        if self.table is not None and self.algorithm != "auto":
+        if self.table is not None and self.tables:
+            raise ValueError("give either `table` or `tables`")
+        if (self.table is not None or self.tables) and self.algorithm != "auto":
             raise ValueError("a `table` is used as it is: leave `algorithm` out")
         return self
+
+    @field_validator("tables")
+    @classmethod
+    def _made_by(cls, values: Dict[str, str]) -> Dict[str, str]:
+        for algorithm in values:
+            _one_of(algorithm, CALIBRATIONS[1:])
+        return values
+
+    @property
+    def imported(self) -> Dict[str, str]:
+        """The paths of the tables that were made before, by what made them; empty if the data is calibrated on."""
+        return self.tables if self.table is None else {IMPORTED: self.table}
 
     batch_size: int = Field(1, ge=1, description="Rows a run while calibrating: more is faster and takes more memory.")
 
@@ -344,9 +363,7 @@ def make_recipe(
     Raises:
         ConfigError: a table, a variable or a flag is wrong.
     """
-    layers = _overridden(
-        _overridden(tables, environment_layer(environ, RECIPE_SECTIONS), ignores_case=True), flags or {}
-    )
+    layers = overridden(overridden(tables, environment_layer(environ, RECIPE_SECTIONS), ignores_case=True), flags or {})
     parsed = validated(RecipeTables, layers, f"recipe {name!r}")
     model_name = name if parsed.model.name is None else parsed.model.name
     try:
@@ -357,7 +374,7 @@ def make_recipe(
 
 def name_of(tables: Layer) -> str:
     """What a model is called whose tables don't say: as its file is."""
-    model = _table(tables, "model")
+    model = table_of(tables, "model")
     return str(model.get("name") or Path(str(model.get("path") or model.get("file") or "model")).stem)
 
 
@@ -366,33 +383,3 @@ def check_names(names: Sequence[Optional[str]], valid: Collection[str], problem:
     for name in names:
         if name is not None and name not in valid:
             raise ConfigError(f"{problem} {name!r}: {nearest(name, valid)}")
-
-
-def _overridden(lower: Layer, higher: Layer, ignores_case: bool = False) -> Dict[str, Any]:
-    """`merged`, but other data doesn't inherit the old data's arguments, nor a shape or value the old one."""
-    base = dict(lower)
-    for section in ("calibration", "held_out"):
-        if "data" in _table(higher, section) and _table(base, section):
-            base[section] = {
-                k: v for k, v in base[section].items() if k not in ("arguments", "data_version", "stateful")
-            }
-    inputs = dict(_table(base, "input"))
-    for name, table in _table(higher, "input").items():
-        known = next((n for n in inputs if ignores_case and n.lower() == name), name)
-        old = _table(inputs, known)
-        if isinstance(table, Mapping) and not _ALONE.isdisjoint({*table, *old}):
-            dropped = _SHAPES if "value" not in table else {*_SHAPES, "axes"}
-            inputs[known] = {k: v for k, v in old.items() if k not in dropped}
-    if inputs:
-        base["input"] = inputs
-    return merged(base, higher, ignores_case)
-
-
-_SHAPES = frozenset({"shape", "min", "opt", "max", "value"})
-_ALONE = frozenset({"shape", "value"})
-
-
-def _table(layer: Layer, key: str) -> Mapping[str, Any]:
-    """A table of a layer; empty if it isn't there, or isn't a table, which validation tells."""
-    value = layer.get(key) if isinstance(layer, Mapping) else None
-    return value if isinstance(value, Mapping) else {}

@@ -72,7 +72,12 @@ def manifest_of(job: Job, made: Made, result: Result, version: int) -> Manifest:
         precision=candidate.precision,
         forced=decision.is_forced,
         plan=made.parts[0].files.record,
-        source=SourceRecord(source=job.onnx_path.name, digest=result.source.digest, files=dict(result.source.files)),
+        source=SourceRecord(
+            source=job.onnx_path.name,
+            digest=result.source.digest,
+            files=dict(result.source.files),
+            pack=job.pack_sha256,
+        ),
         data=DataRecord(**result.data_keys, table_sha256=_table_sha256(candidate.table)),
         backend=BackendRecord(
             name=backend.name, version=backend.version, platform=backend.platform, device=backend.device

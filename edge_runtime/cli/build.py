@@ -24,6 +24,7 @@ from edge_runtime.cli.flags import engines_option, flag, given, json_option, one
 from edge_runtime.cli.fleet import fleet_options, keep_option, show_build_all
 from edge_runtime.cli.keys import key_option, seal_of, signer_of
 from edge_runtime.cli.output import Output, configure_logging
+from edge_runtime.cli.report import report_option
 from edge_runtime.cli.source import absolute, data_path, recipe_from
 from edge_runtime.cli.tables import show_candidates, show_sensitivity
 from edge_runtime.errors import GateError, UsageError
@@ -68,14 +69,13 @@ def command(
     ),
     engines: Path = engines_option(),
     calib_cache: Path = typer.Option(Path("calib_cache"), "--calib-cache", help="Folder of the calibration tables."),
-    verify_data: bool = typer.Option(
-        False, "--verify-data", help="Run the data functions and compare what they yield before re-using a plan."
-    ),
+    verify_data: bool = typer.Option(False, "--verify-data", help="Compare what data functions yield before re-using."),
     explain: bool = typer.Option(False, "--explain", help="Measure how much each group of layers loses by INT8 alone."),
     again: bool = typer.Option(False, "--again", help="Build anew, though nothing changed."),
     keep: Optional[int] = keep_option("Versions to keep below the served one (default: all; with --all 2)."),
     sign: Optional[Path] = key_option("--sign", "Sign the plan with this private key"),
     encrypt: bool = typer.Option(False, "--encrypt", help="Encrypt the plan for this device (docs/signing.md)."),
+    report: Optional[Path] = report_option(),
     is_json: bool = json_option(),
 ) -> None:
     """Build a plan from a recipe or an ONNX model, and publish it if it passes the gate.
@@ -93,7 +93,7 @@ def command(
         "gate": given(max_drop=max_drop, min_gain=min_gain, publish_failed=publish_failed),
         "backend": given(name=backend),
     }
-    fleet, beyond = fleet_options(engines, calib_cache, keep, sign, encrypt), (verify_data, explain, again)
+    fleet, beyond = fleet_options(engines, calib_cache, keep, sign, encrypt, report), (verify_data, explain, again)
     if is_all:
         _check_alone(source, [*tables.values(), *beyond])
         show_build_all(fleet, Output(is_json))
@@ -111,13 +111,17 @@ def _build_one(
 ) -> None:
     from edge_runtime.builder.job import BuildOptions
     from edge_runtime.plan.store import PlanStore
+    from edge_runtime.provisioning.device_key import found_key
+    from edge_runtime.provisioning.verdict import reporting
 
     if source is None:
         raise UsageError("build what? give a recipe or an ONNX model, or --all for every recipe of the store")
     recipe = recipe_from(source, tables)
     verify_data, explain, again = beyond
     keys = seal_of(fleet.encrypt), signer_of(fleet.sign)
-    built = _built(recipe, BuildOptions(fleet.engines, fleet.calib_cache, verify_data, explain, again, *keys), output)
+    options = BuildOptions(fleet.engines, fleet.calib_cache, verify_data, explain, again, *keys)
+    with reporting(fleet.report, recipe, options.trust, found_key(fleet.sign)) as heard:
+        built = heard(_built(recipe, options, output))
     removed = PlanStore(fleet.engines).prune(recipe.name, fleet.keep) if prunes else []
     _print(built, explain, output, removed)
 

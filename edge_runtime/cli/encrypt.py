@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Dict, Optional
 
 from edge_runtime.cli.flags import engines_option, flag, json_option
-from edge_runtime.cli.keys import key_option, signer_of
+from edge_runtime.cli.keys import key_option, policy_of, signer_of
 from edge_runtime.cli.named_plan import named_plan, plan_argument
 from edge_runtime.cli.output import Output, configure_logging
 from edge_runtime.errors import PlanError
@@ -17,6 +17,7 @@ def command(
     target: str = plan_argument(),
     sign: Optional[Path] = key_option("--sign", "Sign the new version with this private key"),
     key: Optional[Path] = flag(TrustSettings, "plan_key", "--plan-key", metavar="FILE"),
+    folder: Optional[str] = flag(TrustSettings, "folder", "--trusted", metavar="FOLDER"),
     engines: Path = engines_option(),
     is_json: bool = json_option(),
 ) -> None:
@@ -29,11 +30,10 @@ def command(
     from edge_runtime.plan.plan_key import plan_key
     from edge_runtime.plan.signature import check_signature
     from edge_runtime.plan.store import PlanStore
-    from edge_runtime.plan.trust import trust_policy
 
     configure_logging()
     old = named_plan(target, engines)
-    check_signature(old, trust_policy())
+    check_signature(old, policy_of(folder))
     if old.is_sealed:
         raise PlanError(f"{old.folder}: is encrypted already; nothing was published")
     files: Dict[str, Content] = {record.file: old.file(record) for record in old.manifest.files}

@@ -24,12 +24,17 @@ def keep_option(text: str) -> Any:
 
 
 def fleet_options(
-    engines: Path, calib_cache: Path, keep: Optional[int], sign: Optional[Path], encrypt: bool
+    engines: Path,
+    calib_cache: Path,
+    keep: Optional[int],
+    sign: Optional[Path],
+    encrypt: bool,
+    report: Optional[Path] = None,
 ) -> FleetOptions:
     """The options of a run over all models."""
     from edge_runtime.provisioning.recipe_build import FleetOptions
 
-    return FleetOptions(engines, calib_cache, _KEEP if keep is None else keep, sign, encrypt)
+    return FleetOptions(engines, calib_cache, _KEEP if keep is None else keep, sign, encrypt, report)
 
 
 def show_build_all(options: FleetOptions, output: Output) -> None:

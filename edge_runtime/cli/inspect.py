@@ -10,6 +10,7 @@ import typer
 
 from edge_runtime.cli.flags import engines_option, json_option
 from edge_runtime.cli.output import Output, configure_logging
+from edge_runtime.cli.report import show_report
 from edge_runtime.cli.tables import show_candidates, show_sensitivity
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def command(
         ...,
         metavar="MODEL|PATH",
         help="A model's name, a folder of a plan or of a calibration, an .onnx file, a TensorRT .plan or .engine file, "
-        "or a calibration .cache file.",
+        "a calibration .cache file, or the .json report of a build.",
     ),
     engines: Path = engines_option(),
     is_json: bool = json_option(),
@@ -53,6 +54,8 @@ def command(
         _show_plan_file(path, output)
     elif path.suffix == ".cache":
         _show_table(path, CalibrationTable.read(path), output)
+    elif path.suffix == ".json":
+        show_report(path, output)
     elif path.name == HISTOGRAMS_FILE:
         _show_calibration(path.parent, read_report(path.parent), output)
     elif _is_there(path / HISTOGRAMS_FILE):

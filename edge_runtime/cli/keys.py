@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -10,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from edge_runtime.plan.plan_key import PlanKey
     from edge_runtime.plan.store import Signer
+    from edge_runtime.plan.trust import TrustPolicy
 
 CREDENTIAL = "signing.key"
 
@@ -35,6 +37,18 @@ def signer_of(key: Optional[Path]) -> Optional[Signer]:
     from edge_runtime.plan.signature import signer
 
     return None if key is None else signer(find_private_key(CREDENTIAL, key))
+
+
+def policy_of(folder: Optional[str]) -> TrustPolicy:
+    """The policy of this process, with another trust folder if one is named.
+
+    Raises:
+        ConfigError: a setting is wrong.
+    """
+    from edge_runtime.plan.trust import trust_policy
+
+    policy = trust_policy()
+    return policy if folder is None else replace(policy, folder=Path(folder))
 
 
 def seal_of(is_wanted: bool) -> Optional[PlanKey]:

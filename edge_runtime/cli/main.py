@@ -25,6 +25,8 @@ from edge_runtime.errors import ConfigError, EdgeRuntimeError, GateError, UsageE
 
 VERBS = {
     "build": "Build a plan from a recipe or an ONNX model, and publish it if it passes the gate.",
+    "pack": "Put a recipe, its model, calibration and samples into one signed file, for devices.",
+    "unpack": "Verify a pack and put it into a store, to be built there.",
     "rebuild": "Build plans anew that no longer fit this machine, or that a server asked for.",
     "calibrate": "Make only the calibration tables of a recipe or an ONNX model.",
     "inspect": "Show what a plan, an ONNX model or a calibration cache holds.",

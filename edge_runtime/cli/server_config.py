@@ -5,21 +5,16 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Dict, Mapping, MutableMapping, Sequence, Type
+from typing import Mapping, MutableMapping, Sequence
 
-from pydantic import BaseModel
-
-from edge_runtime.config import Layer, environment_layer, merged, read_toml, validated
-from edge_runtime.errors import ConfigError, nearest
+from edge_runtime.config import Layer, environment_layer, merged, validated
 from edge_runtime.plan.serving import ServingTable, serving_table
-from edge_runtime.plan.trust import TrustSettings, trust_settings
+from edge_runtime.plan.trust import trust_settings
 from edge_runtime.server.addresses import check_access
+from edge_runtime.server.config_file import config_tables
 from edge_runtime.server.passed_sockets import NO_SOCKETS, PassedSockets
 from edge_runtime.server.reloading import Told
 from edge_runtime.server.settings import ServerSettings
-
-SECTIONS: Mapping[str, Type[BaseModel]] = {"server": ServerSettings, "serving": ServingTable, "trust": TrustSettings}
-"""The tables of the file; `[serving]` holds for models whose recipes don't say otherwise."""
 
 
 class ServerConfig:
@@ -70,7 +65,7 @@ class ServerConfig:
         Raises:
             ConfigError: something is wrong; what was read before holds on.
         """
-        tables = _tables(self._file)
+        tables = config_tables(self._file) if self._file is not None else {}
         variables = environment_layer(self._environ, ("server",)).get("server", {})
         layers = merged(merged(tables.get("server", {}), variables), self._flags)
         settings = self.sockets.settings(validated(ServerSettings, layers, "[server]"))
@@ -91,19 +86,6 @@ class ServerConfig:
         """Lets `[trust]` of the file hold wherever this process, and what it starts, asks the environment."""
         for key, value in self._tables.get("trust", {}).items():
             environ.setdefault(f"EDGE_RUNTIME_TRUST__{key.upper()}", _toml(value))
-
-
-def _tables(file: Path | None) -> Dict[str, Layer]:
-    if file is None:
-        return {}
-    found: Dict[str, Any] = read_toml(file)
-    for section, table in found.items():
-        if section not in SECTIONS:
-            raise ConfigError(f"{file}: unknown section [{section}]: {nearest(section, list(SECTIONS))}")
-        if not isinstance(table, dict):
-            raise ConfigError(f"{file}: {section}: expected a table, [{section}]")
-        validated(SECTIONS[section], table, f"{file}: [{section}]")
-    return found
 
 
 def _toml(value: object) -> str:

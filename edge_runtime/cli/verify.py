@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, List, Optional
 
 from edge_runtime.cli.flags import engines_option, flag, json_option
+from edge_runtime.cli.keys import policy_of
 from edge_runtime.cli.named_plan import named_plan, plan_argument
 from edge_runtime.cli.output import Output, configure_logging
 from edge_runtime.plan.trust import TrustSettings
@@ -30,12 +30,9 @@ def command(
     """
     from edge_runtime.errors import PlanUntrustedError
     from edge_runtime.plan.signature import check_files, check_signature
-    from edge_runtime.plan.trust import trust_policy
 
     configure_logging()
-    stored = named_plan(target, engines)
-    policy = trust_policy()
-    policy = policy if folder is None else replace(policy, folder=Path(folder))
+    stored, policy = named_plan(target, engines), policy_of(folder)
     verdict = check_signature(stored, policy)
     if verdict.signer is None:
         name, version = stored.manifest.name, stored.manifest.version

@@ -59,8 +59,10 @@ def envelope_text(envelope: Envelope) -> str:
     return json.dumps(content, separators=(",", ":"))
 
 
-def envelope_from_text(data: bytes, source: str) -> Envelope:
+def envelope_from_text(data: bytes, source: str, fewest: int = 1) -> Envelope:
     """The envelope in `data`, of which no signature was verified yet; `source` names it in messages.
+
+    It has `fewest` signatures or more: DSSE asks for one.
 
     Raises:
         PlanUntrustedError: it is too large, or isn't an envelope of ours in every byte.
@@ -75,8 +77,8 @@ def envelope_from_text(data: bytes, source: str) -> Envelope:
     if content["payloadType"] != PAYLOAD_TYPE:
         raise _unfit(source, f"payloadType {PAYLOAD_TYPE!r}", repr(content["payloadType"])[:128])
     entries = content["signatures"]
-    if not isinstance(entries, list) or not 1 <= len(entries) <= _MOST_SIGNATURES:
-        raise _unfit(source, f"1 to {_MOST_SIGNATURES} signatures", "none" if not entries else "something else")
+    if not isinstance(entries, list) or not fewest <= len(entries) <= _MOST_SIGNATURES:
+        raise _unfit(source, f"{fewest} to {_MOST_SIGNATURES} signatures", "none" if not entries else "something else")
     return Envelope(_bytes(content["payload"], source), tuple(_signature(entry, source) for entry in entries))
 
 

@@ -55,7 +55,7 @@ def obstacle(folder: Path) -> Path | None:
     return None if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK) else existing
 
 
-def write_atomically(path: Path, data: bytes, mode: int | None = None) -> None:
+def write_atomically(path: Path, data: Content, mode: int | None = None) -> None:
     """Replaces a file: after a crash at any moment it holds the old bytes or the new ones, never a mix."""
     temporary = path.with_name(f".{path.name[:48]}.{secrets.token_hex(4)}.tmp")  # the longest name has 255 bytes
     try:

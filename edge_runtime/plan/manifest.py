@@ -104,11 +104,15 @@ class TargetRecord(Record):
 
 
 class SourceRecord(Record):
-    """The ONNX model that the plan was made from: its files (relative names) and their digests."""
+    """The ONNX model that the plan was made from: its files (relative names) and their digests.
+
+    `pack` is the SHA-256 of the pack that brought it, None if none did.
+    """
 
     source: str
     digest: str
     files: Dict[str, str]
+    pack: Optional[str] = Field(None, pattern=r"^[0-9a-f]{64}$")
 
 
 class DataRecord(Record):

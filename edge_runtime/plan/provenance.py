@@ -42,8 +42,9 @@ def subjects_of(stored: StoredPlan) -> Dict[str, str]:
 
 
 def statement_text(stored: StoredPlan, builder: str, pack_sha256: str = "") -> str:
-    """The statement about a version, as JSON."""
+    """The statement about a version, as JSON; the pack that its manifest names counts before another."""
     manifest = stored.manifest
+    pack_sha256 = manifest.source.pack or pack_sha256
     parameters = {"model": manifest.name, "version": manifest.version, "precision": manifest.precision}
     definition = {
         "buildType": BUILD_TYPE,

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Mapping
 
-from edge_runtime.plan.keys import VARIABLE, find_private_key
+from edge_runtime.plan.keys import VARIABLE, PrivateKey, find_private_key
 from edge_runtime.plan.secret_file import CREDENTIALS
 from edge_runtime.plan.signature import signer
 from edge_runtime.plan.store import Signer
@@ -14,8 +14,8 @@ from edge_runtime.plan.store import Signer
 CREDENTIAL = "signing.key"
 
 
-def found_signer(key: Path | None, pack_sha256: str = "", environ: Mapping[str, str] = os.environ) -> Signer | None:
-    """What signs with the key that is named or that systemd hands over; None where there is neither.
+def found_key(key: Path | None, environ: Mapping[str, str] = os.environ) -> PrivateKey | None:
+    """The key that is named or that systemd hands over; None where there is neither.
 
     Raises:
         ConfigError: it isn't there, others could read it, or it isn't a key.
@@ -24,4 +24,14 @@ def found_signer(key: Path | None, pack_sha256: str = "", environ: Mapping[str, 
     is_handed_over = bool(folder) and os.path.lexists(Path(folder or "", CREDENTIAL))
     if key is None and not is_handed_over and not environ.get(VARIABLE):
         return None
-    return signer(find_private_key(CREDENTIAL, key, environ), pack_sha256)
+    return find_private_key(CREDENTIAL, key, environ)
+
+
+def found_signer(key: Path | None, pack_sha256: str = "", environ: Mapping[str, str] = os.environ) -> Signer | None:
+    """What signs with that key; None where there is none.
+
+    Raises:
+        ConfigError: it isn't there, others could read it, or it isn't a key.
+    """
+    private = found_key(key, environ)
+    return None if private is None else signer(private, pack_sha256)

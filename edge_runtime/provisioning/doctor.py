@@ -29,6 +29,7 @@ from edge_runtime.provisioning.findings import FAILED, OK, WARNING, Finding, Sit
 from edge_runtime.provisioning.gpu import gpu_finding
 from edge_runtime.provisioning.libraries import onnxruntime_finding, python_finding, tensorrt_finding
 from edge_runtime.provisioning.software import Software, installed_software
+from edge_runtime.provisioning.unit.findings import service_findings
 
 if TYPE_CHECKING:
     from edge_runtime.device.cuda.loading import CudaProbe
@@ -90,6 +91,7 @@ def diagnose(
         _backend(situation),
         _store(engines),
         telemetry_finding(situation),
+        *service_findings(root),
     ]
     return Diagnosis(device, findings)
 

@@ -25,13 +25,17 @@ _GRACE_S = 15.0
 
 @dataclass(frozen=True)
 class FleetOptions:
-    """Where the plans of a store are kept, how many old ones of each, and with which keys they are made."""
+    """Where the plans of a store are kept, how many old ones of each, and with which keys they are made.
+
+    `report` is the folder that what came of each model is written into, as `MODEL.json`; None: it isn't.
+    """
 
     engines: Path
     calib_cache: Path
     keep: int = 2
     sign: Path | None = None
     encrypt: bool = False
+    report: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,7 @@ def _request(source: Source, options: FleetOptions) -> str:
             "calib_cache": str(options.calib_cache),
             "sign": None if options.sign is None else str(options.sign),
             "encrypt": options.encrypt,
+            "report": None if options.report is None else str(options.report / f"{source.model}.json"),
         }
     )
 

@@ -20,8 +20,9 @@ from edge_runtime.builder.builder import BuiltPlan, build
 from edge_runtime.builder.job import BuildOptions
 from edge_runtime.errors import EdgeRuntimeError
 from edge_runtime.plan.plan_key import plan_key
-from edge_runtime.provisioning.device_key import found_signer
+from edge_runtime.provisioning.device_key import found_key, found_signer
 from edge_runtime.provisioning.sources import Source
+from edge_runtime.provisioning.verdict import reporting
 
 logger = logging.getLogger(__name__)
 
@@ -56,14 +57,16 @@ def answer(request: Mapping[str, Any], progress: EventProgress) -> Dict[str, Any
     """Builds what a request asks for; the event that ends it."""
     try:
         source = Source(**{**request["source"], "path": Path(request["source"]["path"])})
-        key = request["sign"]
+        key, report = _path(request["sign"]), _path(request["report"])
         options = BuildOptions(
             Path(request["engines"]),
             Path(request["calib_cache"]),
             seal=plan_key() if request["encrypt"] else None,
-            sign=found_signer(None if key is None else Path(key), source.pack_sha256),
+            sign=found_signer(key, source.pack_sha256),
         )
-        return _built_event(build(source.recipe(), options, progress))
+        recipe = source.recipe()
+        with reporting(report, recipe, options.trust, found_key(key)) as heard:
+            return _built_event(heard(build(recipe, options, progress)))
     except EdgeRuntimeError as error:
         return {"event": "error", "type": type(error).__name__, "message": str(error)}
     except MemoryError:
@@ -71,6 +74,10 @@ def answer(request: Mapping[str, Any], progress: EventProgress) -> Dict[str, Any
     except Exception as error:  # this process's top frame: a function of the recipe's may raise anything
         logger.exception("%s", request["source"]["path"])
         return {"event": "error", "type": "BackendError", "message": f"unexpected {type(error).__name__}: {error}"}
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
 
 
 def _built_event(built: BuiltPlan) -> Dict[str, Any]:

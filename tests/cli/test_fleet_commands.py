@@ -17,6 +17,8 @@ from fakes.fleets import publish, write_recipe
 from edge_runtime.cli.main import main
 from edge_runtime.plan.progress import read_progress
 from edge_runtime.plan.store import PlanStore
+from edge_runtime.plan.trust import TrustPolicy
+from edge_runtime.provisioning.verdict import read_verdict
 
 
 @pytest.fixture
@@ -60,6 +62,16 @@ def test_json_is_one_document_whatever_the_outcome(
         ("bad", "failed", None),
         ("good", "built", 1),
     ]
+
+
+def test_what_came_of_each_is_reported_to_a_folder(folder: Path, classifier: bytes) -> None:
+    write_recipe(folder / "engines", "good", classifier)
+    write_recipe(folder / "engines", "bad")
+    assert run("build", "--all", "--report", "reports") == 1
+    found = {path.stem: read_verdict(path, TrustPolicy()).record for path in (folder / "reports").iterdir()}
+    assert {model: record.state for model, record in found.items()} == {"good": "published", "bad": "failed"}
+    assert found["good"].version == 1
+    assert "no such file" in found["bad"].reason
 
 
 def test_nothing_to_build_is_good(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,6 +29,7 @@ SUBJECTS = [
     "backend",
     "engine store",
     "telemetry",
+    "service",
 ]
 
 

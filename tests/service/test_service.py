@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -214,3 +215,26 @@ def test_a_first_connection_starts_it(machine: Machine, service: Service, figure
         machine.run("systemctl", "stop", UNIT, "edge-runtime-unix.socket", check=False)
         command(machine, ["install-unit"])
         machine.run("systemctl", "daemon-reload")
+
+
+def test_doctor_finds_nothing_to_mend_in_it_and_names_what_was_taken_away(service: Service, figures: Figures) -> None:
+    service.start()
+    found = diagnosis(service.machine)
+    del found["service limits"]  # a systemd in namespaces may raise none
+    bad = [f"{subject}: {finding['text']}" for subject, finding in found.items() if finding["state"] != "ok"]
+    text = f"{len(found)} findings, {'; '.join(bad) or 'all ok'}"
+    is_held = not bad and "running (process" in found["service"]["text"]
+    figures.add("18", "doctor: nothing of the service is to be mended", text, len(found), is_held)
+    service.machine.run("mv", f"{ENGINES}/small/1/manifest.dsse.json", "/run/signature")
+    try:
+        assert "isn't signed" in diagnosis(service.machine)["service plans"]["text"]
+    finally:
+        service.machine.run("mv", "/run/signature", f"{ENGINES}/small/1/manifest.dsse.json")
+
+
+def diagnosis(machine: Machine) -> dict[str, dict[str, str]]:
+    """What doctor says of the service; its other findings are of the machine that runs the tests."""
+    from service.machine import PROGRAM
+
+    done = machine.run("env", "PYTHONPATH=/opt/source", str(PROGRAM), "doctor", "--json", check=False)
+    return {one["subject"]: one for one in json.loads(done.stdout)["findings"] if one["subject"].startswith("service")}

@@ -8,6 +8,7 @@ import time
 from types import TracebackType
 from typing import Callable, List, Type
 
+from edge_runtime.device.monotonic_event import MonotonicEvent
 from edge_runtime.device.telemetry.sample import Stamped, TelemetrySample
 from edge_runtime.device.telemetry.sampling import LONGEST_S, SHORTEST_S, SampleBook, SamplerStatus
 from edge_runtime.device.telemetry.source import Source
@@ -47,7 +48,7 @@ class Sampler:
         self._start_ns = clock()
         self._cpu_start_ns = 0
         self._arrived_ns: int | None = None
-        self._stopping = threading.Event()
+        self._stopping = MonotonicEvent()
         self._book = SampleBook(source.origin, self._interval_ns, history, self._start_ns, self._alarmed)
         self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
         self._thread.start()

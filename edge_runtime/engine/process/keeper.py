@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Callable, Sequence
 
+from edge_runtime.device.monotonic_event import MonotonicEvent
 from edge_runtime.engine.process.backoff import Backoff
 from edge_runtime.engine.process.child import COMMAND, EngineChild
 from edge_runtime.engine.process.death import Death
@@ -49,7 +50,7 @@ class Keeper:
         self._options = options
         self._backoff = options.backoff()
         self._lock = threading.Lock()
-        self._closing = threading.Event()
+        self._closing = MonotonicEvent()
         self._child: EngineChild | None = None
         self._load_s = 1.0
         self._first: Future[None] = Future()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import re
-from typing import Any, Iterator, List, Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
+from edge_runtime.provisioning.toml_text import table_lines
 from edge_runtime.provisioning.triton.fates import LOST, FieldFate
 
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
 _ORDER = ("model", "input", "calibration", "precision", "backend", "serving")
 
 
@@ -24,34 +22,10 @@ def recipe_text(
         if one.outcome == LOST
     ]
     for name in sorted(tables, key=lambda name: _ORDER.index(name.partition(".")[0])):
-        lines += ["", f"[{_header(name)}]", *_entries(tables[name])]
+        lines += ["", *table_lines(name, tables[name])]
     return "\n".join(lines) + "\n"
 
 
 def comment(text: str) -> str:
     """A line of comment; what can't be printed is escaped."""
     return "# " + "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def _entries(table: Mapping[str, Any]) -> Iterator[str]:
-    for key, value in table.items():
-        yield f"{key} = {_value(value)}"
-
-
-def _header(name: str) -> str:
-    table, dot, rest = name.partition(".")
-    return table + (dot and f".{rest if _BARE.fullmatch(rest) else _text(rest)}")
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, list):
-        parts: List[str] = [_value(one) for one in value]
-        return f"[{', '.join(parts)}]"
-    return str(value)
-
-
-def _text(text: str) -> str:
-    """A basic string, which is JSON's but for the one control character that JSON lets stand."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -109,7 +109,7 @@ Type=oneshot
 # What was asked for first; then all recipes and packs that are new, or that another JetPack has made new. That fails
 # too where the first couldn't be built.
 ExecStart=-{_escaped(site)} rebuild --requests {places.requests} {_sign(places)}
-ExecStart={_escaped(site)} build --all {_sign(places)}
+ExecStart={_escaped(site)} build --all --report reports {_sign(places)}
 TimeoutStartSec=infinity
 Nice=10
 # A board that runs out of memory loses the build, not the server.

@@ -5,11 +5,11 @@ Its service and this client talk in one version; 4.2 to 7.2 give the same words.
 
 from __future__ import annotations
 
-import threading
 import time
 from importlib import import_module
 from typing import Any, Callable
 
+from edge_runtime.device.monotonic_event import MonotonicEvent
 from edge_runtime.device.telemetry.sample import TelemetrySample
 from edge_runtime.device.telemetry.source import Origin
 from edge_runtime.device.telemetry.sources.jtop_record import sample_from_jtop
@@ -43,7 +43,7 @@ class JtopSource:
         self._interval_s = interval_s
         self._library = library or _imported()
         self._clock = clock
-        self._arrived = threading.Event()
+        self._arrived = MonotonicEvent()
         self._again_ns = 0
         self._client: Any = self._connected()
 
