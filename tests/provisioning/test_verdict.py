@@ -84,5 +84,6 @@ def test_what_is_no_report_is_said_to_be_none(tmp_path: Path, text: str) -> None
 
 
 def test_a_report_that_cant_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
     with pytest.raises(PlanError, match="can't be written"):
-        write_verdict(tmp_path / "missing/v.json", record(), None)
+        write_verdict(tmp_path / "file/v.json", record(), None)
