@@ -114,7 +114,7 @@ def documents() -> Iterator[Any]:
     """Those with commands; the marked ones measure for half a minute."""
     for (
         name
-    ) in "recipes provisioning serving profiling regression sweep signing telemetry telemetry-sources triton".split():
+    ) in "recipes provisioning packs serving profiling regression sweep signing telemetry telemetry-sources triton".split():
         yield pytest.param(name, marks=[pytest.mark.slow] * (name in ("profiling", "regression", "sweep")))
 
 
