@@ -114,9 +114,8 @@ def test_the_python_of_the_readme_runs(folder: Path, environ: dict[str, str], se
 
 def documents() -> Iterator[Any]:
     """Those with commands; the marked ones measure for half a minute."""
-    for (
-        name
-    ) in "recipes provisioning serving profiling regression sweep signing telemetry telemetry-sources triton".split():
+    names = "recipes provisioning packs serving profiling regression sweep signing telemetry telemetry-sources triton"
+    for name in names.split():
         yield pytest.param(name, marks=[pytest.mark.slow] * (name in ("profiling", "regression", "sweep")))
 
 

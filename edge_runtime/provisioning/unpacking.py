@@ -183,9 +183,10 @@ class _Place:
         sync_folder(self._model)
 
     def _removed(self) -> List[int]:
-        """Removes releases above this one, to which an operator went back, and all but one below."""
+        """Removes releases above this one, to which an operator went back, all but one below, and what is half gone."""
         release, numbers = self._statement.release, self._numbers()
         older = [number for number in numbers if number < release]
         gone = [*(number for number in numbers if number > release), *older[: len(older) - KEPT_OLDER]]
-        remove_versions(self._model, gone)
+        with writing(self._model):
+            remove_versions(self._model, gone)
         return sorted(gone)

@@ -18,6 +18,9 @@ def recipe(tables: Dict[str, Any], flags: Dict[str, Any] | None = None, **enviro
 @pytest.mark.parametrize(
     ("tables", "message"),
     [
+        ({"calibration": {"table": "t.cache", "tables": {"max": "m.cache"}}}, "either `table` or `tables`"),
+        ({"calibration": {"algorithm": "max", "tables": {"max": "m.cache"}}}, "leave `algorithm` out"),
+        ({"calibration": {"tables": {"magic": "m.cache"}}}, "expected one of entropy"),
         ({"modle": {}}, "unknown key 'modle': did you mean 'model'"),
         ({"model": {"path": "m.onnx", "nam": "x"}}, "unknown key 'model.nam': did you mean 'name'"),
         ({"input": {"x": {"mni": [1]}}}, "unknown key 'input.x.mni': did you mean 'min'"),

@@ -11,6 +11,7 @@ import pytest
 from edge_runtime.builder.recipe import load_recipe
 from edge_runtime.errors import ConfigError, DataError, GateError, PlanError
 from edge_runtime.plan.pack import RECIPE
+from tests.fakes.outlier_net import outlier_net
 from tests.fakes.packs import Device, Host, contents_of
 
 FUNCTION = """
@@ -56,6 +57,17 @@ def test_the_device_builds_what_the_host_chose_from_the_table_alone(host: Host, 
     assert plan.manifest.data.calibration is None
     here, there = ([(c.name, c.verdict) for c in found.candidates] for found in (made.record, plan.manifest))
     assert here == there
+
+
+def test_mixed_int8_is_the_same_though_the_device_cant_search_for_it(tmp_path: Path, device: Device) -> None:
+    host = Host(tmp_path / "outliers", outlier_net())
+    made = host.pack({"gate": {"max_drop": 0.01}, "metric": {"name": "cosine"}})
+    assert [c.name for c in made.record.candidates if c.verdict == "chosen"] == ["int8 mixed"]
+    contents = contents_of(made.path.read_bytes())
+    assert sum(name.endswith(".cache") for name in contents) == 1
+    plan = device.build(device.unpack(made.path).recipe)
+    assert plan.manifest.plan.sha256 == hashlib.sha256(contents["int8.onnx"]).hexdigest()
+    assert [c.kept_float for c in plan.manifest.candidates if c.verdict == "chosen"] == [["outlier"]]
 
 
 def test_the_same_samples_come_out_of_a_function_on_the_host(host: Host, device: Device) -> None:
