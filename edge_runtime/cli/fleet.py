@@ -44,9 +44,10 @@ def show_build_all(options: FleetOptions, output: Output) -> None:
         VerdictError: a model has no plan as it should be.
     """
     from edge_runtime.provisioning.build_all import build_all
+    from edge_runtime.server.service_manager import service_manager
 
     with output.progress() as progress:
-        report = build_all(options, progress)
+        report = build_all(options, progress, service_manager().status)
     if output.is_json:
         output.document(report.record())
     else:

@@ -33,11 +33,14 @@ def command(
     The old plan is served until the new one is there.
     """
     from edge_runtime.provisioning.rebuild import rebuild
+    from edge_runtime.server.service_manager import service_manager
 
     configure_logging()
     output = Output(is_json)
     with output.progress() as progress:
-        report = rebuild(fleet_options(engines, calib_cache, keep, sign, encrypt), requests, progress)
+        report = rebuild(
+            fleet_options(engines, calib_cache, keep, sign, encrypt), requests, progress, service_manager().status
+        )
     if is_json:
         output.document(report.record())
     else:

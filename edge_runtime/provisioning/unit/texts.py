@@ -106,6 +106,7 @@ Description=edge_runtime builds plans
 
 [Service]
 Type=oneshot
+NotifyAccess=main
 # What was asked for first; then all recipes and packs that are new, or that another JetPack has made new. That fails
 # too where the first couldn't be built.
 ExecStart=-{_escaped(site)} rebuild --requests {places.requests} {_sign(places)}
