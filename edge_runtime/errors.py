@@ -101,7 +101,7 @@ class GateError(EdgeRuntimeError):
 
 
 class ShortageError(EdgeRuntimeError):
-    """This machine has too little disk or memory left for a build; nothing was begun."""
+    """This machine has too little disk or memory left for a build or a pack; nothing was begun."""
 
 
 class StoreBusyError(EdgeRuntimeError):

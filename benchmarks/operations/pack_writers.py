@@ -8,10 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import Dict, Iterator, Tuple
 
-from edge_runtime.plan.pack import RECIPE, RECORD, PackStatement, member_of, pack_chunks
+from edge_runtime.plan.pack import RECORD, PackStatement, member_of, pack_chunks
+from edge_runtime.plan.recipe_file import PACKS, RECIPE
 from edge_runtime.plan.trust import TrustPolicy
 from edge_runtime.plan.unpacked import unpacked_pack
-from edge_runtime.provisioning.sources import PACKS
 from edge_runtime.provisioning.unpacking import KEPT_OLDER, unpack
 from operations.writers import Check, Writer, plan_bytes
 

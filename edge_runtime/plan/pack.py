@@ -30,6 +30,7 @@ from edge_runtime.plan.files import Content
 from edge_runtime.plan.keys import VENDOR, PrivateKey, PublicKey
 from edge_runtime.plan.names import MODEL_NAME
 from edge_runtime.plan.provenance import STATEMENT_TYPE
+from edge_runtime.plan.recipe_file import RECIPE
 from edge_runtime.plan.strict_json import AmbiguousJsonError, object_from_json
 from edge_runtime.plan.trust import TrustPolicy, signer_of
 
@@ -37,7 +38,6 @@ FORMAT = 1
 PREDICATE_TYPE = "urn:edge-runtime:pack:v1"
 ENVELOPE = "pack.dsse.json"
 RECORD = "pack.json"
-RECIPE = "recipe.toml"
 MODEL = "model.onnx"
 INT8_MODEL = "int8.onnx"
 HELD_OUT = "held-out.npz"

@@ -11,6 +11,7 @@ from pydantic import Field
 from edge_runtime.config import Layer, Settings, environment_layer, merged, read_toml, validated
 from edge_runtime.errors import ConfigError, LadderError
 from edge_runtime.plan.ladder import LadderTable
+from edge_runtime.plan.recipe_file import recipe_file
 
 SECTION = "serving"
 
@@ -36,15 +37,15 @@ def serving_table(
     environ: Mapping[str, str] = os.environ,
     usual: Layer | None = None,
 ) -> ServingTable:
-    """What `<root>/<model>.toml` says, where there is such a recipe, with variables and then `flags` on top.
+    """What `<root>/<model>.toml` says, or else the recipe of its pack, with variables and then `flags` on top.
 
     `usual` holds for what none of them says.
 
     Raises:
         ConfigError: the recipe, a variable or a flag is wrong.
     """
-    path = root / f"{model}.toml"
-    recipe = read_toml(path).get(SECTION, {}) if path.exists() else {}
+    path = recipe_file(root, model)
+    recipe = {} if path is None else read_toml(path).get(SECTION, {})
     if not isinstance(recipe, Mapping):
         raise ConfigError(f"{path}: [{SECTION}]: expected a table")
     variables = environment_layer(environ, (SECTION,)).get(SECTION, {})

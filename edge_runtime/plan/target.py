@@ -12,6 +12,7 @@ from edge_runtime.plan.board import ONNXRUNTIME, Board, local_board
 from edge_runtime.plan.header import PlanHeader, header_of
 from edge_runtime.plan.manifest import Manifest, PlanRecord, TargetRecord
 from edge_runtime.plan.plugins import plugin_libraries
+from edge_runtime.plan.recipe_file import recipe_file
 from edge_runtime.plan.store import StoredPlan
 
 RUNNABLE_BACKENDS = (ONNXRUNTIME, *tensorrt_api.LIBRARIES)
@@ -59,8 +60,8 @@ def _ordinal(manifest: Manifest) -> int:
 
 def rebuild_command(stored: StoredPlan) -> str:
     """The command that builds a plan's model again."""
-    recipe = stored.folder.parent.parent / f"{stored.manifest.name}.toml"
-    return _rebuild(recipe if recipe.is_file() else Path("RECIPE.toml"), stored.manifest.name)
+    recipe = recipe_file(stored.folder.parent.parent, stored.manifest.name)
+    return _rebuild(recipe or Path("RECIPE.toml"), stored.manifest.name)
 
 
 def _rebuild(recipe: Path, name: str) -> str:

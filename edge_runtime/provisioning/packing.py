@@ -27,7 +27,6 @@ from edge_runtime.plan.pack import (
     INT8_MODEL,
     MAX_RELEASE,
     MODEL,
-    RECIPE,
     RECORD,
     TABLES,
     PackReader,
@@ -35,6 +34,7 @@ from edge_runtime.plan.pack import (
     member_of,
     pack_chunks,
 )
+from edge_runtime.plan.recipe_file import RECIPE
 from edge_runtime.plan.unpacked import PackRecord
 from edge_runtime.provisioning.packed_recipe import check_packable, packed_recipe_text
 

@@ -11,11 +11,9 @@ from edge_runtime.builder.recipe import Recipe, load_recipe
 from edge_runtime.device.files import names_in, text_of
 from edge_runtime.errors import EdgeRuntimeError
 from edge_runtime.plan.names import MODEL_NAME
+from edge_runtime.plan.recipe_file import PACKS, RECIPE
+from edge_runtime.plan.unpacked import DIGEST
 
-PACKS = ".packs"
-PACK_DIGEST = "pack.sha256"
-
-_RECIPE = "recipe.toml"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -77,12 +75,12 @@ def _newest_release(folder: Path) -> List[Source]:
     """The newest release of one pack's folder; none if there is no whole one."""
     if not MODEL_NAME.fullmatch(folder.name):
         return []
-    releases = [name for name in names_in(folder) if not name.startswith(".") and (folder / name / _RECIPE).is_file()]
+    releases = [name for name in names_in(folder) if not name.startswith(".") and (folder / name / RECIPE).is_file()]
     if not releases:
         return []
     newest = folder / max(releases, key=release_order)
-    digest = text_of(newest / PACK_DIGEST, 128).strip()
-    return [Source(folder.name, newest / _RECIPE, True, digest if _SHA256.fullmatch(digest) else "")]
+    digest = text_of(newest / DIGEST, 128).strip()
+    return [Source(folder.name, newest / RECIPE, True, digest if _SHA256.fullmatch(digest) else "")]
 
 
 def release_order(release: str) -> Tuple[Tuple[int, int, str], ...]:

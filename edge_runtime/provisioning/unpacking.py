@@ -19,13 +19,13 @@ from edge_runtime.errors import ConfigError, PlanCorruptError, PlanError, Shorta
 from edge_runtime.plan.contents import opened
 from edge_runtime.plan.files import make_folder, obstacle, sync_folder, write_synced
 from edge_runtime.plan.keys import PublicKey
-from edge_runtime.plan.pack import ENVELOPE, RECIPE, RECORD, PackReader, PackStatement, signer_of_pack
+from edge_runtime.plan.pack import ENVELOPE, RECORD, PackReader, PackStatement, signer_of_pack
+from edge_runtime.plan.recipe_file import PACKS, RECIPE
 from edge_runtime.plan.trust import TrustPolicy
 from edge_runtime.plan.unpacked import DIGEST, UnpackedPack, record_from_text, unpacked_pack
 from edge_runtime.plan.writing import STAGE, remove_versions, writing
 from edge_runtime.provisioning.packed_recipe import check_self_contained
 from edge_runtime.provisioning.releases import Releases
-from edge_runtime.provisioning.sources import PACKS
 
 KEPT_OLDER = 1
 

@@ -14,6 +14,16 @@ def test_a_model_without_a_recipe_is_served_as_any_other(tmp_path: Path) -> None
     assert serving_table(tmp_path, "m", environ={}) == ServingTable()
 
 
+def test_a_model_of_a_pack_is_served_as_its_newest_release_says_unless_there_is_a_recipe(tmp_path: Path) -> None:
+    for release in (9, 10):
+        folder = tmp_path / ".packs/m" / str(release)
+        folder.mkdir(parents=True)
+        (folder / "recipe.toml").write_text(RECIPE.replace("50", str(release)))
+    assert serving_table(tmp_path, "m", environ={}).deadline_ms == 10
+    (tmp_path / "m.toml").write_text(RECIPE)
+    assert serving_table(tmp_path, "m", environ={}).deadline_ms == 50
+
+
 def test_flags_come_before_variables_and_those_before_the_recipe(tmp_path: Path) -> None:
     (tmp_path / "m.toml").write_text(RECIPE)
     environ = {"EDGE_RUNTIME_SERVING__DEADLINE_MS": "40", "EDGE_RUNTIME_SERVING__PRIORITY": "1"}

@@ -10,7 +10,7 @@ import pytest
 
 from edge_runtime.builder.recipe import load_recipe
 from edge_runtime.errors import ConfigError, DataError, GateError, PlanError
-from edge_runtime.plan.pack import RECIPE
+from edge_runtime.plan.recipe_file import RECIPE
 from tests.fakes.outlier_net import outlier_net
 from tests.fakes.packs import Device, Host, contents_of
 
@@ -147,7 +147,7 @@ def test_all_that_decides_a_plan_is_in_the_packed_recipe(host: Host) -> None:
         "model": {"max_batch": 5},
         "input": {"x": {"axes": ["n", "c"], "min": [1, 4], "opt": [2, 4], "max": [5, 4]}},
         "precision": {"policy": "fp32", "keep_float": [], "fallback": "fp16"},
-        "serving": {"deadline_ms": 12.5, "batching": "off"},
+        "serving": {"deadline_ms": 12.5, "batching": "off", "ladder": {"rungs": ["m-small"]}},
         "backend": {"version_compatible": True},
     }
     made = host.pack(tables)
