@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, List, Mapping, Tuple
+from typing import Any, List, Mapping
 
 from edge_runtime.builder.recipe import Recipe, load_recipe
 from edge_runtime.device.files import names_in, text_of
 from edge_runtime.errors import EdgeRuntimeError
 from edge_runtime.plan.names import MODEL_NAME
+from edge_runtime.plan.pack import ENVELOPE
 from edge_runtime.plan.recipe_file import PACKS, RECIPE
-from edge_runtime.plan.unpacked import DIGEST
+from edge_runtime.plan.unpacked import DIGEST, is_unpacked
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -75,15 +76,11 @@ def _newest_release(folder: Path) -> List[Source]:
     """The newest release of one pack's folder; none if there is no whole one."""
     if not MODEL_NAME.fullmatch(folder.name):
         return []
-    releases = [name for name in names_in(folder) if not name.startswith(".") and (folder / name / RECIPE).is_file()]
+    numbers = [name for name in names_in(folder) if re.fullmatch(r"[1-9][0-9]{0,8}", name)]
+    releases = [int(name) for name in numbers if (folder / name / RECIPE).is_file()]
     if not releases:
         return []
-    newest = folder / max(releases, key=release_order)
+    newest = folder / str(max(releases))
     digest = text_of(newest / DIGEST, 128).strip()
-    return [Source(folder.name, newest / RECIPE, True, digest if _SHA256.fullmatch(digest) else "")]
-
-
-def release_order(release: str) -> Tuple[Tuple[int, int, str], ...]:
-    """By which releases are ordered: their numbers as numbers, so that 1.10 comes after 1.9."""
-    parts = re.findall(r"\d+|\D+", release)
-    return tuple((1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts)
+    problem = "" if is_unpacked(newest) else f"{newest}: its {ENVELOPE} is gone; unpack the pack again"
+    return [Source(folder.name, newest / RECIPE, True, digest if _SHA256.fullmatch(digest) else "", problem)]

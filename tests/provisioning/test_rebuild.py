@@ -129,6 +129,7 @@ def test_a_model_of_a_pack_is_built_from_its_newest_release(options: FleetOption
     for release in ("1", "2"):
         folder = options.engines / ".packs/m" / release
         write_recipe(folder, "recipe")
+        (folder / "pack.dsse.json").touch()
     (requests / "m").touch()
     (outcome,) = run(options, requests).fleet.outcomes
     assert outcome.source.endswith(".packs/m/2/recipe.toml")

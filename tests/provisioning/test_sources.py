@@ -2,9 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-from edge_runtime.provisioning.sources import release_order, sources_of
+from edge_runtime.provisioning.sources import sources_of
 
 RECIPE = '[model]\npath = "m.onnx"\n'
 
@@ -20,16 +18,16 @@ def test_recipes_and_the_newest_release_of_each_pack_are_found(tmp_path: Path) -
     write(tmp_path / "a.toml", RECIPE + 'name = "z"\n')
     write(tmp_path / ".hidden.toml")
     write(tmp_path / "b/1/manifest.json", "{}")
-    for release in ("1.9", "1.10"):
+    for release in ("9", "10", "010", ".11"):
         write(tmp_path / f".packs/p/{release}/recipe.toml")
-    write(tmp_path / ".packs/p/1.10/pack.sha256", "ab" * 32 + "\n")
-    (tmp_path / ".packs/p/2.0").mkdir()  # without a recipe
-    write(tmp_path / ".packs/p/.3.0/recipe.toml")
+        write(tmp_path / f".packs/p/{release}/pack.dsse.json", "{}")
+    write(tmp_path / ".packs/p/10/pack.sha256", "ab" * 32 + "\n")
+    (tmp_path / ".packs/p/12").mkdir()  # without a recipe
     write(tmp_path / ".packs/-odd/1/recipe.toml")
     found = sources_of(tmp_path)
     assert [(source.model, str(source.path.relative_to(tmp_path))) for source in found] == [
         ("b", "b.toml"),
-        ("p", ".packs/p/1.10/recipe.toml"),
+        ("p", ".packs/p/10/recipe.toml"),
         ("z", "a.toml"),
     ]
     assert [source.pack_sha256 for source in found] == ["", "ab" * 32, ""]
@@ -55,13 +53,13 @@ def test_of_two_that_make_the_same_model_one_does(tmp_path: Path) -> None:
     write(tmp_path / "a.toml", RECIPE + 'name = "m"\n')
     write(tmp_path / "m.toml")
     write(tmp_path / ".packs/m/1/recipe.toml")
+    write(tmp_path / ".packs/m/1/pack.dsse.json", "{}")
     problems = {source.path.parent.name + "/" + source.path.name: source.problem for source in sources_of(tmp_path)}
     assert [name for name, problem in problems.items() if not problem] == [f"{tmp_path.name}/a.toml"]
     assert f"model 'm' is made by {tmp_path / 'a.toml'} already" in problems["1/recipe.toml"]
 
 
-@pytest.mark.parametrize(
-    ("older", "newer"), [("1.9", "1.10"), ("9", "10"), ("2026-01-02", "2026-01-10"), ("1", "1.1"), ("rc1", "1")]
-)
-def test_releases_are_ordered_by_their_numbers(older: str, newer: str) -> None:
-    assert release_order(older) < release_order(newer)
+def test_a_pack_without_its_envelope_is_no_recipe(tmp_path: Path) -> None:
+    write(tmp_path / ".packs/m/1/recipe.toml")
+    (source,) = sources_of(tmp_path)
+    assert "pack.dsse.json is gone" in source.problem
