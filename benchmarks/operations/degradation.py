@@ -51,7 +51,7 @@ SPREAD = 0.2
 TABLE = LadderTable(
     rungs=("rung",), headroom_c=10, miss_share=0.1, dwell_s=5, return_dwell_s=10, most_return_dwell_s=300
 )
-FIGURE = "23"
+FIGURE = "24 degradation under heat"
 PHASES = ("before", "during", "after")
 _MS, _S = 1_000_000, 1_000_000_000
 _LOOK_NS = _S // 2
