@@ -36,11 +36,19 @@ class LadderedModel:
         self.below = tuple(below)
         self.places = tuple(places)
         self.ladder = Ladder(table, len(places))
+        self._table = table
         self.names = (f"{model.name}/{model.version}", *(place.label for place in places[1:]))
         self._demand = RecentDemand(table.window_s)
         self._switches: Dict[Tuple[str, str, str], int] = {}
         self._why = ""
         self._since_ns: int | None = None
+
+    def goes_on_from(self, before: LadderedModel) -> None:
+        """Stands where the same ladder stood that another version of the model, or of a rung, had."""
+        if before._table == self._table and len(before.places) == len(self.places):
+            self.ladder, self._demand, self._switches = before.ladder, before._demand, before._switches
+            self._why, self._since_ns = before._why, before._since_ns
+            self._demand.clear()
 
     def look(self, board: BoardReading, now_ns: int) -> Step | None:
         """The step that the figures of now lead to."""
@@ -66,8 +74,8 @@ class LadderedModel:
 class Ladders:
     """The ladders of all models in a table, as it changes; used on the loop's thread.
 
-    A model goes without its ladder while one of its rungs isn't loaded, and begins anew at its top when one of them, or
-    the model itself, is loaded anew.
+    A model goes without its ladder while one of its rungs isn't loaded, and begins anew at its top after that. Where
+    another version of a rung, or of the model itself, takes over, it goes on from the rung where it was.
 
     Args:
         read: what is known of the board; must not wait.
@@ -126,16 +134,18 @@ class Ladders:
         if self._is_moving:
             return
         served = set(self._models)
+        before: Dict[str, LadderedModel] = {}
         for laddered in list(self._laddered.values()):
             if laddered.model not in served or not served.issuperset(laddered.below):
                 self._detach(laddered)
+                before[laddered.model.name] = laddered
         for model in served.difference(self._laddered):
             try:
-                self._attach(model)
+                self._attach(model, before.get(model.name))
             except LadderError as error:
                 self._goes_without(model, str(error))
 
-    def _attach(self, model: ServedModel) -> None:
+    def _attach(self, model: ServedModel, before: LadderedModel | None = None) -> None:
         table = model.serving.ladder
         names = table.below(model.name)
         if not names:
@@ -156,6 +166,9 @@ class Ladders:
         self._said.pop(model.name, None)
         laddered = self._laddered[model] = LadderedModel(model, table, below, [model.home, *rungs])
         model.ladder = lambda: laddered.view(self._clock())
+        if before is not None:
+            laddered.goes_on_from(before)
+            self._move(model, laddered.places[laddered.ladder.rung])
 
     def _goes_without(self, model: ServedModel, why: str) -> None:
         if self._said.get(model.name) != why:  # or each change of the table would say it again

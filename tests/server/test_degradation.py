@@ -166,7 +166,7 @@ def test_without_all_its_rungs_a_model_goes_without_its_ladder_until_they_come(h
     assert said == ["model slow is served without its ladder until that changes: not loaded: fast"]
 
 
-def test_a_model_that_is_loaded_anew_begins_at_the_top(heated: Any, factor_engine: Any) -> None:
+def test_another_version_goes_on_from_the_rung_where_the_one_before_was(heated: Any, factor_engine: Any) -> None:
     async def story(world: Heated) -> None:
         world.look(reading_of(*SAMPLES[:35]), 3)
         engine = factor_engine("slow", 3)
@@ -174,7 +174,8 @@ def test_a_model_that_is_loaded_anew_begins_at_the_top(heated: Any, factor_engin
         (anew,) = world.accelerators.add(prepared(engine, serving))
         before = world.models.put(anew)
         assert before is not None
-        assert (await world.ask(), world.view().rung) == ((3.0, ""), 0)
+        assert (await world.ask(), world.view().rung) == ((2.0, "fast/3"), 1)
+        assert sum(world.view().switches.values()) == 1
         await world.models.ended(before)
         await world.accelerators.remove(before)
         world.look(reading_of(*SAMPLES[:35]), 6)
