@@ -7,7 +7,7 @@ import logging
 import time
 from typing import Callable, Dict, Tuple
 
-from edge_runtime.errors import EdgeRuntimeError, PlanTargetError
+from edge_runtime.errors import EdgeRuntimeError, PlanCorruptError, PlanTargetError
 from edge_runtime.server.keeping import Keeping
 from edge_runtime.server.load_reasons import is_transient
 from edge_runtime.server.loads import Loads, Stamp
@@ -16,6 +16,7 @@ from edge_runtime.server.repository import ModelRepository
 
 logger = logging.getLogger(__name__)
 
+_MENDED_BY_BUILDING = (PlanTargetError, PlanCorruptError)
 _FIRST_RETRY_S = 1.0
 _LONGEST_RETRY_S = 60.0
 
@@ -161,7 +162,7 @@ class Follower:
         if standing is not None and standing.is_given_way:
             return  # it is loaded when it is asked for
         kept.failed(error, self._clock())
-        if isinstance(error, PlanTargetError) and rebuilds is not None:
+        if isinstance(error, _MENDED_BY_BUILDING) and rebuilds is not None:
             kept.has_asked = rebuilds.ask(name)
 
     async def _look_after_rebuilds(self) -> None:

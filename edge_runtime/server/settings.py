@@ -59,7 +59,9 @@ class ServerSettings(Settings):
         False, description="Whether a plan that can't be loaded is stood in for and tried again, and ends no start."
     )
     rebuild_requests: Optional[str] = Field(
-        None, min_length=1, description="Folder in which plans for another board are asked for anew (default: none)."
+        None,
+        min_length=1,
+        description="Folder in which plans for another board, or damaged ones, are asked for anew (default: none).",
     )
     memory_reserve_mib: int = Field(256, ge=0, description="Memory that must stay free when a model is loaded, MiB.")
     memory_budget_mib: Optional[int] = Field(

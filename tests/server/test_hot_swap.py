@@ -17,6 +17,7 @@ from edge_runtime.errors import (
     InsufficientMemoryError,
     PlanCorruptError,
     PlanTargetError,
+    PlanUntrustedError,
 )
 from edge_runtime.server.rebuild import Rebuilds
 
@@ -205,9 +206,12 @@ def test_a_device_that_comes_up_late_is_waited_for(kept) -> None:
         assert is_ready(server)
 
 
-def test_a_plan_for_another_board_is_asked_for_anew_and_the_progress_is_told(kept, tmp_path) -> None:
+@pytest.mark.parametrize("error", [PlanTargetError("sm_87"), PlanCorruptError("broken")])
+def test_a_plan_for_another_board_or_a_damaged_one_is_asked_for_anew_and_the_progress_is_told(
+    kept, tmp_path, error
+) -> None:
     plans, said = VersionedPlans(m=1), {"m": "builds fp16, 40 %"}
-    plans.fails["m", 1] = PlanTargetError("sm_87")
+    plans.fails["m", 1] = error
     rebuilds = Rebuilds(tmp_path, lambda name: said[name])
     with kept(plans, is_staying_up=True, rebuilds=rebuilds) as server:
         assert [path.name for path in tmp_path.iterdir()] == ["m"]
@@ -219,9 +223,9 @@ def test_a_plan_for_another_board_is_asked_for_anew_and_the_progress_is_told(kep
         assert is_ready(server)
 
 
-def test_a_damaged_plan_isnt_asked_for_anew(kept, tmp_path) -> None:
+def test_a_plan_that_nobody_trusts_isnt_asked_for_anew(kept, tmp_path) -> None:
     plans = VersionedPlans(m=1)
-    plans.fails["m", 1] = PlanCorruptError("broken")
+    plans.fails["m", 1] = PlanUntrustedError("not signed")
     with kept(plans, is_staying_up=True, rebuilds=Rebuilds(tmp_path, str)):
         assert list(tmp_path.iterdir()) == []
 

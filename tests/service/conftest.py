@@ -41,7 +41,7 @@ def figures(request: pytest.FixtureRequest) -> Iterator[Figures]:
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
-    """A machine with a served model `small`, and `slow`, which takes a second and more."""
+    """A machine with a served model `small`."""
     why = missing()
     if why:
         pytest.skip(why)
@@ -57,7 +57,7 @@ def _install(machine: Machine) -> None:
     for unit in (UNIT, "edge-runtime-build.service"):
         machine.write(f"/etc/systemd/system/{unit}.d/50-test.conf", _DROP_IN)
     machine.write("/etc/edge-runtime/server.toml", _CONFIG)
-    add_model(machine, "small", _net(4))
+    add_model(machine, "small", net(4))
     machine.run("systemctl", "daemon-reload")
     machine.run("systemctl", "start", "edge-runtime-build.service", timeout_s=300)
 
@@ -69,9 +69,10 @@ def add_model(machine: Machine, name: str, model: bytes) -> None:
     (folder / f"{name}.toml").write_text(f'[model]\npath = "{name}.onnx"\n[precision]\npolicy = "fp32"\n')
 
 
-def _net(rounds: int) -> bytes:
-    """y = x W W … of 256 columns: `rounds` products."""
-    weights = helper.make_tensor("w", TensorProto.FLOAT, (256, 256), (np.eye(256, dtype=np.float32)).ravel())
+def net(rounds: int, factor: float = 1.0) -> bytes:
+    """y = x W W … of 256 columns: `rounds` products, each with `factor` times the identity."""
+    identity = np.eye(256, dtype=np.float32) * np.float32(factor)
+    weights = helper.make_tensor("w", TensorProto.FLOAT, (256, 256), identity.ravel())
     names = ["x", *(f"h{index}" for index in range(rounds - 1)), "y"]
     nodes = [helper.make_node("MatMul", [before, "w"], [after]) for before, after in zip(names, names[1:])]
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, 256)) for name in ("x", "y")]
