@@ -173,14 +173,17 @@ def test_a_run_leaves_no_python_objects_behind(make_rig: Callable[..., Any], dou
     engine = make_rig().engine(doubling, FIXED, graphs=graphs)
     with engine.slot() as slot:
         put(slot, x=rows(2))
-        for _ in range(20):
-            slot.run()
-        gc.collect()
-        before = len(gc.get_objects())
-        for _ in range(200):
-            slot.run()
-        gc.collect()
-        assert len(gc.get_objects()) - before < 20
+
+        def left_by(runs: int) -> int:
+            gc.collect()
+            before = len(gc.get_objects())
+            for _ in range(runs):
+                slot.run()
+            gc.collect()
+            return len(gc.get_objects()) - before
+
+        left_by(20)
+        assert min(left_by(200) for _ in range(3)) < 20  # of three, for other threads of this process make objects too
 
 
 def test_what_is_known_of_shapes_stays_within_bounds(make_rig: Callable[..., Any], doubling: bytes) -> None:
