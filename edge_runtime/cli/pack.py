@@ -11,6 +11,7 @@ from edge_runtime.builder.recipe import CALIBRATIONS, METRICS, CalibrationTable,
 from edge_runtime.cli.flags import flag, given, json_option, one_of
 from edge_runtime.cli.keys import CREDENTIAL, key_option
 from edge_runtime.cli.output import Output, configure_logging
+from edge_runtime.cli.output_file import check_output_file
 from edge_runtime.cli.source import recipe_from
 from edge_runtime.cli.tables import show_candidates
 from edge_runtime.errors import GateError
@@ -59,6 +60,7 @@ def command(
         "metric": given(name=metric),
         "gate": given(publish_failed=publish_failed),
     }
+    check_output_file(out, "--out")
     recipe = recipe_from(source, tables)
     private = None if key is None else find_private_key(CREDENTIAL, key)
     output = Output(is_json)
