@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 from service.figures import Figures
-from service.machine import Machine, booted, edge_runtime, missing
+from service.machine import Machine, NoMachineError, booted, edge_runtime, missing
 
 ENGINES = "/var/lib/edge-runtime-build/engines"
 UNIT = "edge-runtime.service"
@@ -45,7 +45,11 @@ def machine() -> Iterator[Machine]:
     why = missing()
     if why:
         pytest.skip(why)
-    with booted() as made:
+    with contextlib.ExitStack() as stack:
+        try:
+            made = stack.enter_context(booted())
+        except NoMachineError as error:
+            pytest.skip(str(error))
         _install(made)
         yield made
 

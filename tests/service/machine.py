@@ -80,6 +80,10 @@ def missing() -> str:
 _UNSHARE = ["unshare", "--fork", "--pid", "--mount", "--uts", "--ipc", "--cgroup", "--mount-proc", "--kill-child"]
 
 
+class NoMachineError(RuntimeError):
+    """Systemd itself doesn't come up in namespaces here, before anything of ours is installed."""
+
+
 class Machine:
     """A running one, by the number that its process 1 has here."""
 
@@ -151,7 +155,7 @@ def booted() -> Iterator[Machine]:
     """A machine that has reached its basic target; it ends with the block.
 
     Raises:
-        RuntimeError: it doesn't come up.
+        NoMachineError: it doesn't come up.
     """
     environ = {
         **os.environ,
@@ -186,13 +190,13 @@ def _init_of(outer: subprocess.Popen[bytes]) -> int:
     while time.monotonic() < end_s:
         if outer.poll() is not None:
             assert outer.stderr is not None
-            raise RuntimeError(f"the machine doesn't come up: {outer.stderr.read().decode()}")
+            raise NoMachineError(f"the machine doesn't come up: {outer.stderr.read().decode()}")
         for child in _children(outer.pid):
             with contextlib.suppress(OSError):
                 if Path(f"/proc/{child}/comm").read_text().strip() == "systemd":
                     return child
         time.sleep(0.05)
-    raise RuntimeError("the machine has no systemd")
+    raise NoMachineError("the machine has no systemd")
 
 
 def _children(pid: int) -> List[int]:
@@ -209,7 +213,7 @@ def _wait_until_up(machine: Machine) -> None:
         if state in ("running", "degraded"):
             return
         time.sleep(0.1)
-    raise RuntimeError(f"the machine stays {state!r}")
+    raise NoMachineError(f"the machine stays {state!r}")
 
 
 def edge_runtime(machine: Machine, words: Sequence[str], user: str = "") -> str:
