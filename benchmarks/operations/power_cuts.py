@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Iterator, List, Tuple
+from typing import Iterator, List, Sequence, Tuple
 
 from robustness.rows import NOT_MEASURED, Row, verdict_of
 
@@ -104,44 +104,36 @@ def _problem(kind: str, folder: Path, claim: str) -> str:
 
 def kill_rows(options: argparse.Namespace) -> Iterator[Row]:
     """A writer killed at each of its first mutating system calls."""
-    goal = "old or new, both valid"
-    if shutil.which("strace") is None:
-        yield Row("11 killed at a system call", goal, "needs strace (apt-get install strace)", 0, NOT_MEASURED)
-        return
-    for kind in options.writers:
-        failures: List[str] = []
-        tried = 0
-        for call in _SYSTEM_CALLS:
-            for when in range(1, options.calls + 1):
-                with tempfile.TemporaryDirectory(prefix="edge-runtime-kill-") as name:
-                    problem, was_hit = _traced(kind, Path(name), f"{call}:signal=KILL:when={when}")
-                if not was_hit:
-                    break
-                tried += 1
-                failures += [f"{call} {when}: {problem}"] if problem else []
-        text = f"{tried - len(failures)} of {tried} good" + (f"; first: {failures[0]}" if failures else "")
-        yield Row(f"11 killed at a system call, {kind}", goal, text, tried, verdict_of(not failures and tried > 0))
+    faults = [(call, "signal=KILL:when={}") for call in _SYSTEM_CALLS]
+    return _traced_rows(options, "11 killed at a system call", "old or new, both valid", faults)
 
 
 def fault_rows(options: argparse.Namespace) -> Iterator[Row]:
     """A disk that is full, fails or can't be written."""
-    goal = "the error is told, no partial file, what was there stays"
+    faults = [(call, f"error={error}:when={{}}+") for call, error in _FAULTS]
+    return _traced_rows(options, "12 failing disk", "the error is told, no partial file, what was there stays", faults)
+
+
+def _traced_rows(
+    options: argparse.Namespace, figure: str, goal: str, faults: Sequence[Tuple[str, str]]
+) -> Iterator[Row]:
+    """Each writer with each fault at each of its first calls of that name."""
     if shutil.which("strace") is None:
-        yield Row("12 failing disk", goal, "needs strace (apt-get install strace)", 0, NOT_MEASURED)
+        yield Row(figure, goal, "needs strace (apt-get install strace)", 0, NOT_MEASURED)
         return
     for kind in options.writers:
         failures: List[str] = []
         tried = 0
-        for call, error in _FAULTS:
+        for call, fault in faults:
             for when in range(1, options.calls + 1):
                 with tempfile.TemporaryDirectory(prefix="edge-runtime-fault-") as name:
-                    problem, was_hit = _traced(kind, Path(name), f"{call}:error={error}:when={when}+")
+                    problem, was_hit = _traced(kind, Path(name), f"{call}:{fault.format(when)}")
                 if not was_hit:
                     break
                 tried += 1
-                failures += [f"{call} {when} {error}: {problem}"] if problem else []
+                failures += [f"{call}:{fault.format(when)}: {problem}"] if problem else []
         text = f"{tried - len(failures)} of {tried} good" + (f"; first: {failures[0]}" if failures else "")
-        yield Row(f"12 failing disk, {kind}", goal, text, tried, verdict_of(not failures and tried > 0))
+        yield Row(f"{figure}, {kind}", goal, text, tried, verdict_of(not failures and tried > 0))
 
 
 def _traced(kind: str, folder: Path, fault: str) -> Tuple[str, bool]:

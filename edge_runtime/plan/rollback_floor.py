@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 from pathlib import Path
 from typing import Dict, Iterator
 
-from edge_runtime.errors import ConfigError, PlanError, PlanRollbackError
-from edge_runtime.plan.contents import opened
-from edge_runtime.plan.files import make_folder, write_atomically
-from edge_runtime.plan.names import MODEL_NAME
-from edge_runtime.plan.strict_json import AmbiguousJsonError, object_from_json
-
-_SCHEMA = 1
+from edge_runtime.errors import ConfigError, PlanRollbackError
+from edge_runtime.plan.files import make_folder
+from edge_runtime.plan.version_file import read_versions, write_versions
 
 
 class RollbackFloor:
@@ -73,9 +68,8 @@ class RollbackFloor:
             versions = self._read()
             if only_up and versions.get(model, 0) >= version:
                 return
-            content = {"schema": _SCHEMA, "versions": dict(sorted({**versions, model: version}.items()))}
             try:
-                write_atomically(self._path, (json.dumps(content, indent=2) + "\n").encode())
+                write_versions(self._path, {**versions, model: version})
             except OSError as error:
                 raise ConfigError(f"{self._path}: can't be written ({error.strerror})") from None
 
@@ -94,24 +88,4 @@ class RollbackFloor:
             os.close(handle)
 
     def _read(self) -> Dict[str, int]:
-        if not os.path.lexists(self._path):
-            return {}
-        try:
-            with opened(self._path) as file:
-                content = object_from_json(file.read())
-        except (PlanError, AmbiguousJsonError) as error:
-            raise self._broken(str(error)) from None
-        versions = content.get("versions")
-        if content.get("schema") != _SCHEMA or set(content) != {"schema", "versions"} or not isinstance(versions, dict):
-            raise self._broken("expected schema 1 and versions")
-        for model, version in versions.items():
-            is_version = isinstance(version, int) and not isinstance(version, bool) and version > 0
-            if not MODEL_NAME.fullmatch(model) or not is_version:
-                raise self._broken(f"{model[:128]!r}: {str(version)[:32]}: expected a model and a version")
-        return versions
-
-    def _broken(self, problem: str) -> PlanRollbackError:
-        return PlanRollbackError(
-            f"{self._path}: the lowest versions that may be loaded can't be read ({problem}); look at what changed it, "
-            "then remove the file to begin anew with what is served now"
-        )
+        return read_versions(self._path, "the lowest versions that may be loaded")

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 from typing import Dict, Sequence
 
-from edge_runtime.errors import PlanError, PlanRollbackError
-from edge_runtime.plan.contents import opened
-from edge_runtime.plan.files import write_atomically
-from edge_runtime.plan.names import MODEL_NAME
-from edge_runtime.plan.pack import MAX_RELEASE
-from edge_runtime.plan.strict_json import AmbiguousJsonError, object_from_json
+from edge_runtime.errors import PlanRollbackError
+from edge_runtime.plan.version_file import read_versions, write_versions
 
 _FILE = ".releases.json"
 
@@ -44,25 +38,7 @@ class Releases:
         """
         releases = self._read()
         if releases.get(model) != release:
-            text = json.dumps(dict(sorted({**releases, model: release}.items())), indent=1)
-            write_atomically(self._path, f"{text}\n".encode())
+            write_versions(self._path, {**releases, model: release})
 
     def _read(self) -> Dict[str, int]:
-        if not os.path.lexists(self._path):
-            return {}
-        try:
-            with opened(self._path) as file:
-                content = object_from_json(file.read())
-        except (PlanError, AmbiguousJsonError) as error:
-            raise self._broken(str(error)) from None
-        for model, release in content.items():
-            is_release = isinstance(release, int) and not isinstance(release, bool) and 1 <= release <= MAX_RELEASE
-            if not MODEL_NAME.fullmatch(model) or not is_release:
-                raise self._broken(f"{model[:128]!r}: {str(release)[:32]}: expected a model and a release")
-        return content
-
-    def _broken(self, problem: str) -> PlanRollbackError:
-        return PlanRollbackError(
-            f"{self._path}: which releases were unpacked before can't be read ({problem}); look at what changed it, "
-            "then remove the file to begin anew with what is there"
-        )
+        return read_versions(self._path, "which releases were unpacked before")
