@@ -27,9 +27,9 @@ Layer = Mapping[str, Any]
 
 
 class Settings(BaseModel):
-    """Strict, frozen base of every settings object: an unknown key is an error."""
+    """Strict, frozen base of every settings object: an unknown key is an error, and so is a number that is none."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 S = TypeVar("S", bound=BaseModel)
@@ -101,7 +101,9 @@ def read_toml(path: Path) -> Dict[str, Any]:
             return tomllib.load(file)
     except OSError as error:
         raise ConfigError(f"{path}: can't be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise ConfigError(f"{path}: not valid TOML: it is nested too deeply") from None
+    except ValueError as error:  # of TOML, of UTF-8, or a number with more digits than Python reads
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
 
 
@@ -134,7 +136,7 @@ def environment_layer(environ: Mapping[str, str], sections: Sequence[str]) -> Di
 def _toml_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -66,11 +66,23 @@ def test_variables_that_contradict_each_other_are_an_error() -> None:
         environment_layer({"EDGE_RUNTIME_GATE__A": "1", "EDGE_RUNTIME_GATE__A__B": "2"}, ("gate",))
 
 
-@pytest.mark.parametrize("content", [b"a = ", b"\xff", b"a = 1\na = 2"])
+@pytest.mark.parametrize("content", [b"a = ", b"\xff", b"a = 1\na = 2", b"a = " + b"[" * 5000])
 def test_a_file_that_is_not_toml_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "r.toml").write_bytes(content)
     with pytest.raises(ConfigError, match=r"r\.toml: not valid TOML"):
         read_toml(tmp_path / "r.toml")
+
+
+def test_a_variable_that_no_reader_of_toml_bears_is_text() -> None:
+    text = "[" * 5000
+    assert environment_layer({"EDGE_RUNTIME_GATE__A": text}, ("gate",)) == {"gate": {"a": text}}
+
+
+@pytest.mark.parametrize("rate", ["inf", "-inf", "nan"])
+def test_a_number_that_is_none_is_a_wrong_value(tmp_path: Path, rate: str) -> None:
+    (tmp_path / "r.toml").write_text(f"rate = {rate}")
+    with pytest.raises(ConfigError, match="rate: Input should be a finite number"):
+        validated(Inner, read_toml(tmp_path / "r.toml"), "recipe")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

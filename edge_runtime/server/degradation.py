@@ -50,6 +50,12 @@ class LadderedModel:
             self._why, self._since_ns = before._why, before._since_ns
             self._demand.clear()
 
+    @property
+    def place(self) -> Place:
+        """Where new requests run: on its rung, or while that one's process is away, on the next above that is there."""
+        upwards = self.places[self.ladder.rung :: -1]
+        return next((each for each in upwards if not _is_away(each)), upwards[0])
+
     def look(self, board: BoardReading, now_ns: int) -> Step | None:
         """The step that the figures of now lead to."""
         if self._since_ns is None:
@@ -112,7 +118,6 @@ class Ladders:
         for laddered in list(self._laddered.values()):
             step = laddered.look(board, now_ns)
             if step is not None:
-                self._move(laddered.model, laddered.places[step.target])
                 source, target = laddered.names[step.source], laddered.names[step.target]
                 word = "steps down" if step.target > step.source else "returns"
                 replayed = "" if board.status is None else board.status.origin.replay_of
@@ -120,6 +125,18 @@ class Ladders:
                 logger.warning(
                     "model %s %s from %s to %s: %s%s", laddered.model.name, word, source, target, step.text, marked
                 )
+        self.settle()
+
+    def settle(self) -> None:
+        """Lets requests run where they should: called when the process of an engine goes away, or comes back."""
+        for laddered in list(self._laddered.values()):
+            model, place = laddered.model, laddered.place
+            if model.place is place:
+                continue
+            self._move(model, place)
+            wanted, found = laddered.names[laddered.ladder.rung], laddered.names[laddered.places.index(place)]
+            if found != wanted:
+                logger.warning("model %s runs on %s while the process of %s is away", model.name, found, wanted)
 
     async def watch(self, pace: Callable[[float], float] = float) -> None:
         """Looks ever again; `pace` makes of the usual seconds between two looks those that hold now."""
@@ -168,7 +185,7 @@ class Ladders:
         model.ladder = lambda: laddered.view(self._clock())
         if before is not None:
             laddered.goes_on_from(before)
-            self._move(model, laddered.places[laddered.ladder.rung])
+            self._move(model, laddered.place)
 
     def _goes_without(self, model: ServedModel, why: str) -> None:
         if self._said.get(model.name) != why:  # or each change of the table would say it again
@@ -189,6 +206,11 @@ class Ladders:
             self._models.move(model, place)
         finally:
             self._is_moving = False
+
+
+def _is_away(place: Place) -> bool:
+    keeper = place.work.engine.keeper
+    return keeper is not None and bool(keeper.hindrance)
 
 
 async def _left(laddered: LadderedModel) -> None:

@@ -74,7 +74,7 @@ class Dispatcher:
 
     async def remove(self, name: str) -> None:
         """Forgets a model that takes no requests any more, once none of its is under way."""
-        while not self._planner.remove(name):
+        while self._tick.holds(name) or not self._planner.remove(name):
             self._has_settled.clear()
             await self._has_settled.wait()
         del self._work[name]
@@ -124,6 +124,7 @@ class Dispatcher:
         if not self._planner.withdraw(request) and not self._tick.remove(request):
             return False
         self._work[request.model].statistics.add_failure("CANCELED", self._clock() - request.arrival_ns)
+        self._has_settled.set()
         return True
 
     async def close(self, timeout_s: float) -> bool:

@@ -14,8 +14,11 @@ PROCESS = "process"
 """The kind of hindrance that is kept here."""
 
 
-def watch_engines(models: ModelTable) -> None:
-    """Has a model hindered while the process of its engine is away, from here on; called on the loop's thread."""
+def watch_engines(models: ModelTable, moved: Callable[[], object] = bool) -> None:
+    """Has a model hindered while the process of its engine is away, from here on; called on the loop's thread.
+
+    `moved` is called there too, whenever one has gone away or come back.
+    """
     loop = asyncio.get_running_loop()
     watched: weakref.WeakSet[Keeping] = weakref.WeakSet()
 
@@ -28,11 +31,15 @@ def watch_engines(models: ModelTable) -> None:
                 continue
             if keeper not in watched:
                 watched.add(keeper)
-                keeper.watch(_on(loop, look))
+                keeper.watch(_on(loop, look_again))
             if keeper.hindrance:
                 models.hindrances[name, PROCESS] = keeper.hindrance
             else:
                 models.hindrances.pop((name, PROCESS), None)
+
+    def look_again() -> None:
+        look()
+        moved()
 
     models.changed.append(look)
     look()

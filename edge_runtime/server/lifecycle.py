@@ -136,7 +136,7 @@ async def serve(
             repository = ModelRepository(models, accelerators, control.loads, control.keeping)
             follower = Follower(models, repository, control.loads, control.keeping)
         models.administration = Administration(repository, control.log, control.keeping.is_open)
-        watch_engines(models)
+        watch_engines(models, watching.engines_moved)
         listeners = Listeners(models, settings, board, control.sockets)
         bound = await listeners.open()
         models.is_ready = True

@@ -15,6 +15,7 @@ from edge_runtime.server.settings import ServerSettings
 NAMES = ("http", "grpc", "unix")
 
 _FIRST = 3
+_MOST_DIGITS = 6
 _REMEDY = (
     "expected ListenStream= sockets with FileDescriptorName= http, grpc or unix, each once; "
     "mend the socket units, or write them anew: edge-runtime install-unit --sockets"
@@ -52,8 +53,8 @@ def passed_sockets(
     if environ.get("LISTEN_PID") != str(os.getpid() if pid is None else pid):
         return NO_SOCKETS
     text = environ.get("LISTEN_FDS", "")
-    if not (text.isascii() and text.isdigit()):
-        raise ConfigError(f"LISTEN_FDS={text!r}: expected a number; {_REMEDY}")
+    if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
+        raise ConfigError(f"LISTEN_FDS={text[:80]!r}: expected a number of sockets; {_REMEDY}")
     count, names = int(text), environ.get("LISTEN_FDNAMES", "").split(":")
     if len(names) != count:
         names = [*names, *["unknown"] * count][:count]

@@ -11,6 +11,7 @@ from typing import Callable, Mapping
 logger = logging.getLogger(__name__)
 
 _MAX_STATUS = 1024  # characters; a datagram that is too long would be lost whole
+_MOST_DIGITS = 18  # of a time, which systemd keeps in 64 bits
 
 
 class ServiceManager:
@@ -102,7 +103,8 @@ def service_manager(environ: Mapping[str, str] = os.environ, pid: int | None = N
 def _watchdog_s(environ: Mapping[str, str], pid: int) -> float | None:
     text, whose = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", "")
     is_ours = not whose or whose == str(pid)
-    return int(text) / 1e6 if is_ours and text.isascii() and text.isdigit() and int(text) else None
+    is_number = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+    return int(text) / 1e6 if is_ours and is_number and int(text) else None
 
 
 def _us(seconds: float) -> int:

@@ -32,6 +32,10 @@ class Tick:
         """How many requests of a model wait here."""
         return sum(len(requests) for work, requests, dispatch in self._entries if work.name == name and not dispatch)
 
+    def holds(self, name: str) -> bool:
+        """Whether anything of a model is to run here."""
+        return any(work.name == name for work, _, __ in self._entries)
+
     def gather(self, work: Work, request: Request, now_ns: int) -> Request | None:
         """Takes in a request; gives the one that had to give its place up for that.
 

@@ -37,6 +37,10 @@ class Watches:
             asyncio.ensure_future(self._idle.watch()),
         ]
 
+    def engines_moved(self) -> None:
+        """Says that the process of an engine has gone away, or come back."""
+        self._ladders.settle()
+
     def close(self) -> None:
         """Leaves the board as it was; idempotent, and may wait for some files to be written."""
         self._idle.close()

@@ -13,12 +13,14 @@ from fakes.board_readings import RAMP, ramp, reading_of
 
 from edge_runtime.client import Client
 from edge_runtime.engine.engine import Engine
+from edge_runtime.engine.process.presence import Presence
 from edge_runtime.errors import LadderError
 from edge_runtime.plan.ladder import LadderTable
 from edge_runtime.plan.serving import ServingTable
 from edge_runtime.server.accelerators import Accelerators, Prepared, prepared
 from edge_runtime.server.board import BoardReading
 from edge_runtime.server.degradation import Ladders
+from edge_runtime.server.engine_watch import watch_engines
 from edge_runtime.server.models import ModelTable
 from edge_runtime.server.settings import ServerSettings
 from edge_runtime.server.warm_up import Measured
@@ -184,6 +186,25 @@ def test_another_version_goes_on_from_the_rung_where_the_one_before_was(heated: 
         engine.close()
 
     heated(story)
+
+
+def test_while_the_process_of_a_rung_is_away_the_model_answers_itself(
+    heated: Any, monkeypatch: Any, caplog: Any
+) -> None:
+    async def story(world: Heated) -> None:
+        presence = Presence("model 'fast'")
+        presence.serves((), 1.0)
+        monkeypatch.setattr(world.models.find("fast").engine, "keeper", presence)
+        watch_engines(world.models, world.ladders.settle)
+        world.look(reading_of(*SAMPLES[:35]), 3)
+        assert await world.ask() == (2.0, "fast/3")
+        for hindrance, answer in (("its process has ended", (1.0, "")), ("", (2.0, "fast/3"))):
+            presence.is_away(hindrance, 1.0)
+            await asyncio.sleep(0)  # in which the loop hears of it
+            assert (await world.ask(), world.view().rung) == (answer, 1)
+
+    heated(story)
+    assert "model slow runs on slow/3 while the process of fast/3 is away" in caplog.messages
 
 
 def test_a_request_that_is_under_way_ends_where_it_began(gated: Any, factor_engine: Any) -> None:

@@ -681,3 +681,26 @@ def test_an_answer_that_was_delivered_past_the_loop_is_emitted_after_the_removal
     run.send(request)
     run.loop.do(lambda: run.dispatcher.remove("gated"))
     assert run.wait(1) == [DELIVERED]
+
+
+def test_a_model_is_removed_once_what_the_loops_thread_put_off_has_ended_too(harness, gated):
+    now = [0]
+    run = harness(run_ns=1000, clock=lambda: now[0])
+
+    def slow(outputs: Any) -> Any:
+        now[0] += 2 * MS  # so long that the rest is put off
+        return outputs["y"][0, 0]
+
+    first, late = run.request(1, slow), run.request(2)
+    first.deadline_ns, late.deadline_ns = MS // 2, MS
+
+    async def removed() -> None:
+        run.dispatcher.submit(first)
+        run.dispatcher.submit(late)
+        await run.dispatcher.remove("gated")
+
+    gated.release()
+    run.loop.do(removed)
+    answer, refusal = run.wait(2)
+    assert answer == 1
+    assert isinstance(refusal, DeadlineExpiredError)

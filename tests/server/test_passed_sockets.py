@@ -113,6 +113,12 @@ def test_a_descriptor_that_is_no_socket_is_a_configuration_error() -> None:
         passed_sockets({"LISTEN_PID": "5", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "http"}, pid=5, first=FIRST)
 
 
+@pytest.mark.parametrize("count", ["", "-1", " 1", "one", "99999999999"])
+def test_a_count_that_is_none_is_a_configuration_error(count: str) -> None:
+    with pytest.raises(ConfigError, match=f"LISTEN_FDS='{count}': expected a number of sockets"):
+        passed_sockets({"LISTEN_PID": "5", "LISTEN_FDS": count}, pid=5, first=FIRST)
+
+
 def test_grpcio_takes_over_no_socket(passed) -> None:
     with pytest.raises(ConfigError, match="use own"):
         passed(grpc="tcp").settings(ServerSettings(grpc_transport="grpcio"))

@@ -79,6 +79,7 @@ def test_a_manager_that_is_gone_ends_nothing_and_is_said_once(tmp_path: Path, ca
         ({"NOTIFY_SOCKET": "@n", "WATCHDOG_USEC": "2500000", "WATCHDOG_PID": "13"}, (True, None)),
         ({"NOTIFY_SOCKET": "@n", "WATCHDOG_USEC": "0"}, (True, None)),
         ({"NOTIFY_SOCKET": "@n", "WATCHDOG_USEC": "soon"}, (True, None)),
+        ({"NOTIFY_SOCKET": "@n", "WATCHDOG_USEC": "9" * 400}, (True, None)),
     ],
 )
 def test_the_environment_says_who_started_it(environ: dict, expected: tuple) -> None:
