@@ -104,7 +104,7 @@ def _names(wanted: Sequence[str], store: PlanStore, told: ServerConfig) -> List[
     names, settings = list(dict.fromkeys(wanted or store.models())), told.first.settings
     if not names and not (settings.model_control or settings.follow or settings.stay_up):
         raise ConfigError(f"{store.root}: no plan to serve; build one: edge-runtime build")
-    return with_rungs(store.root, names, store.models(), told.wishes)
+    return with_rungs(store.root, names, None if settings.stay_up else store.models(), told.serving)
 
 
 def _serve(

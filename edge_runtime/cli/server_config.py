@@ -30,7 +30,6 @@ class ServerConfig:
 
     Attributes:
         first: what the server was started with.
-        wishes: as above.
 
     Raises:
         ConfigError: something of it is wrong; the message names the file, the variable or the flag.
@@ -48,7 +47,7 @@ class ServerConfig:
         self._engines = engines
         self._file = file
         self._flags = flags or {}
-        self.wishes = wishes or {}
+        self._wishes = wishes or {}
         self._environ = dict(environ)
         self.sockets = sockets
         self._tables: Mapping[str, Layer] = {}
@@ -80,7 +79,7 @@ class ServerConfig:
         return self._serving(model, self._tables)
 
     def _serving(self, model: str, tables: Mapping[str, Layer]) -> ServingTable:
-        return serving_table(self._engines, model, self.wishes, self._environ, tables.get("serving"))
+        return serving_table(self._engines, model, self._wishes, self._environ, tables.get("serving"))
 
     def export_trust(self, environ: MutableMapping[str, str] = os.environ) -> None:
         """Lets `[trust]` of the file hold wherever this process, and what it starts, asks the environment."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Collection, List, Literal, Mapping, Optional
+from typing import Callable, Collection, List, Literal, Mapping, Optional
 
 from pydantic import Field
 
@@ -54,13 +54,11 @@ def serving_table(
 
 
 def with_rungs(
-    root: Path,
-    names: Collection[str],
-    stored: Collection[str],
-    flags: Layer | None = None,
-    environ: Mapping[str, str] = os.environ,
+    root: Path, names: Collection[str], stored: Collection[str] | None, serving: Callable[[str], ServingTable]
 ) -> List[str]:
     """The models that are to be served, and behind them the rungs of their ladders and so on, each once.
+
+    `serving` says how a model wants to be served. Where `stored` is None, rungs needn't be in the store.
 
     Raises:
         LadderError: a rung isn't among the `stored` models.
@@ -68,8 +66,8 @@ def with_rungs(
     """
     found = list(dict.fromkeys(names))
     for name in found:  # which grows: a rung may have rungs of its own
-        for rung in serving_table(root, name, flags, environ).ladder.below(name):
-            if rung not in stored:
+        for rung in serving(name).ladder.below(name):
+            if stored is not None and rung not in stored:
                 raise LadderError(
                     f"model {name!r}: rung {rung!r} of its ladder isn't in {root}; "
                     f"build it (edge-runtime build {root}/{rung}.toml) or take it out of [serving.ladder] rungs"

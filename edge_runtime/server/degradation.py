@@ -86,9 +86,10 @@ class Ladders:
     Args:
         read: what is known of the board; must not wait.
         clock: ns, monotonic.
+        is_staying_up: whether a model goes without its ladder at the start too, where a rung can't stand in for it.
 
     Raises:
-        LadderError: a rung can't stand in for its model.
+        LadderError: a rung can't stand in for its model, at the start.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Ladders:
         accelerators: Accelerators,
         read: Callable[[], BoardReading],
         clock: Callable[[], int] = time.perf_counter_ns,
+        is_staying_up: bool = False,
     ) -> None:
         self._models = models
         self._accelerators = accelerators
@@ -107,7 +109,10 @@ class Ladders:
         self._is_moving = False
         self._said: Dict[str, str] = {}
         for model in models:
-            self._attach(model)
+            if is_staying_up:
+                self._attach_if_can_be(model)
+            else:
+                self._attach(model)
         models.changed.append(self._changed)
 
     def look(self) -> None:
@@ -157,10 +162,13 @@ class Ladders:
                 self._detach(laddered)
                 before[laddered.model.name] = laddered
         for model in served.difference(self._laddered):
-            try:
-                self._attach(model, before.get(model.name))
-            except LadderError as error:
-                self._goes_without(model, str(error))
+            self._attach_if_can_be(model, before.get(model.name))
+
+    def _attach_if_can_be(self, model: ServedModel, before: LadderedModel | None = None) -> None:
+        try:
+            self._attach(model, before)
+        except LadderError as error:
+            self._goes_without(model, str(error))
 
     def _attach(self, model: ServedModel, before: LadderedModel | None = None) -> None:
         table = model.serving.ladder

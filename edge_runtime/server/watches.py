@@ -26,7 +26,7 @@ class Watches:
     ) -> None:
         self._accelerators = accelerators
         self._board = board
-        self._ladders = Ladders(models, accelerators, board.read)
+        self._ladders = Ladders(models, accelerators, board.read, is_staying_up=settings.stay_up)
         self._idle = Idle(models, settings)
 
     def begin(self) -> List[asyncio.Future[None]]:

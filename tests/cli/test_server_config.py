@@ -8,6 +8,7 @@ import pytest
 
 from edge_runtime.cli.server_config import ServerConfig
 from edge_runtime.errors import ConfigError
+from edge_runtime.plan.serving import with_rungs
 from edge_runtime.plan.trust import trust_settings
 
 Configure = Callable[..., ServerConfig]
@@ -31,6 +32,11 @@ def recipe(tmp_path: Path) -> Callable[[str], None]:
     """Writes the recipe of model `a`."""
     (tmp_path / "engines").mkdir()
     return lambda text: (tmp_path / "engines/a.toml").write_text(text) and None
+
+
+def test_rungs_that_the_file_names_are_served_too(configure, tmp_path: Path) -> None:
+    told = configure('[serving.ladder]\nrungs = ["a", "a-int8"]')
+    assert with_rungs(tmp_path, ["a"], ["a", "a-int8"], told.serving) == ["a", "a-int8"]
 
 
 def test_without_a_file_all_is_as_by_default(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Callable
 
 import pytest
 
@@ -12,6 +14,10 @@ from edge_runtime.plan.serving import ServingTable, serving_table, with_rungs
 def read(tmp_path: Path, text: str) -> LadderTable:
     (tmp_path / "m.toml").write_text(f"[serving.ladder]\n{text}\n")
     return serving_table(tmp_path, "m", environ={}).ladder
+
+
+def reader(root: Path) -> Callable[[str], ServingTable]:
+    return partial(serving_table, root, environ={})
 
 
 def test_a_model_has_no_ladder_unless_its_recipe_names_rungs() -> None:
@@ -58,7 +64,13 @@ def test_rungs_are_served_too_and_theirs_each_once(tmp_path: Path) -> None:
     (tmp_path / "m.toml").write_text('[serving.ladder]\nrungs = ["int8", "small"]\n')
     (tmp_path / "int8.toml").write_text('[serving.ladder]\nrungs = ["small", "smallest"]\n')
     stored = ["int8", "m", "other", "small", "smallest"]
-    assert with_rungs(tmp_path, ["other", "m", "m"], stored, environ={}) == ["other", "m", "int8", "small", "smallest"]
+    assert with_rungs(tmp_path, ["other", "m", "m"], stored, reader(tmp_path)) == [
+        "other",
+        "m",
+        "int8",
+        "small",
+        "smallest",
+    ]
 
 
 def test_of_a_list_that_many_share_those_behind_a_model_are_its_rungs() -> None:
@@ -69,4 +81,5 @@ def test_of_a_list_that_many_share_those_behind_a_model_are_its_rungs() -> None:
 def test_a_rung_that_is_not_in_the_store_is_named_with_what_builds_it(tmp_path: Path) -> None:
     (tmp_path / "m.toml").write_text('[serving.ladder]\nrungs = ["int8"]\n')
     with pytest.raises(LadderError, match=r"model 'm': rung 'int8'.*isn't in .*edge-runtime build .*/int8\.toml"):
-        with_rungs(tmp_path, ["m"], ["m"], environ={})
+        with_rungs(tmp_path, ["m"], ["m"], reader(tmp_path))
+    assert with_rungs(tmp_path, ["m"], None, reader(tmp_path)) == ["m", "int8"]

@@ -34,7 +34,7 @@ ROW = np.array([[1, 2, 3, 4]], np.float32)
 class Heated:
     """A table of models with ladders, over a board whose reading and clock are the test's."""
 
-    def __init__(self, engines: list[Engine], ladder: dict[str, Any]) -> None:
+    def __init__(self, engines: list[Engine], ladder: dict[str, Any], is_staying_up: bool = False) -> None:
         self.now_s = 0.0
         self.reading = BoardReading(0)
         self.accelerators = Accelerators(ServerSettings())
@@ -48,7 +48,9 @@ class Heated:
                 )
             )
         )
-        self.ladders = Ladders(self.models, self.accelerators, lambda: self.reading, lambda: round(self.now_s * S))
+        self.ladders = Ladders(
+            self.models, self.accelerators, lambda: self.reading, lambda: round(self.now_s * S), is_staying_up
+        )
 
     def look(self, reading: BoardReading, until_s: float) -> list[int]:
         """The rung of `slow` after each look, twice a second."""
@@ -258,6 +260,22 @@ def test_a_rung_with_another_signature_ends_a_start(tiny_engine: Any, factor_eng
 
     with pytest.raises(LadderError, match="rung 'fixed' of its ladder can't stand in for it: input 'x' is"):
         asyncio.run(main())
+
+
+def test_a_server_that_stays_up_serves_a_model_without_a_ladder_that_does_not_fit(
+    tiny_engine: Any, factor_engine: Any, caplog: Any
+) -> None:
+    engines = [factor_engine("slow", 1), tiny_engine("fixed")]
+
+    async def main() -> None:
+        world = Heated(engines, {"rungs": ["slow", "fixed"]}, is_staying_up=True)
+        assert (await world.ask(), world.models.find("slow").ladder) == ((1.0, ""), None)
+        await world.accelerators.close(5)
+
+    asyncio.run(main())
+    assert "model slow is served without its ladder until that changes" in caplog.text
+    for engine in engines:
+        engine.close()
 
 
 LIBRARIES = {"http_transport": "aiohttp", "grpc_transport": "grpcio"}
