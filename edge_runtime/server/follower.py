@@ -65,6 +65,7 @@ class Follower:
         self._clock = clock
         self._kept: Dict[str, _Kept] = {}
         self._tasks: Dict[str, asyncio.Task[None]] = {}
+        self._problem = ""
         for name, refusal in keeping.refused.items():
             self._kept[name] = _Kept()
             self._note_failure(name, refusal.error)
@@ -88,7 +89,7 @@ class Follower:
         """Looks now, tries again whatever failed, and returns when that is done."""
         for kept in self._kept.values():
             kept.retry_at_s = self._clock()
-        await self.look()
+        await self._look_safely()
         await asyncio.gather(*self.under_way, return_exceptions=True)
         await self._look_after_rebuilds()
 
@@ -103,8 +104,9 @@ class Follower:
         try:
             stamps = await self._loads.stamps()
         except EdgeRuntimeError as error:
-            logger.error("the store can't be looked at: %s", error)
+            self._note_problem(str(error))
             return
+        self._note_problem("")
         now_s = self._clock()
         for name in {*stamps, *self._kept}:
             stamp = stamps.get(name, Stamp(""))
@@ -117,6 +119,14 @@ class Follower:
                 kept.stamp, kept.retry_at_s = stamp, None
                 self._begin(name, kept)
         await self._look_after_rebuilds()
+
+    def _note_problem(self, problem: str) -> None:
+        """Says what keeps it from looking, once: it looks each second, for as long as a disk may be gone."""
+        before, self._problem = self._problem, problem
+        if problem and problem != before:
+            logger.error("the store can't be looked at: %s", problem)
+        elif before and not problem:
+            logger.warning("the store can be looked at again")
 
     def _is_followed(self, name: str) -> bool:
         """What stays up is followed while something is wrong with it; else nothing is that wasn't asked for."""

@@ -8,7 +8,7 @@ import os
 import signal
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Callable, List, Sequence
+from typing import Callable, List, Sequence, Set
 
 from edge_runtime.server.accelerators import Accelerators, Prepared
 from edge_runtime.server.administration import Administration, ServerLog
@@ -200,13 +200,27 @@ def _fail(stop: Stop, failures: List[str]) -> None:
 
 
 async def _reload(reloading: Reloading, control: Control, follower: Follower | None, stop: Stop) -> None:
-    """Reads settings, tokens and certificates anew, and looks at the store, whenever that is asked for."""
-    while await stop.reload.wait():
-        stop.reload.clear()
-        await reloading.reload(control.configuration, control.manager)
-        if follower is not None:
-            await follower.refresh()
-        stop.reloaded.set()
+    """Reads settings, tokens and certificates anew, and looks at the store, whenever that is asked for.
+
+    Loads that a look begins may take minutes, for which the next reload doesn't wait.
+    """
+    looks: Set[asyncio.Task[None]] = set()
+    try:
+        while await stop.reload.wait() and not stop.requested.is_set():
+            stop.reload.clear()
+            await reloading.reload(control.configuration, control.manager)
+            look = asyncio.ensure_future(_looked(follower, stop))
+            looks.add(look)
+            look.add_done_callback(looks.discard)
+    finally:
+        for look in looks:
+            look.cancel()
+
+
+async def _looked(follower: Follower | None, stop: Stop) -> None:
+    if follower is not None:
+        await follower.refresh()
+    stop.reloaded.set()
 
 
 async def _drained(models: ModelTable, drain_s: float, hurried: asyncio.Event, manager: ServiceManager) -> None:

@@ -85,8 +85,11 @@ class Reloading:
             renew = self._listeners.renewal()
             told = await _read(configuration, [model.name for model in self._models])
         except ConfigError as error:
-            logger.error("nothing was changed by the reload: %s", error)
-            manager.ready(f"{status_text(self._models)}; nothing was changed by the reload: {error}")
+            self._keep(str(error), manager)
+            return
+        except Exception as error:  # the top frame of what is read: the next reload must come, and the manager waits
+            logger.exception("the files can't be read anew")
+            self._keep(f"unexpected {type(error).__name__}", manager)
             return
         renew()
         waiting = [] if told is None or configuration is None else self._apply(told, configuration.first)
@@ -95,6 +98,10 @@ class Reloading:
         if text:
             logger.warning("settings that were changed %s", text)
         manager.ready("; ".join(filter(None, (status_text(self._models), text))))
+
+    def _keep(self, why: str, manager: ServiceManager) -> None:
+        logger.error("nothing was changed by the reload: %s", why)
+        manager.ready(f"{status_text(self._models)}; nothing was changed by the reload: {why}")
 
     def _apply(self, told: Told, first: Told) -> List[str]:
         """Lets hold what can, and names the keys that can't."""

@@ -516,7 +516,9 @@ def kept() -> Callable[..., ContextManager[Server]]:
     """
 
     @contextlib.contextmanager
-    def start(source: VersionedPlans, settings: Any = (), **keeping: Any) -> Iterator[Server]:
+    def start(
+        source: VersionedPlans, settings: Any = (), configuration: Any = None, **keeping: Any
+    ) -> Iterator[Server]:
         made, refused = [], {}
         for name, version in source.versions().items():
             try:
@@ -527,7 +529,9 @@ def kept() -> Callable[..., ContextManager[Server]]:
             with contextlib.suppress(EdgeRuntimeError):
                 made.append(source.load_stand_in(name, version))
         chosen = Keeping(**{"names": None, "interval_s": 3600.0, "refused": refused, **keeping})
-        control = Control(Loads(source, source.ledger), keeping=chosen, ledger=source.ledger)
+        control = Control(
+            Loads(source, source.ledger), keeping=chosen, ledger=source.ledger, configuration=configuration
+        )
         with running(made, control=control, **dict(settings)) as server:
             yield server
 

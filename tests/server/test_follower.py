@@ -8,7 +8,7 @@ from typing import Any, Callable
 import pytest
 from fakes.versioned_plans import VersionedPlans
 
-from edge_runtime.errors import BackendUnavailableError, InsufficientMemoryError, PlanCorruptError
+from edge_runtime.errors import BackendUnavailableError, InsufficientMemoryError, PlanCorruptError, PlanError
 from edge_runtime.server.accelerators import Accelerators
 from edge_runtime.server.follower import Follower
 from edge_runtime.server.keeping import Keeping, Refusal
@@ -74,6 +74,24 @@ def serve_later() -> Callable[[VersionedPlans], None]:
         plans.stamps = later  # type: ignore[method-assign]
 
     return arrange
+
+
+def test_a_store_that_cant_be_read_is_said_once_and_that_it_can_be_again(caplog: pytest.LogCaptureFixture) -> None:
+    plans, looks = VersionedPlans(m=1), iter(range(1000))
+    plans.fails["m", 1] = PlanCorruptError("broken")
+    stamps = plans.stamps
+
+    def flaky() -> Any:
+        if next(looks) in range(10, 90):
+            raise PlanError("/srv/engines: can't be read (Input/output error)")
+        return stamps()
+
+    plans.stamps = flaky  # type: ignore[method-assign]
+    assert tries(plans, 100, is_staying_up=True) == []
+    assert [line for line in caplog.messages if "looked at" in line] == [
+        "the store can't be looked at: /srv/engines: can't be read (Input/output error)",
+        "the store can be looked at again",
+    ]
 
 
 def test_a_change_of_the_store_doesnt_wait_for_the_next_try(serve_later) -> None:

@@ -20,6 +20,8 @@ from edge_runtime.errors import (
     PlanUntrustedError,
 )
 from edge_runtime.server.rebuild import Rebuilds
+from edge_runtime.server.reloading import Told
+from edge_runtime.server.settings import ServerSettings
 
 ONES = b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 1, 1, 1]}]}'
 
@@ -64,6 +66,38 @@ def test_nothing_is_loaded_while_the_store_stays_as_it_is(kept) -> None:
         for _ in range(3):
             server.reload()
     assert plans.tried == [("m", 1)]
+
+
+class CountingConfiguration:
+    """Settings that don't change; a semaphore has one for each time that they were read."""
+
+    def __init__(self) -> None:
+        self.first = Told(ServerSettings(), {}, {})
+        self.is_reloadable = True
+        self.reads = threading.Semaphore(0)
+
+    def read(self, models: Any) -> Told:
+        self.reads.release()
+        return self.first
+
+
+def test_settings_are_read_anew_while_a_version_that_a_reload_found_is_still_being_loaded(kept) -> None:
+    plans, told = VersionedPlans(m=1), CountingConfiguration()
+    begun, goes_on = threading.Event(), threading.Event()
+    with kept(plans, configuration=told, is_following=True) as server:
+        plans.before = lambda name: (begun.set(), goes_on.wait(20))
+        plans.serve("m", 2)
+        reloads = [threading.Thread(target=server.reload) for _ in range(2)]
+        reloads[0].start()
+        assert begun.wait(10)
+        assert told.reads.acquire(timeout=10)
+        reloads[1].start()
+        assert told.reads.acquire(timeout=10)
+        assert answer(server) == ("1", 1.0)
+        goes_on.set()
+        for each in reloads:
+            each.join(20)
+        assert answer(server) == ("2", 2.0)
 
 
 def test_without_following_nothing_changes_by_itself(kept) -> None:

@@ -29,6 +29,7 @@ class Rig:
         self.levels: list[str] = []
         self.renewed = 0
         self.access_error = self.config_error = ""
+        self.fault: Exception | None = None
         log: Any = SimpleNamespace(let_pass=self.levels.append)
         self.reloading = Reloading(ServerSettings(), table_of(self.model), self, self.heartbeat, log)  # type: ignore[arg-type]
         self.has_configuration = has_configuration
@@ -45,6 +46,8 @@ class Rig:
         assert list(models) == ["a"]
         if self.config_error:
             raise ConfigError(self.config_error)
+        if self.fault is not None:
+            raise self.fault
         return self.told
 
     def tell(self, trust: Any = TRUST, serving: Any = (), **settings: Any) -> None:
@@ -94,6 +97,17 @@ def test_one_part_that_is_wrong_changes_nothing(part: str, caplog: pytest.LogCap
     assert "nothing was changed by the reload: /etc/x.toml: line 3" in caplog.text
     assert (rig.levels, rig.renewed, rig.model.usual) == ([], 0, None)
     assert rig.reloading.settings == ServerSettings()
+
+
+def test_what_nobody_foresaw_of_a_file_changes_nothing_and_the_next_reload_holds() -> None:
+    rig = Rig()
+    rig.tell(log_level="DEBUG")
+    rig.fault = RuntimeError("a file that nobody foresaw")
+    assert rig.reload().endswith("nothing was changed by the reload: unexpected RuntimeError")
+    assert (rig.levels, rig.renewed) == ([], 0)
+    rig.fault = None
+    rig.reload()
+    assert (rig.levels, rig.renewed) == (["DEBUG"], 1)
 
 
 def test_a_level_that_an_administrator_has_set_stays_unless_the_settings_have_another() -> None:
