@@ -14,9 +14,9 @@ from typing import Callable, Dict, Iterator, List, Sequence
 
 from edge_runtime.engine.engine import Engine
 from edge_runtime.engine.loading import EngineOptions, default_slots, load
-from edge_runtime.errors import EdgeRuntimeError
+from edge_runtime.errors import EdgeRuntimeError, PlanError
 from edge_runtime.plan.rollback_floor import RollbackFloor
-from edge_runtime.plan.store import StoredPlan
+from edge_runtime.plan.store import PlanStore, StoredPlan
 from edge_runtime.plan.trust import trust_policy
 from edge_runtime.server.settings import ServerSettings
 
@@ -78,14 +78,19 @@ def warn_of_unsigned(plans: Sequence[StoredPlan]) -> None:
 
 
 def raise_floor(plan: StoredPlan) -> None:
-    """Says that a plan was loaded and found good, so that no older one is loaded again; a failure is only logged."""
-    floor = trust_policy().floor
+    """Says that a plan was loaded and found good, so that no older one is loaded again; a failure is only logged.
+
+    An older one that the store serves by now was gone back to while this one was loaded: that one stays allowed.
+    """
+    floor, name, version = trust_policy().floor, plan.manifest.name, plan.manifest.version
     if floor is None:
         return
+    with contextlib.suppress(PlanError):  # what is served can't be told: it wasn't gone back to
+        version = min(version, PlanStore(plan.folder.parent.parent).served(name))
     try:
-        RollbackFloor(floor).raise_floor(plan.manifest.name, plan.manifest.version)
+        RollbackFloor(floor).raise_floor(name, version)
     except EdgeRuntimeError as error:
-        logger.warning("%s; older versions of model %s aren't refused", error, plan.manifest.name)
+        logger.warning("%s; older versions of model %s aren't refused", error, name)
 
 
 def give_memory_back() -> None:

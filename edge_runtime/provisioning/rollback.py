@@ -54,12 +54,16 @@ def roll_back(store: PlanStore, name: str, policy: TrustPolicy, to: int | None =
     else:
         found = _newest_sound(store, name, before, policy, skipped)
     version = found.manifest.version
-    if policy.floor is not None:
-        floor = RollbackFloor(policy.floor)
-        if version < floor.lowest(name):
-            floor.allow(name, version)
+    _lower(policy, name, version)
     store.serve(name, version)
+    _lower(policy, name, version)  # a server may have found the one before good in between
     return Rollback(before, found, tuple(skipped))
+
+
+def _lower(policy: TrustPolicy, name: str, version: int) -> None:
+    floor = None if policy.floor is None else RollbackFloor(policy.floor)
+    if floor is not None and version < floor.lowest(name):
+        floor.allow(name, version)
 
 
 def sound_version(store: PlanStore, name: str, version: int, policy: TrustPolicy) -> StoredPlan:

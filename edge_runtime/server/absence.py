@@ -24,6 +24,12 @@ class Absences(Dict[str, Absence]):
         absence = self.get(name)
         if absence is None:
             return
-        if is_to_run and absence.demanded is not None:
-            absence.demanded()
+        if is_to_run:
+            self.demand(name)
         raise ServerUnavailableError(f"model {clipped(name)}: {absence.reason}", absence.retry_after_s)
+
+    def demand(self, name: str) -> None:
+        """Says that somebody wants a model to run, if it is absent for nobody did."""
+        absence = self.get(name)
+        if absence is not None and absence.demanded is not None:
+            absence.demanded()

@@ -178,6 +178,8 @@ class Ladders:
         missing = [name for name in names if not self._models.has(name)]
         if missing:
             self._goes_without(model, f"not loaded: {', '.join(missing)}")
+            for name in missing:
+                self._models.absent.demand(name)  # nobody asks for a rung by its own name
             return
         below = [self._models.find(name) for name in names]
         for each in below:

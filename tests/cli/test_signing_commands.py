@@ -10,6 +10,7 @@ from typing import Any, Callable
 
 import numpy as np
 import pytest
+from fakes.multiplying_plans import publish
 
 from edge_runtime.cli.main import main
 from edge_runtime.cli.startup import raise_floor, warn_of_unsigned
@@ -180,3 +181,13 @@ def test_a_version_that_was_found_good_becomes_the_floor(
     (tmp_path / "state/floor.json").write_text("nonsense")
     raise_floor(plan)
     assert "older versions of model m aren't refused" in caplog.text
+
+
+def test_a_version_that_was_gone_back_from_while_it_was_loaded_does_not_become_the_floor(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    old, new = (publish(tmp_path / "engines", "m", factor) for factor in (1, 2))
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    PlanStore(tmp_path / "engines").serve("m", old.manifest.version)
+    raise_floor(new)
+    assert RollbackFloor(tmp_path / "floor.json").lowest("m") == old.manifest.version

@@ -17,6 +17,7 @@ from edge_runtime.engine.process.presence import Presence
 from edge_runtime.errors import LadderError
 from edge_runtime.plan.ladder import LadderTable
 from edge_runtime.plan.serving import ServingTable
+from edge_runtime.server.absence import Absence
 from edge_runtime.server.accelerators import Accelerators, Prepared, prepared
 from edge_runtime.server.board import BoardReading
 from edge_runtime.server.degradation import Ladders
@@ -168,6 +169,20 @@ def test_without_all_its_rungs_a_model_goes_without_its_ladder_until_they_come(h
     heated(story)
     said = [line for line in caplog.messages if "without its ladder" in line]
     assert said == ["model slow is served without its ladder until that changes: not loaded: fast"]
+
+
+def test_rungs_that_gave_way_to_others_are_wanted_again_with_their_model(heated: Any) -> None:
+    async def story(world: Heated) -> None:
+        wanted: list[str] = []
+        slow, fast = world.models.remove("slow"), world.models.remove("fast")
+        world.models.absent["fast"] = Absence("gave way", demanded=lambda: wanted.append("fast"))
+        assert wanted == []
+        world.models.put(slow)
+        assert (wanted, slow.ladder) == (["fast"], None)
+        world.models.put(fast)
+        assert world.view().rungs == ("slow/3", "fast/3")
+
+    heated(story)
 
 
 def test_another_version_goes_on_from_the_rung_where_the_one_before_was(heated: Any, factor_engine: Any) -> None:
